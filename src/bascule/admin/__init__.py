@@ -1,0 +1,1 @@
+"""Every operation that CLI, REST and console share, as plain functions."""

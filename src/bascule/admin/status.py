@@ -1,0 +1,88 @@
+"""What `/status`, `/health/ready` and `bascule status` say: the truth per server."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import bascule
+from bascule.upstream.base import State, Status
+from bascule.wire.versions import Era
+
+if TYPE_CHECKING:
+    from bascule.app import Gateway
+
+
+def report(gateway: "Gateway") -> dict[str, Any]:
+    """Everything an operator looks at first."""
+    return {
+        "version": bascule.__version__,
+        "status": "not ready" if not_ready(gateway) else "draining" if gateway.edge.draining else "ready",
+        "uptime_s": round(time.time() - gateway.observe.started_at, 1),
+        "sessions": len(gateway.edge.sessions),
+        "calls": {
+            "in_flight": gateway.observe.in_flight,
+            "by_method": dict(gateway.observe.calls),
+            "by_outcome": dict(gateway.observe.outcomes),
+        },
+        "config": {"loaded_at": gateway.config_loaded_at, "error": gateway.config_error},
+        "names": _names(gateway),
+        "servers": {name: _server(gateway, upstream.status()) for name, upstream in gateway.upstreams.items()},
+    }
+
+
+def not_ready(gateway: "Gateway") -> list[str]:
+    """Why traffic should go elsewhere: one sentence per required server that is not there."""
+    if gateway.edge.draining:
+        return ["this process is shutting down"]
+    reasons = []
+    for name, options in gateway.config.servers.items():
+        if options.required and (reason := _why_not(gateway, name)):
+            reasons.append(f"{name}: {reason}")
+    return reasons
+
+
+def _why_not(gateway: "Gateway", name: str) -> str | None:
+    status = gateway.upstreams[name].status()
+    if status.state is State.READY and any(f.listing and not f.stale for f in gateway.registry.followers(name)):
+        return None
+    if status.state in (State.IDLE, State.STARTING, State.READY):
+        return next((f.error.message for f in gateway.registry.followers(name) if f.error), "is starting")
+    return status.last_error or status.state.value
+
+
+def _names(gateway: "Gateway") -> dict[str, Any]:
+    """Names that clash, and resources that are shadowed: what clients cannot reach on `/mcp`."""
+    catalogs = [gateway.registry.catalog(era) for era in Era]
+    return {
+        "withheld": sorted({str(clash) for catalog in catalogs for clash in catalog.clashes}),
+        "shadowed": sorted({each for catalog in catalogs for each in catalog.shadowed}),
+    }
+
+
+def _server(gateway: "Gateway", status: Status) -> dict[str, Any]:
+    followers = list(gateway.registry.followers(status.name))
+    listing = next((f.listing for f in followers if f.listing is not None), None)
+    error = next((f.error.message for f in followers if f.error is not None), None)
+    return {
+        "kind": status.kind,
+        "state": status.state.value,
+        "required": gateway.config.servers[status.name].required,
+        "eras": list(status.eras),
+        "pids": list(status.pids),
+        "restarts": status.restarts,
+        "in_flight": status.in_flight,
+        "since_s": _rounded(status.since_s),
+        "retry_in_s": _rounded(status.retry_in_s),
+        "last_error": status.last_error or error,
+        "stderr": list(status.stderr)[-20:],
+        "dropped": dict(status.dropped),
+        "server": dict(status.server),
+        "tools": [tool.key for tool in listing.tools] if listing else None,
+        "prompts": len(listing.prompts) if listing else None,
+        "resources": len(listing.resources) if listing else None,
+        "lists": "unknown" if listing is None else "stale" if all(f.stale for f in followers) else "fresh",
+        "withheld": dict(status.withheld),
+    }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)

@@ -1,0 +1,214 @@
+"""`bascule run`, `serve`, `validate`, `schema`: start it, and check what it would start with."""
+
+import json
+import logging
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from bascule.cli.talk import failing, note
+from bascule.errors import ConfigInvalid
+
+_LAUNCHERS: Final = frozenset({"npx", "uvx", "bunx", "pnpm", "node", "python", "python3", "uv", "docker", "deno"})
+
+HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
+PortOption = Annotated[int | None, typer.Option("--port", "-p", help="Port to listen on; 0 takes a free one.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(run)
+    app.command()(serve)
+    app.command()(validate)
+    app.command()(schema)
+
+
+@failing
+def run(
+    command: Annotated[list[str] | None, typer.Argument(help="-- and the command of one stdio server.")] = None,
+    server: Annotated[
+        list[str] | None, typer.Option("--server", "-s", help="NAME='COMMAND …'; may be repeated.")
+    ] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE for every server started.")] = None,
+    pass_environment: Annotated[bool, typer.Option(help="Let servers see all of Bascule's environment.")] = False,
+    cwd: Annotated[str | None, typer.Option(help="Working directory of the servers.")] = None,
+    stateful: Annotated[bool, typer.Option("--per-session", help="One process for each legacy session.")] = False,
+    allow_origin: Annotated[list[str] | None, typer.Option(help="A web page's origin that may call.")] = None,
+    host: HostOption = None,
+    port: PortOption = None,
+) -> None:
+    """Serve one stdio server, or several named ones, over HTTP. No configuration needed.
+
+    Example: bascule run -- npx -y @modelcontextprotocol/server-everything
+    """
+    commands = dict(_named(each) for each in server or ())
+    sole = None
+    if command:
+        if commands:
+            raise ConfigInvalid("give either -- COMMAND or --server NAME='COMMAND', not both")
+        sole = _name_of(command)
+        commands = {sole: command}
+    if not commands:
+        raise ConfigInvalid("nothing to run; for example: bascule run -- uvx mcp-server-time")
+    shared = {
+        "env": dict(_assignment(each) for each in env or ()),
+        "pass_environment": pass_environment,
+        "cwd": cwd,
+        "sharing": "per_session" if stateful else "shared",
+    }
+    servers = {name: {"command": words[0], "args": words[1:], **shared} for name, words in commands.items()}
+    listen = {"allowed_origins": allow_origin or [], **_address(host, port)}
+    _serve({"servers": servers, "http": listen}, sole)
+
+
+@failing
+def serve(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="bascule.yaml, .json or .toml.")] = None,
+    servers: Annotated[Path | None, typer.Option("--servers", help="An mcpServers JSON file.")] = None,
+    host: HostOption = None,
+    port: PortOption = None,
+) -> None:
+    """Serve all servers of a configuration; edits of the file are adopted while it runs."""
+    load = partial(_load, config, servers, _address(host, port))
+    _start(load(), None, load=load, path=_file_of(config, servers))
+
+
+@failing
+def validate(
+    config: Annotated[Path | None, typer.Argument(help="The file; default bascule.yaml.")] = None,
+    servers: Annotated[Path | None, typer.Option("--servers", help="An mcpServers JSON file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Check a configuration without starting anything: file, line and field of what is wrong."""
+    try:
+        loaded = _load(config, servers, {})
+    except ConfigInvalid as error:
+        if as_json:
+            print(json.dumps({"valid": False, "error": str(error), "place": error.place, "field": error.field}))
+            raise typer.Exit(2) from error
+        raise
+    names = list(loaded.servers)
+    if as_json:
+        print(json.dumps({"valid": True, "servers": names}))
+    else:
+        print(f"{_file_of(config, servers)}: valid, {len(names)} servers: {', '.join(names) or 'none'}")
+
+
+@failing
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from bascule import config
+
+    print(json.dumps(config.schema(), indent=2))
+
+
+# ---- from words to a configuration ---------------------------------------------------------------
+
+
+def _load(config: Path | None, servers: Path | None, address: Mapping[str, Any]) -> Any:
+    """The configuration that the options name, with the address of the command line on top."""
+    import msgspec
+
+    from bascule import config as configuration
+
+    if config and servers:
+        raise ConfigInvalid("give either --config or --servers, not both")
+    path = _file_of(config, servers)
+    loaded = (configuration.load_servers if servers else configuration.load)(path, os.environ)
+    http = msgspec.structs.replace(loaded.http, **address)
+    return configuration.check(msgspec.structs.replace(loaded, http=http))
+
+
+def _file_of(config: Path | None, servers: Path | None) -> Path:
+    return servers or config or Path("bascule.yaml")
+
+
+def _address(host: str | None, port: int | None) -> dict[str, Any]:
+    return {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+
+
+def _named(assignment: str) -> tuple[str, list[str]]:
+    name, command = _assignment(assignment)
+    words = shlex.split(command)
+    if not words:
+        raise ConfigInvalid(f"--server {assignment!r} names no command; write NAME='COMMAND …'")
+    return name, words
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not found or not name:
+        raise ConfigInvalid(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _name_of(command: list[str]) -> str:
+    """A name for an unnamed server, from the word of its command that says most.
+
+    >>> _name_of(["npx", "-y", "@modelcontextprotocol/server-everything"])
+    'everything'
+    """
+    from bascule.wire.names import slug
+
+    words = [word for word in command if not word.startswith("-")]
+    told = next((word for word in words if Path(word).name not in _LAUNCHERS), words[0])
+    stem = re.sub(r"(\.(py|js|ts|mjs)|@[\w.^~-]+)$", "", told.rstrip("/").rsplit("/", 1)[-1])
+    name = re.sub(r"^(mcp-server-|server-|mcp-)|(-mcp-server|-mcp|-server)$", "", stem)
+    return slug(name)[:32] or "server"
+
+
+# ---- start ---------------------------------------------------------------------------------------
+
+
+def _serve(value: Mapping[str, Any], sole: str | None) -> None:
+    import msgspec
+
+    from bascule import config as configuration
+    from bascule.upstream.stdio import StdioOptions
+
+    servers = {n: msgspec.convert(o, StdioOptions) for n, o in value["servers"].items()}
+    http = msgspec.convert(value["http"], configuration.ListenOptions)
+    _start(configuration.check(configuration.Config(http=http, servers=servers)), sole)
+
+
+def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None = None) -> None:
+    from bascule.app import Gateway
+    from bascule.edge import server
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="bascule: %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    sock = server.bind(config.http.host, config.http.port)
+    url = _url(sock.getsockname())
+
+    async def main() -> None:
+        gateway = Gateway(config, sole=sole)
+        await server.serve(
+            gateway,
+            sock,
+            up=lambda: _announce(url, sole, list(config.servers)),
+            reload=partial(gateway.try_reload, load) if load else None,
+            watch=partial(gateway.watch, load, path) if load and path else None,
+        )
+
+    server.run(main())
+
+
+def _url(address: Any) -> str:
+    host, port = address[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"
+
+
+def _announce(base: str, sole: str | None, names: list[str]) -> None:
+    """The one line on stdout: the URL first, then what to paste into a client."""
+    name = sole or "bascule"
+    print(f"{base}/mcp  ready; add it with: claude mcp add --transport http {name} {base}/mcp", flush=True)
+    for each in [] if sole else names:
+        note(f"{each} alone: {base}/servers/{each}/mcp")
+    note(f"status: {base}/status")

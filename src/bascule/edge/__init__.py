@@ -1,0 +1,1 @@
+"""Clients reach us: the HTTP door, legacy sessions, and the streams that carry answers."""

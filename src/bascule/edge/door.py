@@ -1,0 +1,162 @@
+"""The checks before a request is read: host, origin, credential, media types. PURE decisions over headers.
+
+Source: MCP 2026-07-28, Streamable HTTP, "Security & Endpoint"; RFC 9110; docs/security.md.
+"""
+
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from bascule.errors import Unauthenticated
+
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+MAX_TARGET_BYTES: Final = 8 * 1024
+
+# Headers whose first and last reader would differ, were they sent twice.
+_SINGLE: Final = frozenset({
+    b"host", b"origin", b"authorization", b"content-length", b"content-type", b"mcp-protocol-version",
+    b"mcp-method", b"mcp-name", b"mcp-session-id", b"last-event-id",
+})  # fmt: skip
+
+Head = Mapping[str, str]
+
+
+class Refused(Exception):
+    """An HTTP-level refusal; *error*, when there is one, also has a JSON-RPC shape."""
+
+    def __init__(self, status: int, reason: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may knock."""
+
+    hosts: frozenset[str]
+    origins: frozenset[str]  # full origins such as "https://console.example"
+    loopback_origins: bool  # pages served from this machine, on any port
+    token: str | None  # the static bearer; None lets everyone in
+    max_body_bytes: int
+
+
+def read_head(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by lower-case name. Raises Refused when one that must be single stands twice."""
+    head = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
+    if len(head) != len(raw):
+        names = [name for name, _ in raw]
+        for name in _SINGLE:
+            if names.count(name) > 1:
+                raise Refused(400, f"the {name.decode()} header stands twice")
+        if any(name.startswith(b"mcp-param-") and names.count(name) > 1 for name in names):
+            raise Refused(400, "an mcp-param header stands twice")
+    return head
+
+
+def check(head: Head, rules: Rules) -> None:
+    """Raise Refused (400, 403, 421) or Unauthenticated unless the request may come in at all."""
+    host = head.get("host")
+    if not host:
+        raise Refused(400, "the Host header is missing")
+    if _hostname(host) not in rules.hosts:
+        raise Refused(421, f"host {host!r} is not served here; add it to http.allowed_hosts")
+    origin = head.get("origin")
+    if origin is not None and not origin_allowed(origin, rules):
+        raise Refused(403, f"origin {origin!r} may not call; add it to http.allowed_origins")
+    if rules.token is not None:
+        check_token(head.get("authorization"), rules.token)
+
+
+def origin_allowed(origin: str, rules: Rules) -> bool:
+    if origin in rules.origins:
+        return True
+    scheme, found, rest = origin.partition("://")
+    # Nothing but a host and a port may follow: no path, no user part that hides another host.
+    if not rules.loopback_origins or not found or scheme not in ("http", "https") or set(rest) & set("/@?#\\"):
+        return False
+    return _hostname(rest) in LOOPBACK
+
+
+def check_token(authorization: str | None, token: str) -> None:
+    """Raise Unauthenticated unless the Authorization header carries *token*. Takes equal time for all."""
+    scheme, _, given = (authorization or "").partition(" ")
+    good = hmac.compare_digest(given.strip().encode(), token.encode())
+    if scheme.lower() != "bearer" or not good:
+        raise Unauthenticated("a bearer token is needed" if authorization is None else "the bearer token is not valid")
+
+
+def _hostname(host: str) -> str:
+    """The host of a `host[:port]`, lower case, brackets of IPv6 removed; "" if it is not one."""
+    if host.startswith("["):
+        name, closed, port = host[1:].partition("]")
+        if not closed or (port and not _is_port(port)):
+            return ""
+        return name.lower()
+    name, found, port = host.partition(":")
+    if (found and not port.isascii()) or (found and not port.isdigit()):
+        return ""
+    return name.lower()
+
+
+def _is_port(text: str) -> bool:
+    return text.startswith(":") and text[1:].isascii() and text[1:].isdigit()
+
+
+def check_post(head: Head, rules: Rules) -> None:
+    """Raise Refused (406, 413, 415) unless the body may be read and the answer delivered."""
+    kind, _, parameters = head.get("content-type", "").partition(";")
+    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+    if kind.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
+        raise Refused(415, "Content-Type has to be application/json in UTF-8")
+    if head.get("content-encoding", "identity") != "identity":
+        raise Refused(415, "compressed bodies are not accepted")
+    if not (accepts(head, "application/json") and accepts(head, "text/event-stream")):
+        raise Refused(406, "Accept has to list both application/json and text/event-stream")
+    length = head.get("content-length")
+    if length is not None:
+        # int() also takes signs, underscores and other scripts' digits; a length is ASCII digits.
+        if not (length.isascii() and length.isdigit()):
+            raise Refused(400, "Content-Length is not a number")
+        if int(length) > rules.max_body_bytes:
+            raise too_large(rules)
+
+
+def too_large(rules: Rules) -> Refused:
+    return Refused(413, f"the body is larger than http.max_body_bytes ({rules.max_body_bytes})")
+
+
+def accepts(head: Head, media_type: str) -> bool:
+    """Whether Accept allows *media_type*; no header at all allows everything (RFC 9110, 12.5.1)."""
+    accept = head.get("accept")
+    if accept is None:
+        return True
+    if media_type in accept and "q=0" not in accept:
+        return True
+    family = media_type.partition("/")[0] + "/*"
+    for entry in accept.lower().split(","):
+        name, *parameters = (part.strip() for part in entry.split(";"))
+        if name in ("*/*", family, media_type):
+            return not any(p.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for p in parameters)
+    return False
+
+
+def cors(origin: str) -> list[tuple[str, str]]:
+    """Headers that let a page from an allowed *origin* read the answer."""
+    return [
+        ("access-control-allow-origin", origin),
+        ("access-control-expose-headers", "mcp-session-id, www-authenticate"),
+        ("vary", "origin"),
+    ]
+
+
+def preflight(origin: str, requested: str) -> list[tuple[str, str]]:
+    """The answer to a browser's OPTIONS before it calls."""
+    return [
+        *cors(origin),
+        ("access-control-allow-methods", "POST, GET, DELETE, OPTIONS"),
+        ("access-control-allow-headers", requested or "content-type, accept, authorization, mcp-protocol-version"),
+        ("access-control-max-age", "600"),
+    ]

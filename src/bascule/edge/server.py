@@ -1,0 +1,106 @@
+"""The socket and the process: uvicorn around a gateway, signals, start and end."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvicorn
+
+from bascule.app import Gateway
+from bascule.errors import ConfigInvalid
+
+log = logging.getLogger("bascule")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises ConfigInvalid when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise ConfigInvalid(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port",
+                            field="http.port") from error  # fmt: skip
+    sock.set_inheritable(True)
+    return sock
+
+
+class _Server(uvicorn.Server):
+    """Tells when it is up, and lets the gateway go first when it goes down."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, up: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._up = up
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._gateway.start()
+        await super().startup(sockets)
+        self._up()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Streams would keep uvicorn waiting; the gateway ends them, and its children with them.
+        self._gateway.edge.draining = True
+        await self._gateway.edge.sessions.end_all()
+        await super().shutdown(sockets)
+        await self._gateway.stop()
+
+
+async def serve(
+    gateway: Gateway,
+    sock: socket.socket,
+    *,
+    up: Callable[[], None],
+    reload: Callable[[], Awaitable[None]] | None = None,
+    watch: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM. SIGHUP calls *reload*; *watch* runs alongside."""
+    config = uvicorn.Config(
+        gateway.edge,
+        loop="none",
+        http="auto",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=2048,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+    )
+    tasks: list[asyncio.Future[Any]] = []
+    if watch is not None:
+        tasks.append(asyncio.ensure_future(watch()))
+    if reload is not None and hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGHUP, lambda: tasks.append(asyncio.ensure_future(reload()))
+        )
+    try:
+        await _Server(config, gateway, up).serve([sock])
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def run(main: Awaitable[None]) -> None:
+    """Run *main* on uvloop where it exists."""
+    try:
+        import uvloop
+    except ImportError:
+        factory = asyncio.new_event_loop
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(_as_coroutine(main))
+
+
+async def _as_coroutine(main: Awaitable[None]) -> None:
+    await main

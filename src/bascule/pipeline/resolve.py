@@ -1,0 +1,94 @@
+"""`resolve`: from the name that a client uses to the server, and the name that the server uses."""
+
+import msgspec
+
+from bascule.call import Call, Forward, Result, Target
+from bascule.errors import InvalidParams, PromptNotFound, ToolNotFound
+from bascule.registry.aggregate import Aggregate
+from bascule.registry.catalog import Catalog, Place
+from bascule.registry.sync import Registry
+from bascule.upstream.base import Upstream
+from bascule.wire import jsonrpc, translate
+from bascule.wire.jsonrpc import Params
+from bascule.wire.legacy import INITIALIZE
+from bascule.wire.names import Table
+from bascule.wire.versions import Era
+
+_BY_URI = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
+
+
+class Resolve:
+    """Sets `call.target`. An unknown name is refused here, in the words of the protocol."""
+
+    def __init__(self, registry: Registry, aggregate: Aggregate) -> None:
+        self._registry = registry
+        self._aggregate = aggregate
+
+    async def __call__(self, call: Call, forward: Forward) -> Result:
+        if call.view:
+            upstream: Upstream = self._registry.upstreams[call.view]
+            if call.session is None or call.method == INITIALIZE:  # later, a session is known to fit
+                translate.era_for(call.era, await upstream.eras(), upstream.name, call.revision.version)
+            return await forward(msgspec.structs.replace(call, target=Target(upstream, call.params)))
+        target = await self._settled_target(call)
+        if call.session is not None and target.upstream is not self._aggregate:
+            await self._aggregate.open(call, target.upstream)
+        return await forward(msgspec.structs.replace(call, target=target))
+
+    async def _settled_target(self, call: Call) -> Target:
+        try:
+            return self._target(call)
+        except InvalidParams:
+            # Perhaps the server that has it was still being asked when we looked.
+            await self._registry.current(call.era)
+            return self._target(call)
+
+    def _target(self, call: Call) -> Target:
+        catalog = self._registry.catalog(call.era)
+        if call.method == "tools/call":
+            place = self._place(call, catalog.tools, "tool")
+            return self._at(place.server, {**call.params, "name": jsonrpc.encode(place.name)})
+        if call.method == "prompts/get":
+            place = self._place(call, catalog.prompts, "prompt")
+            return self._at(place.server, {**call.params, "name": jsonrpc.encode(place.name)})
+        if call.method == "completion/complete":
+            return self._completion(call, catalog)
+        if call.method in _BY_URI:
+            owner = catalog.owner_of(jsonrpc.text(call.params.get("uri")) or "")
+            if owner is not None:
+                return self._at(owner, call.params)
+        return Target(self._aggregate, call.params)
+
+    def _at(self, server: str, params: Params) -> Target:
+        return Target(self._registry.upstreams[server], params)
+
+    def _place(self, call: Call, table: Table[Place], kind: str) -> Place:
+        name = jsonrpc.text(call.params.get("name"))
+        if name is None:
+            raise InvalidParams('"name" is a string')
+        place = table.find(name)
+        if place is None:
+            self._explain_other_era(call, name)
+            raise (ToolNotFound if kind == "tool" else PromptNotFound)(f"no {kind} {name!r}", name=name)
+        return place
+
+    def _explain_other_era(self, call: Call, name: str) -> None:
+        """If a server of the other era has *name*, say so: it is not missing, it cannot be reached yet."""
+        other = Era.LEGACY if call.era is Era.MODERN else Era.MODERN
+        catalog = self._registry.catalog(other)
+        place = catalog.tools.find(name) or catalog.prompts.find(name)
+        if place is not None:
+            translate.era_for(call.era, {other}, place.server, call.revision.version)
+
+    def _completion(self, call: Call, catalog: Catalog) -> Target:
+        ref = jsonrpc.members(call.params.get("ref", jsonrpc.NOTHING))
+        if name := jsonrpc.text(ref.get("name")):
+            place = catalog.prompts.find(name)
+            if place is None:
+                raise PromptNotFound(f"no prompt {name!r}", name=name)
+            ours = jsonrpc.replaced(ref, name=place.name)
+            return self._at(place.server, jsonrpc.replaced(call.params, ref=ours))
+        owner = catalog.owner_of(jsonrpc.text(ref.get("uri")) or "")
+        if owner is None:
+            raise InvalidParams("completion needs the name of a prompt or the URI of a resource template")
+        return self._at(owner, call.params)

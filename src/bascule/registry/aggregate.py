@@ -1,0 +1,265 @@
+"""The endpoint that joins all servers: lists from the catalog, everything else to the server it names.
+
+It is an `Upstream` like the others, so that the edge knows one kind of thing behind an endpoint.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from bascule.call import Call, Result, Session, Target
+from bascule.errors import BasculeError, InvalidParams, MethodNotFound, ResourceNotFound
+from bascule.registry.catalog import LISTS, Catalog
+from bascule.registry.sync import Registry
+from bascule.upstream.base import INFO, State, Status, Upstream, reach
+from bascule.wire import headers, jsonrpc, legacy, modern
+from bascule.wire.jsonrpc import Params
+from bascule.wire.versions import MODERN_VERSIONS, Era
+
+_STALE_AFTER_S: Final = 5.0  # a list asked for again after so long is fetched anew from servers without news
+_DONE: Final = Result(Raw(b"{}"))
+
+
+class Aggregate:
+    """All servers as one. Answers what concerns all of them; `resolve` sends the rest where it belongs."""
+
+    name = ""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._watching: dict[str, tuple[Session, Callable[[], None]]] = {}
+        self._opened: dict[str, set[str]] = {}  # session id -> servers that know the session
+        self._levels: dict[str, Params] = {}
+
+    async def start(self) -> None:
+        """Nothing to bring up: the servers are started by themselves."""
+
+    async def stop(self) -> None:
+        for _, unsubscribe in self._watching.values():
+            unsubscribe()
+
+    async def eras(self) -> Collection[Era]:
+        return frozenset(Era)
+
+    async def _greet(self, session: Session) -> Result:
+        catalog = await self._registry.current(Era.LEGACY)
+        greeting: dict[str, Any] = {
+            "protocolVersion": session.revision.version,
+            "capabilities": catalog.capabilities,
+            "serverInfo": INFO,
+        }
+        if catalog.instructions:
+            greeting["instructions"] = catalog.instructions
+        return Result(jsonrpc.encode(greeting))
+
+    async def send(self, call: Call) -> Result:
+        if call.method in LISTS:
+            return await self._list(call)
+        match call.method:
+            case legacy.INITIALIZE if call.session is not None:
+                return await self._greet(call.session)
+            case modern.DISCOVER:
+                return Result(self._discovered(await self._registry.current(Era.MODERN)))
+            case modern.LISTEN:
+                return await self._listen(call)
+            case "logging/setLevel" if call.session is not None:
+                return await self._set_level(call, call.session)
+            case "resources/read" | "resources/subscribe" | "resources/unsubscribe":
+                return await self._ask_around(call)
+            case _:
+                raise MethodNotFound(f"no method {call.method!r}")
+
+    async def tell(self, session: Session, method: str, params: Params) -> None:
+        await self._everywhere(session, lambda upstream: upstream.tell(session, method, params))
+
+    async def watch(self, session: Session) -> None:
+        """The session hears of list changes of the whole, and what its own servers send it."""
+        if session.id not in self._watching:
+            unsubscribe = self._registry.subscribe(lambda catalog, changed: self._announce(session, catalog, changed))
+            self._watching[session.id] = session, unsubscribe
+        await self._everywhere(session, lambda upstream: upstream.watch(session))
+
+    async def forget(self, session: Session) -> None:
+        _, unsubscribe = self._watching.pop(session.id, (None, None))
+        if unsubscribe is not None:
+            unsubscribe()
+        await self._everywhere(session, lambda upstream: upstream.forget(session))
+        self._opened.pop(session.id, None)
+        self._levels.pop(session.id, None)
+
+    def learn(self, mirrored: Mapping[str, Sequence[headers.MirroredParam]]) -> None:
+        pass  # the catalog knows it per tool
+
+    def status(self) -> Status:
+        return Status(name=self.name, kind="aggregate", state=State.READY)
+
+    # ---- sessions on several servers
+
+    async def open(self, call: Call, upstream: Upstream) -> None:
+        """Make sure that *upstream* knows the call's session, with the log level and ears it has here."""
+        session = call.session
+        assert session is not None
+        known = self._opened.setdefault(session.id, set())
+        if upstream.name in known:
+            return
+        known.add(upstream.name)
+        try:
+            await reach(_to(call, upstream, method=legacy.INITIALIZE, params=session.hello))
+            if session.id in self._watching:
+                await upstream.watch(session)
+            if session.id in self._levels and self._declares(upstream.name, "logging"):
+                await reach(_to(call, upstream, method="logging/setLevel", params=self._levels[session.id]))
+        except BasculeError:
+            known.discard(upstream.name)
+            raise
+
+    async def _everywhere(self, session: Session, act: Callable[[Upstream], Awaitable[None]]) -> None:
+        """Do *act* with every server that knows the session; one that is down does not stop the others."""
+        for name in list(self._opened.get(session.id, ())):
+            upstream = self._registry.upstreams.get(name)
+            if upstream is not None:
+                try:
+                    await act(upstream)
+                except BasculeError:
+                    continue  # it is down, and says so in its status
+
+    def _announce(self, session: Session, catalog: Catalog, changed: Sequence[str]) -> None:
+        if catalog.era is Era.LEGACY:
+            for kind in changed:
+                session.notify(f"notifications/{kind}/list_changed", {})
+
+    def _declares(self, server: str, capability: str) -> bool:
+        listing = self._registry.listing(server, Era.LEGACY)
+        return listing is not None and capability in listing.capabilities
+
+    # ---- answers of the whole
+
+    async def _list(self, call: Call) -> Result:
+        if "cursor" in call.params:
+            raise InvalidParams("no such cursor: this list has one page")
+        await self._freshen(call.era)
+        catalog = await self._registry.current(call.era)
+        return Result(catalog.page(call.method))
+
+    async def _freshen(self, era: Era) -> None:
+        """Fetch anew what is older than its server's cache hint allows; a slow server keeps its old list."""
+        old = [
+            follower.refresh()
+            for name in self._registry.upstreams
+            for follower in self._registry.followers(name)
+            if follower.era is era
+            and follower.listing is not None
+            and not follower.stale
+            and follower.age_s() > max(_STALE_AFTER_S, follower.listing.ttl_ms / 1000)
+        ]
+        if old:
+            await asyncio.wait([asyncio.ensure_future(_quietly(each)) for each in old], timeout=1.0)
+
+    def _discovered(self, catalog: Catalog) -> Raw:
+        found: dict[str, Any] = {"supportedVersions": MODERN_VERSIONS, "capabilities": catalog.capabilities}
+        if catalog.instructions:
+            found["instructions"] = catalog.instructions
+        found["_meta"] = {modern.SERVER_INFO: INFO}
+        return modern.complete(found, ttl_ms=catalog.ttl_ms, shared=catalog.shared)
+
+    async def _set_level(self, call: Call, session: Session) -> Result:
+        level = jsonrpc.text(call.params.get("level"))
+        if level not in legacy.LEVELS:
+            raise InvalidParams(f"no log level {level!r}; there are {', '.join(legacy.LEVELS)}")
+        self._levels[session.id] = call.params
+        await self._everywhere(session, lambda upstream: self._pass_level(call, upstream))
+        return _DONE
+
+    async def _pass_level(self, call: Call, upstream: Upstream) -> None:
+        if self._declares(upstream.name, "logging"):
+            await reach(_to(call, upstream))
+
+    async def _ask_around(self, call: Call) -> Result:
+        """A resource that nobody listed: the servers that have resources are asked in turn."""
+        uri = jsonrpc.text(call.params.get("uri"))
+        for name in self._registry.catalog(call.era).readers():
+            upstream = self._registry.upstreams[name]
+            try:
+                if call.session is not None:
+                    await self.open(call, upstream)
+                result = await reach(_to(call, upstream))
+            except BasculeError:
+                continue  # down; another may have it
+            if not result.refused:
+                return result
+        raise ResourceNotFound(f"no resource {uri!r}", uri=uri)
+
+    # ---- subscriptions/listen
+
+    async def _listen(self, call: Call) -> Result:
+        """One stream for the client, fed by the catalog and by a stream to each server it concerns."""
+        wanted: Any = jsonrpc.decode(call.params.get("notifications", Raw(b"{}")))
+        kinds = [kind for kind in ("tools", "prompts", "resources") if wanted.get(f"{kind}ListChanged") is True]
+        uris = [uri for uri in wanted.get("resourceSubscriptions") or () if isinstance(uri, str)]
+        catalog = await self._registry.current(Era.MODERN)
+        owners = {uri: owner for uri in uris if (owner := catalog.owner_of(uri)) is not None}
+        honoured: dict[str, Any] = {f"{kind}ListChanged": True for kind in kinds}
+        if owners:
+            honoured["resourceSubscriptions"] = list(owners)
+        self._tell_listener(call, modern.ACKNOWLEDGED, {"notifications": jsonrpc.encode(honoured)})
+
+        def announce(changed_catalog: Catalog, changed: Sequence[str]) -> None:
+            for kind in changed if changed_catalog.era is Era.MODERN else ():
+                if kind in kinds:
+                    self._tell_listener(call, f"notifications/{kind}/list_changed", {})
+
+        unsubscribe = self._registry.subscribe(announce)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for server in sorted(set(owners.values())):
+                    theirs = [uri for uri, owner in owners.items() if owner == server]
+                    group.create_task(self._relay_updates(call, server, theirs))
+                await asyncio.Event().wait()  # until the client leaves
+        finally:
+            unsubscribe()
+        return _DONE
+
+    async def _relay_updates(self, call: Call, server: str, uris: list[str]) -> None:
+        """Keep one subscription at *server* for the client's, through restarts of the server."""
+        params = {**call.params, "notifications": jsonrpc.encode({"resourceSubscriptions": uris})}
+        while True:
+            upstream = self._registry.upstreams.get(server)
+            if upstream is None:
+                return
+            try:
+                await reach(_to(call, upstream, params=params, client=_Updates(call)))
+            except BasculeError:
+                pass  # down for now
+            await asyncio.sleep(1.0)
+
+    def _tell_listener(self, call: Call, method: str, params: Params) -> None:
+        call.client.notify(method, modern.retag(params, call.id))
+
+
+class _Updates:
+    """Lets through what one server's subscription carries, but not its acknowledgement: ours was sent."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def notify(self, method: str, params: Params) -> None:
+        if method == legacy.UPDATED:
+            self._call.client.notify(method, params)
+
+    async def ask(self, method: str, params: Params) -> Result:
+        return await self._call.client.ask(method, params)
+
+
+async def _quietly(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except BasculeError:
+        pass  # the follower keeps the error and the old list
+
+
+def _to(call: Call, upstream: Upstream, **changes: Any) -> Call:
+    params = changes.pop("params", call.params)
+    return msgspec.structs.replace(call, target=Target(upstream, params), params=params, **changes)

@@ -1,0 +1,208 @@
+"""The catalog: an immutable snapshot of everything that can be called in one era. PURE.
+
+Source: MCP 2026-07-28, "Tool Names", "Pagination", "Caching"; RFC 6570 for resource templates.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from bascule.wire import headers, jsonrpc, modern
+from bascule.wire.jsonrpc import Params
+from bascule.wire.names import Clash, Table
+from bascule.wire.versions import Era
+
+# The four lists: method, member of the result, and the capability that a server declares for it.
+LISTS: Final = {
+    "tools/list": ("tools", "tools"),
+    "prompts/list": ("prompts", "prompts"),
+    "resources/list": ("resources", "resources"),
+    "resources/templates/list": ("resourceTemplates", "resources"),
+}
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One tool, prompt, resource or template as its server lists it."""
+
+    key: str  # its name, URI or URI template
+    members: Params
+    mirrored: Sequence[headers.MirroredParam] = ()
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one server offers in one era."""
+
+    tools: Sequence[Item] = ()
+    prompts: Sequence[Item] = ()
+    resources: Sequence[Item] = ()
+    templates: Sequence[Item] = ()
+    capabilities: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    instructions: str = ""
+    ttl_ms: int = 0  # the shortest that the server's cache hints allow
+    shared: bool = False  # the hints let every caller share the lists
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a name leads: the server, and its own name for the thing."""
+
+    server: str
+    name: str
+    mirrored: Sequence[headers.MirroredParam] = ()
+
+
+def items(method: str, raws: Iterable[Raw]) -> list[Item]:
+    """The listed *raws* as items; an entry without a name or URI is nothing that could be called."""
+    named = ((raw, jsonrpc.members(raw)) for raw in raws)
+    found = ((raw, members, jsonrpc.text(members.get(_KEYS[method]))) for raw, members in named)
+    return [
+        Item(key, members, _mirrored(raw) if method == "tools/list" else ())
+        for raw, members, key in found
+        if key is not None
+    ]
+
+
+_KEYS: Final = {
+    "tools/list": "name",
+    "prompts/list": "name",
+    "resources/list": "uri",
+    "resources/templates/list": "uriTemplate",
+}
+
+
+def _mirrored(tool: Raw) -> Sequence[headers.MirroredParam]:
+    try:
+        return headers.mirrored_of(tool)
+    except ValueError:
+        return ()  # a local server's; over HTTP such a tool was left out before (SEP-2243)
+
+
+class Catalog:
+    """Everything callable through the aggregate endpoint, and its lists as finished bytes."""
+
+    def __init__(self, era: Era, listings: Mapping[str, Listing], aliases: Mapping[str, str]) -> None:
+        """*listings* by namespace, in order of precedence; *aliases* from logical id to wire name."""
+        self.era = era
+        self.listings = listings
+        self.tools = _table(listings, aliases, "tools")
+        self.prompts = _table(listings, aliases, "prompts")
+        self._resources: dict[str, str] = {}
+        self._templates: list[tuple[re.Pattern[str], str]] = []
+        self._owners: dict[str, str] = {}  # template text -> server
+        self.shadowed: list[str] = []
+        self._index_resources()
+        self._pages = {method: self._page(method) for method in LISTS}
+        self.capabilities = self._capabilities()
+        self.instructions = "\n\n".join(
+            f"## {name}\n{listing.instructions}" for name, listing in listings.items() if listing.instructions
+        )
+
+    @property
+    def clashes(self) -> list[Clash]:
+        return [*self.tools.clashes, *self.prompts.clashes]
+
+    @property
+    def ttl_ms(self) -> int:
+        return min((listing.ttl_ms for listing in self.listings.values()), default=0)
+
+    @property
+    def shared(self) -> bool:
+        return bool(self.listings) and all(listing.shared for listing in self.listings.values())
+
+    def page(self, method: str) -> Raw:
+        """The whole list for *method*, ready to send."""
+        return self._pages[method]
+
+    def owner_of(self, uri: str) -> str | None:
+        """The server that a resource URI belongs to: listed by it, or matched by one of its templates."""
+        owner = self._resources.get(uri) or self._owners.get(uri)
+        return owner or next((server for pattern, server in self._templates if pattern.fullmatch(uri)), None)
+
+    def readers(self) -> list[str]:
+        """Servers that have resources at all, for a URI that nobody listed."""
+        return [name for name, listing in self.listings.items() if "resources" in listing.capabilities]
+
+    def _index_resources(self) -> None:
+        for server, listing in self.listings.items():
+            for item in listing.resources:
+                if self._resources.setdefault(item.key, server) != server:
+                    self.shadowed.append(f"{item.key} of {server!r} is shadowed by {self._resources[item.key]!r}")
+            for item in listing.templates:
+                self._owners.setdefault(item.key, server)
+                self._templates.append((template_pattern(item.key), server))
+
+    def _page(self, method: str) -> Raw:
+        member, _ = LISTS[method]
+        match method:
+            case "tools/list":
+                entries = [_renamed(wire, self._item("tools", place)) for wire, place in self.tools.listed]
+            case "prompts/list":
+                entries = [_renamed(wire, self._item("prompts", place)) for wire, place in self.prompts.listed]
+            case "resources/list":
+                entries = [
+                    item.members
+                    for server, listing in self.listings.items()
+                    for item in listing.resources
+                    if self._resources[item.key] == server
+                ]
+            case _:
+                entries = [item.members for listing in self.listings.values() for item in listing.templates]
+        if self.era is Era.MODERN:
+            return modern.complete({member: entries}, ttl_ms=self.ttl_ms, shared=self.shared)
+        return jsonrpc.encode({member: entries})
+
+    def _item(self, kind: str, place: Place) -> Item:
+        found: Sequence[Item] = getattr(self.listings[place.server], kind)
+        return next(item for item in found if item.key == place.name)
+
+    def _capabilities(self) -> dict[str, Any]:
+        """What the aggregate offers: what some server offers and Bascule carries for all of them."""
+        declared = [listing.capabilities for listing in self.listings.values()]
+        merged: dict[str, Any] = {"tools": {"listChanged": True}}
+        if any("prompts" in each for each in declared):
+            merged["prompts"] = {"listChanged": True}
+        if resources := [each["resources"] for each in declared if isinstance(each.get("resources"), dict)]:
+            merged["resources"] = {"listChanged": True, "subscribe": any(each.get("subscribe") for each in resources)}
+        for plain in ("completions", "logging"):
+            if any(plain in each for each in declared):
+                merged[plain] = {}
+        return merged
+
+
+def _table(listings: Mapping[str, Listing], aliases: Mapping[str, str], kind: str) -> Table[Place]:
+    return Table(
+        (
+            (server, item.key, Place(server, item.key, item.mirrored))
+            for server, listing in listings.items()
+            for item in getattr(listing, kind)
+        ),
+        aliases,
+    )
+
+
+def _renamed(wire: str, item: Item) -> Params:
+    return {**item.members, "name": jsonrpc.encode(wire)}
+
+
+_EXPRESSION: Final = re.compile(r"\{([+#./;?&]?)([^{}]*)\}")
+
+
+def template_pattern(template: str) -> re.Pattern[str]:
+    """What the expansions of a URI template look like (RFC 6570).
+
+    A simple expression stays inside one path segment; `+` and `#` may cross segments.
+    """
+    pattern, at = "", 0
+    for match in _EXPRESSION.finditer(template):
+        pattern += re.escape(template[at : match.start()])
+        operator, variables = match[1], match[2]
+        if operator in ("+", "#") or variables.endswith("*"):
+            pattern += ".*"
+        elif operator in ("?", "&"):
+            pattern += r"(?:[?&][^#]*)?"
+        else:
+            pattern += re.escape(operator) + r"[^/?#]*" if operator else r"[^/?#]+"
+        at = match.end()
+    return re.compile(pattern + re.escape(template[at:]), re.DOTALL)

@@ -1,0 +1,1 @@
+"""We reach servers: child processes over stdio, remote ones over HTTP."""

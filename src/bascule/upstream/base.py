@@ -1,0 +1,120 @@
+"""What every kind of upstream offers, and the one function through which calls reach it."""
+
+from collections.abc import Collection, Mapping, Sequence
+from enum import Enum
+from typing import Any, Final, Protocol
+
+import msgspec
+from msgspec import Raw
+
+import bascule
+from bascule.call import Call, Result, Session
+from bascule.wire import headers
+from bascule.wire.jsonrpc import Params, encode, members, replaced
+from bascule.wire.versions import Era
+
+INFO: Final = {"name": "bascule", "version": bascule.__version__}
+
+
+class State(Enum):
+    """Where an upstream stands; the words that /status and the console show."""
+
+    IDLE = "idle"  # not started: lazy, or stopped after idling
+    STARTING = "starting"
+    READY = "ready"
+    DOWN = "down"  # failed; tried again after a pause
+    FAILED = "failed"  # failed too often; tried again only on demand
+    STOPPED = "stopped"
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The truth about one upstream at one moment."""
+
+    name: str
+    kind: str  # "stdio" or "http"
+    state: State
+    eras: Sequence[str] = ()
+    pids: Sequence[int] = ()
+    restarts: int = 0
+    in_flight: int = 0
+    since_s: float | None = None  # seconds in this state
+    retry_in_s: float | None = None
+    last_error: str | None = None
+    stderr: Sequence[str] = ()
+    dropped: Mapping[str, int] = msgspec.field(default_factory=dict)  # what the server sent and nobody could use
+    server: Mapping[str, Any] = msgspec.field(default_factory=dict)  # its own name and version
+    withheld: Mapping[str, str] = msgspec.field(default_factory=dict)  # tools that clients must not see, and why
+
+
+class Upstream(Protocol):
+    """An MCP server that we reach. Implementations turn every foreign exception into one of ours."""
+
+    name: str
+
+    async def start(self) -> None:
+        """Begin to bring the server up. Returns at once when it is lazy; never raises for its failures."""
+        ...
+
+    async def stop(self) -> None:
+        """End everything, children and sockets included. In-flight calls get Unavailable."""
+        ...
+
+    async def eras(self) -> Collection[Era]:
+        """The eras the server speaks, found out when first needed. Raises Unavailable if it cannot tell."""
+        ...
+
+    async def send(self, call: Call) -> Result:
+        """Send one request; `call.target.params` are the parameters. Cancelling it cancels the request.
+
+        `initialize` opens the call's session here and gives the server's InitializeResult.
+        """
+        ...
+
+    async def tell(self, session: Session, method: str, params: Params) -> None:
+        """Pass on a notification of a legacy client."""
+        ...
+
+    async def watch(self, session: Session) -> None:
+        """From now on the session hears what the server sends outside of calls."""
+        ...
+
+    async def forget(self, session: Session) -> None:
+        """The session is over: free what was kept for it."""
+        ...
+
+    def learn(self, mirrored: Mapping[str, Sequence[headers.MirroredParam]]) -> None:
+        """Which arguments of which tool (by the server's own name) its clients repeat in headers."""
+        ...
+
+    def status(self) -> Status: ...
+
+
+async def reach(call: Call) -> Result:
+    """Send a resolved call to its upstream. No other code in Bascule does (tests/test_architecture.py)."""
+    assert call.target is not None, "the resolve stage sets the target"
+    return await call.target.upstream.send(call)
+
+
+def with_token(params: Params, token: int) -> tuple[Params, Raw | None]:
+    """*params* with the client's progress token replaced by *token*, and the one it had.
+
+    Two clients may use the same token; on one connection upstream it has to be unique.
+    """
+    meta = params.get("_meta")
+    if meta is None or b"progressToken" not in bytes(meta):
+        return params, None
+    inner = members(meta)
+    theirs = inner.get("progressToken")
+    if theirs is None:
+        return params, None
+    return replaced(params, meta_=replaced(inner, progressToken=token)), theirs
+
+
+def restored_token(params: Params, token: Raw) -> Params:
+    """A progress notification's *params* with the client's own token back in place."""
+    return {**params, "progressToken": token}
+
+
+def error_object(code: int, message: str) -> Raw:
+    """A JSON-RPC error that we answer a server with."""
+    return encode({"code": code, "message": message})

@@ -1,0 +1,239 @@
+"""Many callers on one pipe: ids of our own, each answer to the call it belongs to, and to no other.
+
+Knows JSON-RPC and nothing of processes; `write` is whatever carries a line to the server.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from msgspec import Raw
+
+from bascule.call import BASCULE, Call, Result
+from bascule.errors import BasculeError, Unavailable, UpstreamBrokeProtocol
+from bascule.upstream.base import error_object, restored_token, with_token
+from bascule.wire import jsonrpc, legacy, modern
+from bascule.wire.jsonrpc import Notification, Params, Request, Response
+
+MAX_ASKS: Final = 100  # questions of one server that wait for clients; more are refused
+
+
+class Host(Protocol):
+    """Who deals with what a server sends outside of any call. *sole* is the only call in flight, if any."""
+
+    def heard(self, method: str, params: Params, sole: Call | None) -> None: ...
+
+    async def asked(self, method: str, params: Params, sole: Call | None) -> Result: ...
+
+
+class _Pending:
+    __slots__ = ("answer", "call", "token")
+
+    def __init__(self, call: Call, token: Raw | None, answer: "asyncio.Future[Result]") -> None:
+        self.call = call
+        self.token = token
+        self.answer = answer
+
+
+class Multiplexer:
+    """Requests out, answers in, in whatever order the server likes."""
+
+    def __init__(self, name: str, write: Callable[[bytes], None], host: Host) -> None:
+        self._name = name
+        self._write = write
+        self._host = host
+        self._next_id = 0
+        self._pending: dict[int, _Pending] = {}
+        self._asks: dict[bytes, asyncio.Task[None]] = {}
+        self.dropped: Counter[str] = Counter()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls of clients that wait for their answer; subscriptions do not count."""
+        return sum(1 for _ in self._client_calls())
+
+    @property
+    def busy(self) -> bool:
+        """Whether a client waits for anything, be it news."""
+        return any(pending.call.caller is not BASCULE for pending in self._pending.values())
+
+    async def request(self, call: Call, params: Params) -> Result:
+        """Send a request and wait for its answer. Cancelling it cancels the request at the server.
+
+        Raises UpstreamBrokeProtocol for an answer that is none, Unavailable when the server ends.
+        """
+        id = self._next_id = self._next_id + 1
+        params, token = with_token(params, id)
+        pending = _Pending(call, token, asyncio.get_running_loop().create_future())
+        self._pending[id] = pending
+        try:
+            self._write(jsonrpc.request(id, call.method, params))
+            return await pending.answer
+        except asyncio.CancelledError:
+            self._cancel(id, call.method)
+            raise
+        finally:
+            self._pending.pop(id, None)
+
+    def tell(self, method: str, params: Params | None = None) -> None:
+        self._write(jsonrpc.notification(method, params))
+
+    def _cancel(self, id: int, method: str) -> None:
+        # The handshake cannot be cancelled (MCP 2025-11-25, Cancellation, "Behavior Requirements").
+        if method in (legacy.INITIALIZE, modern.DISCOVER):
+            return
+        try:
+            self.tell(
+                legacy.CANCELLED, {"requestId": jsonrpc.encode(id), "reason": jsonrpc.encode("cancelled by the client")}
+            )
+        except BasculeError:
+            pass  # the server is gone; there is nothing left to cancel
+
+    def fail(self, error: BasculeError) -> None:
+        """The server has ended: every call in flight fails with *error*, every question is dropped."""
+        pending, self._pending = self._pending, {}
+        for each in pending.values():
+            _settle(each, error)
+        for task in self._asks.values():
+            task.cancel()
+
+    # ---- what the server sends
+
+    def receive(self, line: bytes) -> None:
+        """Take one line of the server. Never raises: a bad line is counted and dropped."""
+        try:
+            message = jsonrpc.read(line)
+        except ValueError:
+            self.dropped["not_json_rpc"] += 1
+            return
+        match message:
+            case Response():
+                self._answered(message)
+            case Notification():
+                self._notified(message)
+            case Request():
+                self._asked(message)
+
+    def overlong(self, head: bytes) -> None:
+        """A line was too long to keep; *head* is its start. The call that it answers fails, if it can be told."""
+        self.dropped["too_long"] += 1
+        error = UpstreamBrokeProtocol("the server's answer is larger than max_message_bytes").at(self._name)
+        id = _answer_id(head)
+        for key in [id] if id is not None else list(self._pending):
+            if pending := self._pending.pop(key, None):
+                _settle(pending, error)
+
+    def _answered(self, response: Response) -> None:
+        id = bytes(response.id)
+        if id == b"null" and response.error:
+            self.dropped["error_without_id"] += 1
+            return
+        # Only the very digits that we sent: `"7"` or `7.0` is somebody's guess, not an answer to 7.
+        pending = self._pending.pop(int(id), None) if id.isdigit() and len(id) < 20 else None
+        if pending is None:
+            self.dropped["unmatched_answer"] += 1
+        elif bool(response.result) == bool(response.error):
+            broken = "both a result and an error" if response.result else "neither a result nor an error"
+            _settle(pending, UpstreamBrokeProtocol(f"the server's answer holds {broken}").at(self._name))
+        elif response.error:
+            _settle(pending, Result(response.error, refused=True))
+        else:
+            _settle(pending, Result(self._own_tag(pending.call, response.result)))
+
+    def _own_tag(self, call: Call, result: Raw) -> Raw:
+        if call.method != modern.LISTEN:
+            return result
+        return jsonrpc.encode(modern.retag(jsonrpc.members(result), call.id))
+
+    def _notified(self, message: Notification) -> None:
+        method, params = message.method, message.params
+        if method == legacy.PROGRESS:
+            self._progressed(params)
+        elif method == legacy.CANCELLED:
+            self._withdrawn(params)
+        elif (pending := self._subscriber(params)) is not None:
+            pending.call.client.notify(method, modern.retag(params, pending.call.id))
+        else:
+            self._host.heard(method, params, self._sole())
+
+    def _progressed(self, params: Params) -> None:
+        pending = self._by_own_id(params.get("progressToken"))
+        if pending is None or pending.token is None:
+            self.dropped["unmatched_progress"] += 1
+        else:
+            pending.call.client.notify(legacy.PROGRESS, restored_token(params, pending.token))
+
+    def _withdrawn(self, params: Params) -> None:
+        """The server gives up a question it asked, or ends a subscription."""
+        raw = params.get("requestId", jsonrpc.NOTHING)
+        if task := self._asks.get(bytes(raw)):
+            task.cancel()
+        elif (pending := self._by_own_id(raw)) and pending.call.method == modern.LISTEN:
+            _settle(pending, Unavailable("the server ended the subscription").at(self._name))
+
+    def _subscriber(self, params: Params) -> _Pending | None:
+        meta = params.get("_meta")
+        if meta is None or modern.SUBSCRIPTION_ID.encode() not in bytes(meta):
+            return None
+        return self._by_own_id(modern.meta_of(params).get(modern.SUBSCRIPTION_ID))
+
+    def _by_own_id(self, raw: Raw | None) -> _Pending | None:
+        id = bytes(raw) if raw else b""
+        return self._pending.get(int(id)) if id.isdigit() and len(id) < 20 else None
+
+    def _asked(self, message: Request) -> None:
+        if len(self._asks) >= MAX_ASKS:
+            self._write(
+                jsonrpc.refusal(message.id, error_object(-32603, "too many questions are waiting for an answer"))
+            )
+            return
+        key = bytes(message.id)
+        task = asyncio.ensure_future(self._answer(message))
+        self._asks[key] = task
+        task.add_done_callback(lambda _: self._asks.pop(key, None))
+
+    async def _answer(self, message: Request) -> None:
+        try:
+            if message.method == "ping":
+                result = Result(Raw(b"{}"))
+            else:
+                result = await self._host.asked(message.method, message.params, self._sole())
+        except BasculeError as error:
+            result = Result(error_object(error.family, error.message), refused=True)
+        line = (jsonrpc.refusal if result.refused else jsonrpc.answer)(message.id, result.value)
+        try:
+            self._write(line)
+        except BasculeError:
+            pass  # the server ended while its question was being answered
+
+    def _sole(self) -> Call | None:
+        """The call that an untagged message must belong to: the only one that a client has in flight."""
+        calls = list(self._client_calls())
+        return calls[0] if len(calls) == 1 else None
+
+    def _client_calls(self) -> Iterator[Call]:
+        for pending in self._pending.values():
+            if pending.call.caller is not BASCULE and pending.call.method != modern.LISTEN:
+                yield pending.call
+
+    def sessions_in_flight(self) -> set[str]:
+        """Ids of the sessions that have a call in flight."""
+        return {call.session.id for call in self._client_calls() if call.session is not None}
+
+
+def _settle(pending: _Pending, outcome: Result | BasculeError) -> None:
+    if pending.answer.done():
+        return  # cancelled at the same moment
+    if isinstance(outcome, Result):
+        pending.answer.set_result(outcome)
+    else:
+        pending.answer.set_exception(outcome)
+
+
+def _answer_id(head: bytes) -> int | None:
+    """The id at the start of an answer that was cut off, as most servers write it: near the front."""
+    before, found, after = head.partition(b'"id":')
+    digits = after.lstrip()[:20]
+    end = next((i for i, byte in enumerate(digits) if not 48 <= byte <= 57), len(digits))
+    return int(digits[:end]) if found and end and b'"result"' not in before and b'"error"' not in before else None

@@ -1,0 +1,264 @@
+"""One child process: its own group, its pipes as callbacks, and an end that leaves nobody behind.
+
+Knows nothing of MCP: lines come out, lines go in.
+"""
+
+import asyncio
+import os
+import re
+import signal
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, cast
+
+from bascule.errors import Overloaded, Unavailable
+
+STDERR_LINES: Final = 50
+STDERR_BYTES: Final = 64 * 1024
+MAX_UNREAD_BYTES: Final = 8 * 1024 * 1024  # written to a child that does not read; then calls are refused
+_TERM_AFTER_S: Final = 5.0
+_KILL_AFTER_S: Final = 3.0
+
+# What a child may inherit. Everything else in our environment, secrets above all, stays with us.
+_INHERITED: Final = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|TERM|TZ|LANG|LC_\w+|TMPDIR|TMP|TEMP|XDG_\w+|(?i:(http|https|no|all)_proxy)"
+    r"|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|SYSTEMROOT|APPDATA|PATHEXT"
+)
+
+
+def child_environment(declared: Mapping[str, str], inherited: Mapping[str, str], *, everything: bool) -> dict[str, str]:
+    """The environment of a child: the harmless part of ours (or all of it), then what is declared."""
+    base = {k: v for k, v in inherited.items() if everything or _INHERITED.fullmatch(k)}
+    return base | dict(declared)
+
+
+class Lines:
+    """Cuts a byte stream into lines; an overlong line is dropped as it streams by, never held."""
+
+    def __init__(self, max_bytes: int, on_line: Callable[[bytes], None], on_overlong: Callable[[bytes], None]) -> None:
+        self._max_bytes = max_bytes
+        self._on_line = on_line
+        self._on_overlong = on_overlong
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._skipping = False
+
+    def feed(self, chunk: bytes) -> None:
+        *complete, rest = chunk.split(b"\n")
+        for line in complete:
+            self._end(line)
+        if rest:
+            self._hold(rest)
+
+    def _end(self, line: bytes) -> None:
+        if self._parts or self._skipping:
+            self._hold(line)
+            line = b"".join(self._parts)
+            skipped, self._skipping = self._skipping, False
+            self._parts, self._size = [], 0
+            if skipped:
+                return
+        if len(line) > self._max_bytes:
+            self._on_overlong(line[:1024])
+        elif line and not line.isspace():
+            self._on_line(line)
+
+    def _hold(self, part: bytes) -> None:
+        if self._skipping:
+            return
+        self._parts.append(part)
+        self._size += len(part)
+        if self._size > self._max_bytes:
+            head = b"".join(self._parts)[:1024]
+            self._parts, self._size, self._skipping = [], 0, True
+            self._on_overlong(head)
+
+
+class Child(asyncio.SubprocessProtocol):
+    """A running command. *on_line* sees each line of its stdout, *on_exit* its end, once."""
+
+    def __init__(
+        self,
+        max_line_bytes: int,
+        on_line: Callable[[bytes], None],
+        on_overlong: Callable[[bytes], None],
+        on_exit: Callable[[str], None],
+    ) -> None:
+        self._stdout = Lines(max_line_bytes, on_line, on_overlong)
+        self._stderr = Lines(STDERR_BYTES // 8, self._keep_stderr, self._keep_stderr)
+        self._on_exit = on_exit
+        self._tail: deque[str] = deque(maxlen=STDERR_LINES)
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._stdin: asyncio.WriteTransport | None = None
+        self._outgoing: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self._exited = asyncio.Event()
+        self._reported = False
+        self.pid = 0
+
+    @classmethod
+    async def spawn(
+        cls,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str | None,
+        max_line_bytes: int,
+        on_line: Callable[[bytes], None],
+        on_overlong: Callable[[bytes], None],
+        on_exit: Callable[[str], None],
+    ) -> "Child":
+        """Start *command* in a session and group of its own. Raises Unavailable if it cannot start."""
+        loop = asyncio.get_running_loop()
+        try:
+            _, child = await loop.subprocess_exec(
+                lambda: cls(max_line_bytes, on_line, on_overlong, on_exit),
+                *command,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"cannot start {command[0]!r}: {error}", command=command[0]) from error
+        return child
+
+    # ---- asyncio.SubprocessProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.SubprocessTransport, transport)
+        self.pid = self._transport.get_pid()
+        self._stdin = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        (self._stdout if fd == 1 else self._stderr).feed(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        # A server whose stdout is closed can answer nothing more, whatever else it still does.
+        if fd == 1:
+            self._report()
+
+    def process_exited(self) -> None:
+        self._exited.set()
+        # Give the pipes a turn: what the process wrote before it died is still in them.
+        self._loop.call_later(0.05, self._report)
+
+    # ---- ours
+
+    def write(self, line: bytes) -> None:
+        """Queue one line; all lines of one turn of the loop leave in one system call.
+
+        Raises Overloaded when the child has stopped reading, Unavailable when it is gone.
+        """
+        if self._stdin is None or self._stdin.is_closing() or self._reported:
+            raise Unavailable("the server process has ended")
+        if not self._outgoing:
+            if self._stdin.get_write_buffer_size() > MAX_UNREAD_BYTES:
+                raise Overloaded("the server process does not read its input")
+            self._loop.call_soon(self._flush)
+        # A raw newline can only be white space between JSON tokens; on stdio it would end the message.
+        self._outgoing.append(
+            line.replace(b"\n", b" ").replace(b"\r", b" ") if b"\n" in line or b"\r" in line else line
+        )
+
+    def _flush(self) -> None:
+        lines, self._outgoing = self._outgoing, []
+        if self._stdin is not None and not self._stdin.is_closing():
+            lines.append(b"")
+            self._stdin.write(b"\n".join(lines))
+
+    def stderr_tail(self) -> list[str]:
+        return list(self._tail)
+
+    def _keep_stderr(self, line: bytes) -> None:
+        self._tail.append(line[:1000].decode(errors="replace"))
+
+    def _report(self) -> None:
+        if not self._reported:
+            self._reported = True
+            self._on_exit(self._end_in_words())
+
+    def _end_in_words(self) -> str:
+        code = self._transport.get_returncode() if self._transport else None
+        if code is None:
+            return "closed its output"
+        if code < 0:
+            return f"was killed by {signal.strsignal(-code) or f'signal {-code}'}"
+        return f"exited with code {code}"
+
+    async def end(self) -> None:
+        """Ask, insist, force: stdin EOF, then SIGTERM, then SIGKILL, each to the whole family.
+
+        Returns when the process is reaped and nobody of its group or descent is left.
+        """
+        self._flush()
+        family = _family(self.pid)
+        if self._stdin is not None:
+            self._stdin.close()
+        try:
+            if not await self._gone_within(_TERM_AFTER_S):
+                family |= _family(self.pid)
+                _signal(family, self.pid, signal.SIGTERM)
+                await self._gone_within(_KILL_AFTER_S)
+        finally:
+            _signal(family | _family(self.pid), self.pid, signal.SIGKILL)
+            if self._transport is not None:
+                await self._gone_within(_KILL_AFTER_S)
+                self._transport.close()
+
+    async def _gone_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._exited.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Force the end at once, without waiting."""
+        _signal(_family(self.pid), self.pid, signal.SIGKILL)
+
+
+def _signal(family: set[tuple[int, str]], leader: int, number: signal.Signals) -> None:
+    """Send *number* to the leader's group, and to each of *family* that is still the same process."""
+    try:
+        os.killpg(leader, number)
+    except (ProcessLookupError, PermissionError):
+        pass  # the group is gone
+    for pid, started in family:
+        if _started(pid) == started:  # the pid was not given to a stranger meanwhile
+            try:
+                os.kill(pid, number)
+            except (ProcessLookupError, PermissionError):
+                pass  # it ended between the look and the signal
+
+
+def _family(leader: int) -> set[tuple[int, str]]:
+    """(pid, start time) of everyone in the leader's session or descended from it. Linux; elsewhere empty.
+
+    The group alone is not enough: a helper that called setsid() would outlive its server.
+    """
+    table: dict[int, tuple[int, int, str]] = {}
+    for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if entry.isdigit() and (stat := _stat(int(entry))):
+            table[int(entry)] = stat
+    members = {leader}
+    while True:
+        more = {pid for pid, (parent, session, _) in table.items() if parent in members or session == leader} - members
+        if not more:
+            return {(pid, table[pid][2]) for pid in members - {leader} if pid in table}
+        members |= more
+
+
+def _stat(pid: int) -> tuple[int, int, str] | None:
+    """(parent, session, start time) of a live process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else (int(fields[1]), int(fields[3]), fields[19].decode())
+
+
+def _started(pid: int) -> str | None:
+    stat = _stat(pid)
+    return stat[2] if stat else None

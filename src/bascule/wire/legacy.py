@@ -1,0 +1,80 @@
+"""The wire of 2024-11-05 … 2025-11-25: handshake, sessions, server-to-client requests.
+
+Source: MCP 2025-11-25, "Lifecycle", "Cancellation", "Logging".
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from msgspec import Raw
+
+from bascule.errors import InvalidParams
+from bascule.wire.jsonrpc import Params, decode, encode, text
+from bascule.wire.versions import LATEST_LEGACY, Revision, agree
+
+INITIALIZE: Final = "initialize"
+INITIALIZED: Final = "notifications/initialized"
+CANCELLED: Final = "notifications/cancelled"
+PROGRESS: Final = "notifications/progress"
+LOG: Final = "notifications/message"
+UPDATED: Final = "notifications/resources/updated"
+LIST_CHANGED: Final = {
+    "notifications/tools/list_changed": "tools",
+    "notifications/prompts/list_changed": "prompts",
+    "notifications/resources/list_changed": "resources",
+}
+
+# What a server may ask a client for, and the client capability that allows it.
+ASKS: Final = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
+
+LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+
+# A shared process serves clients of every kind, so it is told that everything can be relayed;
+# what the client of the moment did not declare is declined on its behalf.
+RELAYED_CAPABILITIES: Final[Mapping[str, Any]] = {
+    "roots": {"listChanged": True},
+    "sampling": {"context": {}, "tools": {}},
+    "elicitation": {"form": {}, "url": {}},
+}
+
+
+def offered(params: Params) -> Revision:
+    """The revision for a client's `initialize`. Raises InvalidParams if it names none."""
+    version = text(params.get("protocolVersion"))
+    if version is None:
+        raise InvalidParams('"protocolVersion" is a string')
+    return agree(version)
+
+
+def initialize_params(info: Mapping[str, str], capabilities: Mapping[str, Any]) -> dict[str, Raw]:
+    """The parameters of a handshake of our own."""
+    return {
+        "protocolVersion": encode(LATEST_LEGACY.version),
+        "capabilities": encode(capabilities),
+        "clientInfo": encode(info),
+    }
+
+
+def may_ask(capabilities: Mapping[str, Any], method: str, params: Params) -> bool:
+    """Whether a client that declared *capabilities* can be asked *method*, in the mode it needs."""
+    capability = ASKS.get(method)
+    if capability is None:
+        return True  # an extension's request: the two ends know what they agreed on
+    declared = capabilities.get(capability)
+    if declared is None:
+        return False
+    if capability == "elicitation" and text(params.get("mode")) == "url":
+        return isinstance(declared, dict) and "url" in declared
+    return True
+
+
+def lowest_level(levels: Iterable[str]) -> str | None:
+    """The most talkative of *levels*; None if there are none. Unknown words are ignored."""
+    known = [LEVELS.index(level) for level in levels if level in LEVELS]
+    return LEVELS[min(known)] if known else None
+
+
+def reaches(level: Raw | None, wanted: str) -> bool:
+    """Whether a log message of *level* is wanted by a client that asked for *wanted*."""
+    said = decode(level) if level else None
+    return said not in LEVELS or LEVELS.index(said) >= LEVELS.index(wanted)

@@ -1,0 +1,87 @@
+"""Names on the wire when several servers share one endpoint: `namespace__tool`.
+
+The wire name is at most 64 characters of `[A-Za-z0-9_-]`, because some clients refuse more; it is
+resolved by an exact table and never taken apart again. Source: MCP 2026-07-28, "Tool Names".
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+MAX_LENGTH: Final = 64
+SEPARATOR: Final = "__"
+
+_ILLEGAL: Final = re.compile(r"[^A-Za-z0-9_-]+")
+_DIGEST_LENGTH: Final = 8
+
+Target = TypeVar("Target")
+
+
+def slug(name: str) -> str:
+    """*name* reduced to the wire's characters, for a namespace; may come out empty."""
+    return _ILLEGAL.sub("_", name).strip("_")
+
+
+def logical(namespace: str, name: str) -> str:
+    """The id that people and contracts use."""
+    return f"{namespace}/{name}"
+
+
+def wire_name(namespace: str, name: str) -> str:
+    """The name that clients see. Too long a name keeps its start and gets a digest of the whole,
+
+    so that two long names that share a start stay two names.
+    """
+    full = f"{namespace}{SEPARATOR}{_ILLEGAL.sub('_', name)}"
+    if len(full) <= MAX_LENGTH:
+        return full
+    digest = hashlib.sha256(logical(namespace, name).encode()).hexdigest()[:_DIGEST_LENGTH]
+    return f"{full[: MAX_LENGTH - _DIGEST_LENGTH - 1]}_{digest}"
+
+
+class Clash(msgspec.Struct, frozen=True):
+    """Two logical ids that claim one wire name; the second one is withheld."""
+
+    wire: str
+    kept: str
+    withheld: str
+
+    def __str__(self) -> str:
+        return f"{self.withheld!r} is withheld: its name {self.wire!r} belongs to {self.kept!r}; give it an alias"
+
+
+class Table(Generic[Target]):
+    """An exact two-way table between wire names and the things they stand for."""
+
+    def __init__(self, entries: Iterable[tuple[str, str, Target]], aliases: Mapping[str, str]) -> None:
+        """*entries* are (namespace, own name, target) in order of precedence; *aliases* map logical
+        ids to wire names of the operator's choice, which win over made-up ones."""
+        self.clashes: list[Clash] = []
+        self._by_name: dict[str, Target] = {}
+        self._by_id: dict[str, Target] = {}
+        self.listed: list[tuple[str, Target]] = []  # (wire name, target), in the order given
+        owners: dict[str, str] = {}
+        placed = [
+            (logical(space, name), aliases.get(logical(space, name)), space, name, t) for space, name, t in entries
+        ]
+        for id, alias, space, name, target in sorted(placed, key=lambda each: each[1] is None):
+            wire = alias or wire_name(space, name)
+            if wire in owners:
+                self.clashes.append(Clash(wire, owners[wire], id))
+                continue
+            owners[wire] = id
+            self._by_name[wire] = target
+            self._by_id.setdefault(id, target)
+        self.listed = [
+            (wire, target)
+            for id, alias, space, name, target in placed
+            if owners.get(wire := alias or wire_name(space, name)) == id
+        ]
+
+    def find(self, name: str) -> Target | None:
+        """What *name* stands for: a wire name, or a logical id `namespace/name`."""
+        found = self._by_name.get(name)
+        return found if found is not None else self._by_id.get(name)

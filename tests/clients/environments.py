@@ -1,0 +1,94 @@
+"""The environment of each client: made on first use in `.venv-clients`, kept until its requirements change.
+
+Every client has its own, because they disagree (`mcp` 1 and 2) and none of them is a dependency of ours.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+CACHE: Final = Path(__file__).parents[2] / ".venv-clients"
+MAKE_WITHIN_S: Final = 600
+
+# Exact versions: a client that changed is a change of this file, not a surprise in a test run.
+PYTHON: Final[Mapping[str, tuple[str, ...]]] = {
+    "sdk2": ("mcp==2.3.0",),
+    "sdk1": ("mcp==1.30.0",),
+    "fastmcp": ("fastmcp==4.1.2",),
+    "openai_agents": ("openai-agents==0.24.0", "mcp==2.3.0"),
+    "langchain": ("langchain-mcp-adapters==0.3.2", "mcp==1.30.0"),
+}
+# The inspector wants a newer node than many systems have. npm would quietly pick an inspector from 2025 then.
+NODE: Final = ("node@22.23.3", "@modelcontextprotocol/inspector@2.12.0")
+
+
+def python(name: str) -> str:
+    """The interpreter in which client *name* is installed."""
+    return str(_made(name, PYTHON[name], _make_python) / "bin" / "python")
+
+
+def inspector() -> list[str]:
+    """The command that runs the MCP Inspector without its web page. Needs npm to be made."""
+    modules = _made("node", NODE, _make_node) / "node_modules"
+    launcher = modules / "@modelcontextprotocol" / "inspector" / "clients" / "launcher" / "build" / "index.js"
+    return [str(modules / "node" / "bin" / "node"), str(launcher), "--cli"]
+
+
+def can_make_node() -> bool:
+    return shutil.which("npm") is not None
+
+
+def _made(name: str, requirements: tuple[str, ...], make: Callable[[Path, tuple[str, ...]], None]) -> Path:
+    key = hashlib.sha256("\n".join((sys.version, *requirements)).encode()).hexdigest()[:8]
+    folder = CACHE / name / key
+    with _locked(CACHE / f"{name}.lock"):
+        if not (folder / ".made").exists():
+            shutil.rmtree(CACHE / name, ignore_errors=True)
+            folder.mkdir(parents=True)
+            make(folder, requirements)
+            (folder / ".made").touch()
+    return folder
+
+
+def _make_python(folder: Path, requirements: tuple[str, ...]) -> None:
+    interpreter = str(folder / "bin" / "python")
+    if uv := shutil.which("uv"):
+        _run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder))
+        _run(uv, "pip", "install", "--quiet", "--python", interpreter, *requirements)
+    else:
+        _run(sys.executable, "-m", "venv", str(folder))
+        _run(interpreter, "-m", "pip", "install", "--quiet", *requirements)
+
+
+def _make_node(folder: Path, requirements: tuple[str, ...]) -> None:
+    (folder / "package.json").write_text('{"private": true}')
+    _run("npm", "install", "--no-audit", "--no-fund", "--no-save", "--prefix", str(folder), *requirements)
+
+
+def _run(*command: str) -> None:
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=MAKE_WITHIN_S, check=False)
+    if ran.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{ran.stdout}{ran.stderr}")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Tests may run in parallel processes; one of them makes, the others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT), "r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":  # make everything ahead of a test run
+    for each in PYTHON:
+        print(python(each))
+    if can_make_node():
+        print(*inspector())
