@@ -45,7 +45,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_head(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Headers by lower-case name. Raises Refused when one that must be single stands twice."""
-    head = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
+    # White space around a value is not part of it (RFC 9110, 5.5); the server library leaves it at the end.
+    head = {name.decode("latin-1"): value.decode("latin-1").strip(" \t") for name, value in raw}
     if len(head) != len(raw):
         names = [name for name, _ in raw]
         for name in _SINGLE:

@@ -41,8 +41,10 @@ Page: TypeAlias = Callable[[], tuple[int, bytes]]
 BODY_TIMEOUT_S: Final = 30.0
 _JSON: Final = (("content-type", "application/json"),)
 _GONE_IN_MODERN: Final = frozenset(
-    ("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe")
-    + ("tasks/list", "tasks/result")
+    (
+        *("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"),
+        *("tasks/list", "tasks/result"),
+    )
 )
 
 

@@ -158,9 +158,11 @@ class Follower:
             for raw in jsonrpc.items(page.get(member, Raw(b"[]"))):
                 yield raw
             if "ttlMs" in page:
-                hints.append((max(0, int(jsonrpc.decode(page["ttlMs"]))), page.get("cacheScope") == b'"public"'))
+                hints.append(
+                    (max(0, int(jsonrpc.decode(page["ttlMs"]))), jsonrpc.text(page.get("cacheScope")) == "public")
+                )
             cursor = page.get("nextCursor")
-            if cursor is None or cursor == b"null":
+            if cursor is None or cursor == jsonrpc.NULL:
                 return
             if bytes(cursor) in seen:
                 raise UpstreamBrokeProtocol(f"{method} repeats a cursor").at(self.upstream.name)

@@ -357,7 +357,7 @@ class _Server:
         self._child = await Child.spawn(
             (command, *self._options.args),
             env=child_environment(self._options.env, self._environ, everything=self._options.pass_environment),
-            cwd=self._options.cwd and os.path.expanduser(self._options.cwd),
+            cwd=self._options.cwd,
             max_line_bytes=self._options.max_message_bytes,
             on_line=self._mux.receive,
             on_overlong=self._mux.overlong,

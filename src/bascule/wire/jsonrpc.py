@@ -21,6 +21,7 @@ Params: TypeAlias = Mapping[str, Raw]
 Id: TypeAlias = Raw  # the id's own bytes: `1` and `"1"` stay two ids, and 2**63 keeps its digits
 
 NOTHING: Final = Raw(b"")
+NULL: Final = Raw(b"null")
 EMPTY: Final[Params] = {}
 
 _INTEGER: Final = re.compile(rb"-?[1-9][0-9]*|0")
@@ -269,7 +270,7 @@ def read(line: bytes) -> Message:
         raise ValueError(f"not a JSON-RPC message: {error}") from error
     if envelope.method:
         params = _params_of(envelope.params)
-        has_id = envelope.id and envelope.id != b"null"
+        has_id = envelope.id and envelope.id != NULL
         return Request(envelope.id, envelope.method, params) if has_id else Notification(envelope.method, params)
     if not envelope.id:
         raise ValueError("neither a method nor an id")
@@ -277,7 +278,7 @@ def read(line: bytes) -> Message:
 
 
 def _params_of(raw: Raw) -> Params:
-    if not raw or raw == b"null":
+    if not raw or raw == NULL:
         return EMPTY
     try:
         return _members.decode(raw)

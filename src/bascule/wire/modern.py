@@ -85,7 +85,7 @@ def check_request(head: Mapping[str, str], method: str, params: Params) -> Mappi
 
 def _require_object(meta: Mapping[str, Raw], key: str) -> None:
     raw = meta.get(key)
-    if raw is None or bytes(raw[:1]) != b"{":
+    if raw is None or not bytes(raw).startswith(b"{"):
         raise InvalidParams(f"_meta[{key!r}] is missing or not an object")
 
 
