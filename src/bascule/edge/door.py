@@ -5,7 +5,7 @@ Source: MCP 2026-07-28, Streamable HTTP, "Security & Endpoint"; RFC 9110; docs/s
 
 import hmac
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -20,13 +20,17 @@ _SINGLE: Final = frozenset({
     b"mcp-method", b"mcp-name", b"mcp-session-id", b"last-event-id",
 })  # fmt: skip
 
-Head = Mapping[str, str]
+Head: TypeAlias = Mapping[str, str]
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]  # as ASGI has them
+
+_REMEMBERED: Final = 512  # verdicts that a door keeps
+_REMEMBERED_BYTES: Final = 4096  # of headers, for a verdict to be kept
 
 
 class Refused(Exception):
     """An HTTP-level refusal; *error*, when there is one, also has a JSON-RPC shape."""
 
-    def __init__(self, status: int, reason: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(self, status: int, reason: str, headers: Headers = ()) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
@@ -43,7 +47,43 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int
 
 
-def read_head(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+class Door:
+    """Applies the rules, and remembers whom it let in: clients repeat their headers with every request."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self._admitted: dict[tuple[str, tuple[tuple[bytes, bytes], ...]], Head] = {}
+
+    def admit(self, method: str, raw: Headers) -> Head:
+        """The headers of a request that may come in, by lower-case name; a POST's length is not among them.
+
+        Raises Refused or Unauthenticated.
+        """
+        repeated = tuple([pair for pair in raw if pair[0] != b"content-length"])
+        if len(repeated) != len(raw):
+            self._check_length(raw)
+        head = self._admitted.get((method, repeated))
+        return self._look(method, repeated) if head is None else head
+
+    def _look(self, method: str, raw: tuple[tuple[bytes, bytes], ...]) -> Head:
+        head = read_head(raw)
+        check(head, self.rules)
+        if method == "POST":
+            check_post(head)
+        if sum(len(name) + len(value) for name, value in raw) <= _REMEMBERED_BYTES:
+            if len(self._admitted) >= _REMEMBERED:
+                self._admitted.clear()
+            self._admitted[method, raw] = head
+        return head
+
+    def _check_length(self, raw: Headers) -> None:
+        lengths = {value for name, value in raw if name == b"content-length"}
+        if len(lengths) != 1:
+            raise Refused(400, "the Content-Length header stands twice")
+        check_length(lengths.pop(), self.rules)
+
+
+def read_head(raw: Headers) -> dict[str, str]:
     """Headers by lower-case name. Raises Refused when one that must be single stands twice."""
     # White space around a value is not part of it (RFC 9110, 5.5); the server library leaves it at the end.
     head = {name.decode("latin-1"): value.decode("latin-1").strip(" \t") for name, value in raw}
@@ -106,8 +146,8 @@ def _is_port(text: str) -> bool:
     return text.startswith(":") and text[1:].isascii() and text[1:].isdigit()
 
 
-def check_post(head: Head, rules: Rules) -> None:
-    """Raise Refused (406, 413, 415) unless the body may be read and the answer delivered."""
+def check_post(head: Head) -> None:
+    """Raise Refused (406, 415) unless the body can be read and the answer delivered."""
     kind, _, parameters = head.get("content-type", "").partition(";")
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
     if kind.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
@@ -116,13 +156,14 @@ def check_post(head: Head, rules: Rules) -> None:
         raise Refused(415, "compressed bodies are not accepted")
     if not (accepts(head, "application/json") and accepts(head, "text/event-stream")):
         raise Refused(406, "Accept has to list both application/json and text/event-stream")
-    length = head.get("content-length")
-    if length is not None:
-        # int() also takes signs, underscores and other scripts' digits; a length is ASCII digits.
-        if not (length.isascii() and length.isdigit()):
-            raise Refused(400, "Content-Length is not a number")
-        if int(length) > rules.max_body_bytes:
-            raise too_large(rules)
+
+
+def check_length(length: bytes, rules: Rules) -> None:
+    """Raise Refused (400, 413) for a Content-Length that is none, or more than a body may have."""
+    if not length.isdigit():  # of bytes: ASCII digits only, no sign, no underscore
+        raise Refused(400, "Content-Length is not a number")
+    if len(length) > 18 or int(length) > rules.max_body_bytes:
+        raise too_large(rules)
 
 
 def too_large(rules: Rules) -> Refused:
@@ -144,20 +185,20 @@ def accepts(head: Head, media_type: str) -> bool:
     return False
 
 
-def cors(origin: str) -> list[tuple[str, str]]:
+def cors(origin: str) -> list[tuple[bytes, bytes]]:
     """Headers that let a page from an allowed *origin* read the answer."""
     return [
-        ("access-control-allow-origin", origin),
-        ("access-control-expose-headers", "mcp-session-id, www-authenticate"),
-        ("vary", "origin"),
+        (b"access-control-allow-origin", origin.encode()),
+        (b"access-control-expose-headers", b"mcp-session-id, www-authenticate"),
+        (b"vary", b"origin"),
     ]
 
 
-def preflight(origin: str, requested: str) -> list[tuple[str, str]]:
+def preflight(origin: str, requested: str) -> list[tuple[bytes, bytes]]:
     """The answer to a browser's OPTIONS before it calls."""
     return [
         *cors(origin),
-        ("access-control-allow-methods", "POST, GET, DELETE, OPTIONS"),
-        ("access-control-allow-headers", requested or "content-type, accept, authorization, mcp-protocol-version"),
-        ("access-control-max-age", "600"),
+        (b"access-control-allow-methods", b"POST, GET, DELETE, OPTIONS"),
+        (b"access-control-allow-headers", requested.encode("latin-1", "ignore")),
+        (b"access-control-max-age", b"600"),
     ]

