@@ -3,6 +3,7 @@
 Nothing else in Bascule reads a configuration file or expands a reference in one.
 """
 
+import ipaddress
 import json
 import re
 import tomllib
@@ -21,6 +22,7 @@ from bascule.wire.names import MAX_LENGTH, slug
 
 DEFAULT_PORT: Final = 8777
 _LEAST_TOKEN: Final = 16  # characters of a bearer; less can be guessed
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 ServerOptions: TypeAlias = StdioOptions | HttpOptions
 
@@ -69,7 +71,7 @@ def load_servers(path: Path, environ: Mapping[str, str]) -> Config:
 def check(config: Config) -> Config:
     """*config* itself, if its parts fit together. Raises ConfigInvalid."""
     for logical, wire in config.aliases.items():
-        if len(wire) > MAX_LENGTH or slug(wire) != wire:
+        if not wire or len(wire) > MAX_LENGTH or slug(wire) != wire:
             raise ConfigInvalid(f"{wire!r} is not a name for clients: at most {MAX_LENGTH} of A-Z a-z 0-9 _ -",
                                 field=f"aliases.{logical}")  # fmt: skip
         if logical.partition("/")[0] not in config.servers:
@@ -84,11 +86,17 @@ def check(config: Config) -> Config:
         )
     if config.http.bearer is not None and len(config.http.bearer) < _LEAST_TOKEN:
         raise ConfigInvalid(f"the token has fewer than {_LEAST_TOKEN} characters", field="http.bearer")
+    if config.http.bearer is not None and not _TOKEN.fullmatch(config.http.bearer):
+        raise ConfigInvalid("the token holds characters that an HTTP header cannot carry", field="http.bearer")
     return config
 
 
 def is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+    """Whether only this machine can reach *host*. A name such as 127.example.com is anybody's."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def schema() -> dict[str, Any]:
@@ -175,17 +183,20 @@ class _Source:
             raise ConfigInvalid(f"not JSON: {error.msg}", place=f"{self._path}:{error.lineno}") from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigInvalid(f"not TOML: {error}", place=str(self._path)) from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date 2026-13-01, a control character
+            raise ConfigInvalid(f"cannot be read: {error}", place=str(self._path)) from error
 
     def _server(self, name: str, entry: dict[str, Any], field: str = "") -> ServerOptions:
         field = field or f"servers.{name}"
-        if slug(name) != name or len(name) > 32:
+        if not name or slug(name) != name or len(name) > 32:
             raise self._wrong("a server's name has at most 32 of A-Z a-z 0-9 _ -", field)
         if ("command" in entry) == ("url" in entry):
             raise self._wrong("a server has either a command or a url", field)
         kind: type[ServerOptions] = StdioOptions if "command" in entry else HttpOptions
         options: ServerOptions = self._convert(self._expanded(entry, field), kind, field)
         if isinstance(options, HttpOptions) and not re.match(r"https?://[^/\s]+", options.url):
-            raise self._wrong(f"{options.url!r} is not an http or https URL", f"{field}.url")
+            # As it stands in the file: expanded, it may hold a secret.
+            raise self._wrong(f"{entry['url']!r} is not an http or https URL", f"{field}.url")
         return options
 
     def _convert(self, value: Any, kind: type[Any], field: str) -> Any:
@@ -193,7 +204,7 @@ class _Source:
             return msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             message, _, where = str(error).partition(" - at `")
-            inner = where.rstrip("`").removeprefix("$").replace("[...]", "").strip(".")
+            inner = where.rstrip("`").removeprefix("key` in `").removeprefix("$").replace("[...]", "").strip(".")
             unknown = re.search(r"unknown field `(\w+)`", message)
             path = ".".join(part for part in (field, inner, unknown[1] if unknown else "") if part)
             raise self._wrong(message, path) from error
@@ -214,6 +225,8 @@ class _Source:
         if resolver is None:
             raise self._wrong(f"cannot resolve {match[0]}: use ${{env:NAME}} or ${{file:PATH}}", field)
         found = resolver(name, self._environ)
+        if found is None and default is None and source == "file":
+            raise self._wrong(f"{match[0]}: there is no such text file, or it cannot be read", field)
         if found is None and default is None:
             raise self._wrong(f"{match[0]} is not set; export it or write ${{{name}:-default}}", field)
         return found if found is not None else default
@@ -243,7 +256,7 @@ def _from_environment(name: str, environ: Mapping[str, str]) -> str | None:
 def _from_file(name: str, environ: Mapping[str, str]) -> str | None:
     try:
         return Path(name).expanduser().read_text(encoding="utf-8").strip()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: not text, or not a path
         return None
 
 

@@ -374,9 +374,19 @@ def env(call: Call, name: str) -> Json:
     return {"value": os.environ.get(name)}
 
 
+def meta(call: Call) -> Json:
+    """The `_meta` of this very call."""
+    return {"meta": call.meta}
+
+
+def params(call: Call) -> Json:
+    """The parameters of this very call."""
+    return {"params": call.params}
+
+
 _TOOLBOX: Final[tuple[Callable[..., str | Json], ...]] = (
     echo, add, raw, sleep, cancelled, progress, log, ask, sample, roots,
-    touch, rename, redefine, fail, crash, pid, env,
+    touch, rename, redefine, fail, crash, pid, env, meta, params,
 )  # fmt: skip
 TOOLS: Final = {tool.__name__: tool for tool in _TOOLBOX}
 

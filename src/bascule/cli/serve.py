@@ -5,8 +5,9 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -52,7 +53,7 @@ def run(
     if command:
         if commands:
             raise ConfigInvalid("give either -- COMMAND or --server NAME='COMMAND', not both")
-        sole = _name_of(command)
+        sole = named_after(command)
         commands = {sole: command}
     if not commands:
         raise ConfigInvalid("nothing to run; for example: bascule run -- uvx mcp-server-time")
@@ -93,11 +94,13 @@ def validate(
             print(json.dumps({"valid": False, "error": str(error), "place": error.place, "field": error.field}))
             raise typer.Exit(2) from error
         raise
-    names = list(loaded.servers)
+    names, warnings = list(loaded.servers), _warnings(loaded)
     if as_json:
-        print(json.dumps({"valid": True, "servers": names}))
-    else:
-        print(f"{_file_of(config, servers)}: valid, {len(names)} servers: {', '.join(names) or 'none'}")
+        print(json.dumps({"valid": True, "servers": names, "warnings": warnings}))
+        return
+    for warning in warnings:
+        note(f"{_file_of(config, servers)}: {warning}")
+    print(f"{_file_of(config, servers)}: valid, {len(names)} servers: {', '.join(names) or 'none'}")
 
 
 @failing
@@ -129,6 +132,22 @@ def _file_of(config: Path | None, servers: Path | None) -> Path:
     return servers or config or Path("bascule.yaml")
 
 
+def _warnings(config: Any) -> list[str]:
+    """What is legal and will still not work on this machine. Here, unlike on the one it is deployed to, perhaps."""
+    from bascule.upstream.stdio import StdioOptions
+
+    return [
+        f"servers.{name}.command: {options.command!r} is not on PATH; install it, or write the whole path"
+        for name, options in config.servers.items()
+        if isinstance(options, StdioOptions) and not _on_path(options.command, options.env)
+    ]
+
+
+def _on_path(command: str, env: Mapping[str, str]) -> bool:
+    """As the server will be looked for: on the PATH of its own `env`, if it has one."""
+    return shutil.which(command, path=env.get("PATH", os.environ.get("PATH"))) is not None
+
+
 def _address(host: str | None, port: int | None) -> dict[str, Any]:
     return {key: value for key, value in (("host", host), ("port", port)) if value is not None}
 
@@ -148,10 +167,10 @@ def _assignment(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _name_of(command: list[str]) -> str:
+def named_after(command: Sequence[str]) -> str:
     """A name for an unnamed server, from the word of its command that says most.
 
-    >>> _name_of(["npx", "-y", "@modelcontextprotocol/server-everything"])
+    >>> named_after(["npx", "-y", "@modelcontextprotocol/server-everything"])
     'everything'
     """
     from bascule.wire.names import slug

@@ -4,6 +4,7 @@ Source: MCP 2026-07-28, Streamable HTTP, "Security & Endpoint"; RFC 9110; docs/s
 """
 
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
@@ -23,6 +24,7 @@ _SINGLE: Final = frozenset({
 Head: TypeAlias = Mapping[str, str]
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]  # as ASGI has them
 
+_NOTHING: Final = re.compile(r"q\s*=\s*0(\.0{0,3})?")  # a quality of zero: not acceptable
 _REMEMBERED: Final = 512  # verdicts that a door keeps
 _REMEMBERED_BYTES: Final = 4096  # of headers, for a verdict to be kept
 
@@ -94,6 +96,9 @@ def read_head(raw: Headers) -> dict[str, str]:
                 raise Refused(400, f"the {name.decode()} header stands twice")
         if any(name.startswith(b"mcp-param-") and names.count(name) > 1 for name in names):
             raise Refused(400, "an mcp-param header stands twice")
+        # The others are lists, which may come in several lines (RFC 9110, 5.3).
+        for each in head:
+            head[each] = ", ".join(v.decode("latin-1").strip(" \t") for n, v in raw if n.decode("latin-1") == each)
     return head
 
 
@@ -175,14 +180,13 @@ def accepts(head: Head, media_type: str) -> bool:
     accept = head.get("accept")
     if accept is None:
         return True
-    if media_type in accept and "q=0" not in accept:
-        return True
-    family = media_type.partition("/")[0] + "/*"
+    wanted: dict[str, bool] = {}
     for entry in accept.lower().split(","):
         name, *parameters = (part.strip() for part in entry.split(";"))
-        if name in ("*/*", family, media_type):
-            return not any(p.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for p in parameters)
-    return False
+        wanted[name] = not any(_NOTHING.fullmatch(parameter) for parameter in parameters)
+    # The most specific range decides.
+    family = media_type.partition("/")[0] + "/*"
+    return next((wanted[name] for name in (media_type, family, "*/*") if name in wanted), False)
 
 
 def cors(origin: str) -> list[tuple[bytes, bytes]]:

@@ -75,7 +75,7 @@ class Stream:
         me = self._carrier = object()
         self._wake.set()  # a former carrier sees that it is replaced
         if after is not None:
-            self._sent = after
+            self._sent = min(after, self._last)
         while self._carrier is me:
             for number, data in self._unsent():
                 await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -83,7 +83,10 @@ class Stream:
                     return
                 self._sent = number
                 if not self.resumable:
-                    self._drop_oldest()
+                    self._drop_sent()
+            # More may have come while the client was slow to take what there was.
+            if self._sent < self._last:
+                continue
             if self._closed:
                 self._carrier = None
                 return
@@ -109,6 +112,10 @@ class Stream:
                 self.lost = True
             self._drop_oldest()
         self._wake.set()
+
+    def _drop_sent(self) -> None:
+        while self._events and self._events[0][0] <= self._sent:
+            self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         _, data = self._events.popleft()

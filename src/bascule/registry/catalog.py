@@ -55,7 +55,7 @@ class Place(msgspec.Struct, frozen=True):
 
 def items(method: str, raws: Iterable[Raw]) -> list[Item]:
     """The listed *raws* as items; an entry without a name or URI is nothing that could be called."""
-    named = ((raw, jsonrpc.members(raw)) for raw in raws)
+    named = ((raw, jsonrpc.members(raw)) for raw in raws if bytes(raw)[:1] == b"{")
     found = ((raw, members, jsonrpc.text(members.get(_KEYS[method]))) for raw, members in named)
     return [
         Item(key, members, _mirrored(raw) if method == "tools/list" else ())
@@ -89,7 +89,7 @@ class Catalog:
         self.tools = _table(listings, aliases, "tools")
         self.prompts = _table(listings, aliases, "prompts")
         self._resources: dict[str, str] = {}
-        self._templates: list[tuple[re.Pattern[str], str]] = []
+        self._templates: list[tuple[Template, str]] = []
         self._owners: dict[str, str] = {}  # template text -> server
         self.shadowed: list[str] = []
         self._index_resources()
@@ -118,7 +118,7 @@ class Catalog:
     def owner_of(self, uri: str) -> str | None:
         """The server that a resource URI belongs to: listed by it, or matched by one of its templates."""
         owner = self._resources.get(uri) or self._owners.get(uri)
-        return owner or next((server for pattern, server in self._templates if pattern.fullmatch(uri)), None)
+        return owner or next((server for template, server in self._templates if template.matches(uri)), None)
 
     def readers(self) -> list[str]:
         """Servers that have resources at all, for a URI that nobody listed."""
@@ -131,15 +131,15 @@ class Catalog:
                     self.shadowed.append(f"{item.key} of {server!r} is shadowed by {self._resources[item.key]!r}")
             for item in listing.templates:
                 self._owners.setdefault(item.key, server)
-                self._templates.append((template_pattern(item.key), server))
+                self._templates.append((Template(item.key), server))
 
     def _page(self, method: str) -> Raw:
         member, _ = LISTS[method]
         match method:
             case "tools/list":
-                entries = [_renamed(wire, self._item("tools", place)) for wire, place in self.tools.listed]
+                entries = self._renamed("tools", self.tools)
             case "prompts/list":
-                entries = [_renamed(wire, self._item("prompts", place)) for wire, place in self.prompts.listed]
+                entries = self._renamed("prompts", self.prompts)
             case "resources/list":
                 entries = [
                     item.members
@@ -153,9 +153,13 @@ class Catalog:
             return modern.complete({member: entries}, ttl_ms=self.ttl_ms, shared=self.shared)
         return jsonrpc.encode({member: entries})
 
-    def _item(self, kind: str, place: Place) -> Item:
-        found: Sequence[Item] = getattr(self.listings[place.server], kind)
-        return next(item for item in found if item.key == place.name)
+    def _renamed(self, kind: str, table: Table[Place]) -> list[Params]:
+        """The table's entries under their wire names; of two under one name in a list, the first."""
+        found: dict[tuple[str, str], Params] = {}
+        for server, listing in self.listings.items():
+            for item in getattr(listing, kind):
+                found.setdefault((server, item.key), item.members)
+        return [{**found[place.server, place.name], "name": jsonrpc.encode(wire)} for wire, place in table.listed]
 
     def _capabilities(self) -> dict[str, Any]:
         """What the aggregate offers: what some server offers and Bascule carries for all of them."""
@@ -182,27 +186,56 @@ def _table(listings: Mapping[str, Listing], aliases: Mapping[str, str], kind: st
     )
 
 
-def _renamed(wire: str, item: Item) -> Params:
-    return {**item.members, "name": jsonrpc.encode(wire)}
-
-
 _EXPRESSION: Final = re.compile(r"\{([+#./;?&]?)([^{}]*)\}")
+_MAX_EXPRESSIONS: Final = 32
+_MAX_MATCHED: Final = 4096  # characters of a URI; a longer one belongs to whoever lists it
 
 
-def template_pattern(template: str) -> re.Pattern[str]:
+class Template:
     """What the expansions of a URI template look like (RFC 6570).
 
-    A simple expression stays inside one path segment; `+` and `#` may cross segments.
+    A simple expression stays inside one path segment; `+` and `#` may cross segments. Templates come
+    from servers and URIs from clients, so this is no regular expression: one with `.*.*.*` takes
+    minutes to say no. Here the work is the length of the URI times the number of expressions.
     """
-    pattern, at = "", 0
-    for match in _EXPRESSION.finditer(template):
-        pattern += re.escape(template[at : match.start()])
-        operator, variables = match[1], match[2]
-        if operator in ("+", "#") or variables.endswith("*"):
-            pattern += ".*"
-        elif operator in ("?", "&"):
-            pattern += r"(?:[?&][^#]*)?"
-        else:
-            pattern += re.escape(operator) + r"[^/?#]*" if operator else r"[^/?#]+"
-        at = match.end()
-    return re.compile(pattern + re.escape(template[at:]), re.DOTALL)
+
+    def __init__(self, text: str) -> None:
+        found = list(_EXPRESSION.finditer(text))
+        ends = [0, *(match.end() for match in found)]
+        starts = [*(match.start() for match in found), len(text)]
+        self._literals = [text[end:start] for end, start in zip(ends, starts, strict=True)]
+        self._expressions = [(match[1], match[2].endswith("*")) for match in found]
+
+    def matches(self, uri: str) -> bool:
+        if (
+            len(uri) > _MAX_MATCHED
+            or len(self._expressions) > _MAX_EXPRESSIONS
+            or not uri.startswith(self._literals[0])
+        ):
+            return False
+        at = {len(self._literals[0])}  # where the rest of the template may begin
+        for (operator, explode), literal in zip(self._expressions, self._literals[1:], strict=True):
+            at = {end + len(literal) for end in _expand(uri, at, operator, explode) if uri.startswith(literal, end)}
+        return len(uri) in at
+
+
+def _expand(uri: str, at: set[int], operator: str, explode: bool) -> set[int]:
+    """Where one expression can end, if it starts anywhere in *at*."""
+    if operator in ("+", "#") or explode:
+        return _run(uri, at, stops="")
+    if operator in ("?", "&"):
+        return at | _run(uri, {i + 1 for i in at if uri[i : i + 1] in ("?", "&")}, stops="#")
+    if operator:
+        return _run(uri, {i + 1 for i in at if uri.startswith(operator, i)}, stops="/?#")
+    return _run(uri, at, stops="/?#", least=1)
+
+
+def _run(uri: str, at: set[int], *, stops: str, least: int = 0) -> set[int]:
+    """Every place reached from *at* without crossing one of *stops*, at least *least* (0, 1) further."""
+    reached = set()
+    running = False
+    for i in range(min(at, default=len(uri) + 1), len(uri) + 1):
+        if running or (i in at and not least):
+            reached.add(i)
+        running = (running or i in at) and uri[i : i + 1] not in stops if i < len(uri) else False
+    return reached

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import aiohttp
 import msgspec
 from msgspec import Raw
+from yarl import URL
 
 from bascule.call import BASCULE, Call, Client, Result, Session
 from bascule.errors import BasculeError, HeaderMismatch, Unavailable, UnsupportedVersion, UpstreamBrokeProtocol
@@ -52,6 +53,7 @@ class HttpUpstream:
     def __init__(self, name: str, options: HttpOptions) -> None:
         self.name = name
         self._options = options
+        self._url = URL(options.url)  # parsed once, not per request
         self._http: aiohttp.ClientSession | None = None
         self._eras: frozenset[Era] | None = None if options.era == "auto" else frozenset({Era(options.era)})
         self._verdict = asyncio.Lock()
@@ -218,7 +220,7 @@ class HttpUpstream:
         self._in_flight += 1
         try:
             async with self._client().request(
-                method, self._options.url, headers={**_ACCEPT, **head}, data=body, allow_redirects=False
+                method, self._url, headers={**_ACCEPT, **head}, data=body, allow_redirects=False
             ) as response:
                 self._enter(State.READY if response.status < 500 else State.DOWN)
                 yield response
@@ -384,6 +386,8 @@ async def messages(
 
 async def read_limited(response: aiohttp.ClientResponse, limit: int, name: str) -> bytes:
     """The whole body. Raises UpstreamBrokeProtocol when it is larger than *limit* bytes."""
+    if response.content_length is not None and response.content_length <= limit:
+        return await response.read()
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk

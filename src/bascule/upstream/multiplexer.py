@@ -4,6 +4,7 @@ Knows JSON-RPC and nothing of processes; `write` is whatever carries a line to t
 """
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
@@ -11,12 +12,22 @@ from typing import Final, Protocol
 from msgspec import Raw
 
 from bascule.call import BASCULE, Call, Result
-from bascule.errors import BasculeError, Unavailable, UpstreamBrokeProtocol
+from bascule.errors import BasculeError, InvalidParams, Unavailable, UpstreamBrokeProtocol
 from bascule.upstream.base import error_object, restored_token, with_token
 from bascule.wire import jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Notification, Params, Request, Response
 
 MAX_ASKS: Final = 100  # questions of one server that wait for clients; more are refused
+
+# An answer whose id comes first; whatever follows the id tells it from a question of the server's.
+_ANSWER: Final = re.compile(
+    rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*([0-9]{1,19})\s*,'
+    rb'\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"(?:result|error)"'
+)
+# Members that stand before a method: the line is no answer at all.
+_NO_ANSWER: Final = re.compile(
+    rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*|"id"\s*:\s*(?:[0-9]+|"[^"]*")\s*,\s*)*"(?:method|params)"'
+)
 
 
 class Host(Protocol):
@@ -111,16 +122,25 @@ class Multiplexer:
             case Response():
                 self._answered(message)
             case Notification():
-                self._notified(message)
+                try:
+                    self._notified(message)
+                except InvalidParams:
+                    self.dropped["malformed_notification"] += 1
             case Request():
                 self._asked(message)
 
     def overlong(self, head: bytes) -> None:
-        """A line was too long to keep; *head* is its start. The call that it answers fails, if it can be told."""
+        """A line was too long to keep; *head* is its start. The call that it answers fails.
+
+        If that cannot be told, because the result comes before the id, every call in flight fails:
+        one of them has lost its answer and would wait for nothing.
+        """
         self.dropped["too_long"] += 1
+        if _NO_ANSWER.match(head):
+            return
         error = UpstreamBrokeProtocol("the server's answer is larger than max_message_bytes").at(self._name)
-        id = _answer_id(head)
-        for key in [id] if id is not None else list(self._pending):
+        named = _ANSWER.match(head)
+        for key in [int(named[1])] if named else list(self._pending):
             if pending := self._pending.pop(key, None):
                 _settle(pending, error)
 
@@ -139,12 +159,15 @@ class Multiplexer:
         elif response.error:
             _settle(pending, Result(response.error, refused=True))
         else:
-            _settle(pending, Result(self._own_tag(pending.call, response.result)))
+            _settle(pending, self._own_tag(pending.call, response.result))
 
-    def _own_tag(self, call: Call, result: Raw) -> Raw:
+    def _own_tag(self, call: Call, result: Raw) -> Result | BasculeError:
         if call.method != modern.LISTEN:
-            return result
-        return jsonrpc.encode(modern.retag(jsonrpc.members(result), call.id))
+            return Result(result)
+        try:
+            return Result(jsonrpc.encode(modern.retag(jsonrpc.members(result), call.id)))
+        except InvalidParams as error:
+            return UpstreamBrokeProtocol(f"the server's answer is no result: {error}").at(self._name)
 
     def _notified(self, message: Notification) -> None:
         method, params = message.method, message.params
@@ -183,12 +206,13 @@ class Multiplexer:
         return self._pending.get(int(id)) if id.isdigit() and len(id) < 20 else None
 
     def _asked(self, message: Request) -> None:
-        if len(self._asks) >= MAX_ASKS:
-            self._write(
-                jsonrpc.refusal(message.id, error_object(-32603, "too many questions are waiting for an answer"))
+        key = bytes(message.id)
+        # A second question under an id that still waits would slip past the bound, and past cancellation.
+        if len(self._asks) >= MAX_ASKS or key in self._asks:
+            self._reply(
+                jsonrpc.refusal(message.id, error_object(-32603, "too many questions are waiting, or this one twice"))
             )
             return
-        key = bytes(message.id)
         task = asyncio.ensure_future(self._answer(message))
         self._asks[key] = task
         task.add_done_callback(lambda _: self._asks.pop(key, None))
@@ -201,11 +225,13 @@ class Multiplexer:
                 result = await self._host.asked(message.method, message.params, self._sole())
         except BasculeError as error:
             result = Result(error_object(error.family, error.message), refused=True)
-        line = (jsonrpc.refusal if result.refused else jsonrpc.answer)(message.id, result.value)
+        self._reply((jsonrpc.refusal if result.refused else jsonrpc.answer)(message.id, result.value))
+
+    def _reply(self, line: bytes) -> None:
         try:
             self._write(line)
         except BasculeError:
-            pass  # the server ended while its question was being answered
+            pass  # the server ended, or stopped reading, while its question was being answered
 
     def _sole(self) -> Call | None:
         """The call that an untagged message must belong to: the only one that a client has in flight."""
@@ -229,11 +255,3 @@ def _settle(pending: _Pending, outcome: Result | BasculeError) -> None:
         pending.answer.set_result(outcome)
     else:
         pending.answer.set_exception(outcome)
-
-
-def _answer_id(head: bytes) -> int | None:
-    """The id at the start of an answer that was cut off, as most servers write it: near the front."""
-    before, found, after = head.partition(b'"id":')
-    digits = after.lstrip()[:20]
-    end = next((i for i, byte in enumerate(digits) if not 48 <= byte <= 57), len(digits))
-    return int(digits[:end]) if found and end and b'"result"' not in before and b'"error"' not in before else None

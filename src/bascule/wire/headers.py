@@ -4,7 +4,6 @@ Source: MCP 2026-07-28, Streamable HTTP, "Request Metadata" (SEP-2243); RFC 9110
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -12,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from bascule.errors import HeaderMismatch
+from bascule.errors import HeaderMismatch, InvalidParams
 from bascule.wire.jsonrpc import Params, decode, text
 
 VERSION: Final = "mcp-protocol-version"
@@ -34,7 +33,10 @@ NAMED_BY: Final = {
 _SENTINEL: Final = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
 _PLAIN: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _SAFE_INTEGER: Final = 2**53 - 1
+# Keywords whose value maps names to schemas: those names are no keywords.
+_NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
 
 
 class MirroredParam(msgspec.Struct, frozen=True):
@@ -60,7 +62,7 @@ def decode_value(value: str) -> str:
         return value
     try:
         return base64.b64decode(sentinel[1], validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # of base64 or of UTF-8
         raise HeaderMismatch("a header value in base64 form does not decode to UTF-8") from error
 
 
@@ -82,11 +84,17 @@ def mirrored_params(schema: Any) -> tuple[MirroredParam, ...]:
 
 
 def mirrored_of(tool: Raw) -> tuple[MirroredParam, ...]:
-    """The same for a whole tool definition as bytes; cheap for the many that have no annotation."""
+    """The same for a whole tool definition as bytes; cheap for the many that have no annotation.
+
+    Raises ValueError too.
+    """
     if b"x-mcp-header" not in bytes(tool):
         return ()
-    value = decode(tool)
-    return mirrored_params(value.get("inputSchema") if isinstance(value, dict) else None)
+    try:
+        value = decode(tool)
+        return mirrored_params(value.get("inputSchema") if isinstance(value, dict) else None)
+    except (InvalidParams, RecursionError) as error:
+        raise ValueError("the definition cannot be read, or is nested too deep") from error
 
 
 def _annotated(schema: Any, path: tuple[str, ...]) -> Iterator[MirroredParam]:
@@ -118,7 +126,7 @@ def _count(schema: Any, *, named: bool = False) -> int:
     # Only schemas count: an example or a default may hold the same key as plain data.
     here = int("x-mcp-header" in schema and not named)
     return here + sum(
-        _count(inner, named=key in ("properties", "$defs", "patternProperties") and not named)
+        _count(inner, named=key in _NAMED and not named)
         for key, inner in schema.items()
         if named or key not in ("default", "const", "enum", "examples")
     )
@@ -181,10 +189,8 @@ def _same_number(said: str, body: Any) -> bool:
     """Integers are compared by value: `42.0` says `42`."""
     if isinstance(body, bool) or not isinstance(body, int | float) or abs(body) > _SAFE_INTEGER:
         return False
-    try:
-        return float(said) == body
-    except ValueError:
-        return False
+    # float() also takes spaces, underscores and other scripts' digits, which the next reader may not.
+    return _NUMBER.fullmatch(said) is not None and float(said) == body
 
 
 def _arguments(params: Params) -> Any:

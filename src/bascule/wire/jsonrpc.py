@@ -89,7 +89,7 @@ def members(raw: Raw | bytes) -> dict[str, Raw]:
     """
     try:
         return _members.decode(raw)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidParams(f"expected a JSON object: {error}") from error
 
 
@@ -97,20 +97,24 @@ def items(raw: Raw | bytes) -> list[Raw]:
     """The elements of a JSON array, untouched. Raises InvalidParams if *raw* is not an array."""
     try:
         return _items.decode(raw)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidParams(f"expected a JSON array: {error}") from error
 
 
 def text(raw: Raw | None) -> str | None:
     """The string that *raw* holds, or None for anything else."""
-    if not raw:
+    if not raw or bytes(raw)[:1] != b'"':
         return None
     value = decode(raw)
     return value if isinstance(value, str) else None
 
 
 def decode(raw: Raw | bytes) -> Any:
-    return msgspec.json.decode(raw)
+    """*raw* as Python values. Raises InvalidParams where Python has none: `1e400`, a thousand levels."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidParams(f"cannot be read: {error}") from error
 
 
 def encode(value: object) -> Raw:
@@ -285,5 +289,5 @@ def _params_of(raw: Raw) -> Params:
         return EMPTY
     try:
         return _members.decode(raw)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f'"params" is not an object: {error}') from error

@@ -50,6 +50,8 @@ class Clash(msgspec.Struct, frozen=True):
     withheld: str
 
     def __str__(self) -> str:
+        if self.kept == self.withheld:
+            return f"{self.withheld!r} is listed twice; the second one is withheld"
         return f"{self.withheld!r} is withheld: its name {self.wire!r} belongs to {self.kept!r}; give it an alias"
 
 
@@ -64,22 +66,21 @@ class Table(Generic[Target]):
         self._by_id: dict[str, Target] = {}
         self.listed: list[tuple[str, Target]] = []  # (wire name, target), in the order given
         owners: dict[str, str] = {}
-        placed = [
-            (logical(space, name), aliases.get(logical(space, name)), space, name, t) for space, name, t in entries
+        claims = [
+            (place, logical(space, name), aliases.get(logical(space, name)), wire_name(space, name), target)
+            for place, (space, name, target) in enumerate(entries)
         ]
-        for id, alias, space, name, target in sorted(placed, key=lambda each: each[1] is None):
-            wire = alias or wire_name(space, name)
+        kept: list[tuple[int, str, Target]] = []
+        for place, id, alias, made_up, target in sorted(claims, key=lambda each: each[2] is None):
+            wire = alias or made_up
             if wire in owners:
                 self.clashes.append(Clash(wire, owners[wire], id))
                 continue
             owners[wire] = id
             self._by_name[wire] = target
-            self._by_id.setdefault(id, target)
-        self.listed = [
-            (wire, target)
-            for id, alias, space, name, target in placed
-            if owners.get(wire := alias or wire_name(space, name)) == id
-        ]
+            self._by_id[id] = target
+            kept.append((place, wire, target))
+        self.listed = [(wire, target) for _, wire, target in sorted(kept, key=lambda each: each[0])]
 
     def find(self, name: str) -> Target | None:
         """What *name* stands for: a wire name, or a logical id `namespace/name`."""

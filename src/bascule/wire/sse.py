@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 KEEP_ALIVE: Final = b":\n\n"  # a comment: keeps idle connections open, carries nothing
+_BOM: Final = b"\xef\xbb\xbf"
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -54,27 +55,37 @@ class Parser:
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """The events that *chunk* completes, in order."""
         for line in self._lines(chunk):
+            self._bound(len(line))
             if line:
                 self._field(line)
-            elif self._data or self._name:
+            elif self._data:
                 yield self._dispatch()
+            else:
+                self._name = ""  # an event without data is none, whatever it is called
 
     def _lines(self, chunk: bytes) -> Iterator[bytes]:
-        if self._after_cr and chunk[:1] == b"\n":
-            chunk = chunk[1:]  # the second half of a CRLF that was cut in two
+        if self._after_cr and chunk:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")  # the second half of a CRLF that was cut in two
         if not chunk:
             return
         self._after_cr = chunk.endswith(b"\r")
         buffer = self._buffer + chunk
         if not self._started:
+            if _BOM.startswith(buffer) and buffer != _BOM:
+                self._buffer = buffer  # perhaps the start of one
+                return
             self._started = True
-            buffer = buffer.removeprefix(b"\xef\xbb\xbf")
+            buffer = buffer.removeprefix(_BOM)
         if b"\r" in buffer:
             buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, self._buffer = buffer.split(b"\n")
-        if len(self._buffer) + self._size > self._max_bytes:
-            raise ValueError(f"an event is larger than {self._max_bytes} bytes")
         yield from lines
+        self._bound(len(self._buffer))
+
+    def _bound(self, more: int) -> None:
+        if self._size + more > self._max_bytes:
+            raise ValueError(f"an event is larger than {self._max_bytes} bytes")
 
     def _field(self, line: bytes) -> None:
         field, _, value = line.partition(b":")
@@ -82,14 +93,12 @@ class Parser:
         match field:
             case b"data":
                 self._data.append(value)
-                self._size += len(value)
-                if self._size > self._max_bytes:
-                    raise ValueError(f"an event is larger than {self._max_bytes} bytes")
+                self._size += len(line)  # with its name, or lines without a value would be free
             case b"event":
                 self._name = value.decode(errors="replace")
             case b"id" if b"\0" not in value:
                 self.last_id = value.decode(errors="replace")
-            case b"retry" if value.isdigit():
+            case b"retry" if value.isdigit() and len(value) < 10:
                 self.retry_ms = int(value)
             case _:
                 pass  # comments and unknown fields

@@ -1,0 +1,94 @@
+# The one door for people who work on Bascule. `make help` prints every target.
+
+SHELL      := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS  += --no-print-directory
+
+PYTHON     ?= python3
+# What `make run` serves; any stdio command, such as SERVER='npx -y @modelcontextprotocol/server-everything'.
+SERVER     ?= uvx mcp-server-time
+# More words for `bascule run`, for example ARGS='--port 9000'.
+ARGS       ?=
+
+VENV       := .venv
+BIN        := $(VENV)/bin
+READY      := $(VENV)/.ready
+CLIENTS    := .venv-clients
+SUITE      := $(CLIENTS)/conformance
+SUITE_JS   := $(SUITE)/node_modules/@modelcontextprotocol/conformance/dist/index.js
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+APT        := DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
+COMPILE    := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+              --custom-compile-command 'make lock'
+
+.PHONY: help setup run test check lint types unit conformance bench docs lock clean npm
+
+help: ## Print this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+
+run: $(READY) ## Set up and serve SERVER (default: uvx mcp-server-time) over HTTP; prints the URL
+	@exec bascule run $(ARGS) -- $(SERVER)
+
+test: $(READY) npm ## Set up and pass everything: lint, types, conformance, all tests, real clients included
+	$(MAKE) lint types docs-check conformance
+	python -m pytest
+
+check: $(READY) ## The quick subset before a commit: lint, format, types, generated docs, tests without clients
+	$(MAKE) lint types docs-check
+	python -m pytest -m 'not clients'
+
+conformance: $(READY) $(SUITE)/.made ## Judge with the official suite: `LOST n/m` per run; fails when something is lost
+	python tests/conformance/run.py --suite $(SUITE_JS) --node $(SUITE)/node_modules/node/bin/node \
+	    --python "$$(cd tests/clients && python -c 'import environments; print(environments.python("sdk2"))')"
+
+bench: $(READY) ## Measure against other gateways and write docs/benchmarks.md; about 25 minutes (ARGS=--quick: one)
+	python bench/run.py $(ARGS)
+
+docs: $(READY) ## Write the generated tables of docs/ again
+	python docs/generate.py
+
+lock: $(READY) ## Resolve the dependencies again: requirements.lock and requirements-dev.lock
+	$(COMPILE) --upgrade -o requirements.lock pyproject.toml
+	# What builds the package is locked too, so that installing it downloads nothing unlocked.
+	printf '%s\n' 'hatchling>=1.27,<2' 'editables>=0.5,<1' \
+	    | $(COMPILE) --upgrade --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml -
+
+clean: ## Remove environments, caches and results; sources stay
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist bench/results.json
+	find src tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- parts of the above
+
+setup: $(READY)
+
+lint: $(READY)
+	ruff check
+	ruff format --check
+
+types: $(READY)
+	mypy
+
+.PHONY: docs-check
+docs-check: $(READY)
+	python docs/generate.py --check
+
+$(READY): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'make: Python 3.11 or newer is needed; say which with PYTHON=' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && $(APT) python3-venv; } \
+	    || { echo 'make: python3-venv is missing; install it' >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+npm:
+	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && $(APT) npm; } \
+	    || { echo 'make: npm is missing; install Node.js with npm' >&2; exit 1; }
+
+# The suite needs Node 22; the npm package `node` brings it, whatever the system has.
+$(SUITE)/.made: Makefile | npm
+	@rm -rf $(SUITE) && mkdir -p $(SUITE) && echo '{"private": true}' > $(SUITE)/package.json
+	npm install --silent --no-audit --no-fund --no-save --prefix $(SUITE) node@22.23.3 @modelcontextprotocol/conformance@0.2.0-alpha.12
+	@touch $@

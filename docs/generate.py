@@ -1,0 +1,323 @@
+"""Writes the parts of docs/ that would drift: tables of fields, errors and commands, from the code itself.
+
+    python docs/generate.py            write them again
+    python docs/generate.py --check    exit 1 if a page is not what the code says
+
+A part stands in its page between `<!-- generated: NAME -->` and `<!-- /generated -->`. What code cannot say,
+the meaning of a field and the advice for an error, is written here; a field or error without it is an error.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import typer
+
+from bascule.cli import app
+from bascule.config import Config, ListenOptions, ServerOptions
+from bascule.errors import BasculeError
+from bascule.options import Options
+from bascule.upstream.http import HttpOptions
+from bascule.upstream.stdio import StdioOptions
+
+DOCS: Final = Path(__file__).resolve().parent
+MIB: Final = 1024 * 1024
+
+MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
+    Config: {
+        "http": "Where clients reach Bascule, and who may: the next table.",
+        "servers": "The MCP servers by name (at most 32 of `A-Z a-z 0-9 _ -`): one with `command` is started,"
+        " one with `url` is called. The order is the order of precedence.",
+        "aliases": "From `server/name` to the name that clients of `/mcp` see; for tools and prompts."
+        " See [names and paths](names-and-paths.md).",
+        "patience_s": "How long a list on `/mcp` waits for servers that have not been asked yet. Then it is served"
+        " without them, and clients are told when they are there.",
+    },
+    ListenOptions: {
+        "host": "Address to listen on. Anything but loopback needs `bearer`.",
+        "port": "Port to listen on; 0 takes a free one.",
+        "allowed_hosts": "Names, without port, that clients may use for this machine in `Host`. The address itself"
+        " is always allowed; so are `localhost`, `127.0.0.1` and `::1` when it is a loopback or wildcard address.",
+        "allowed_origins": "Origins of web pages that may call, such as `https://console.example`. Pages from this"
+        " machine may call when `host` is loopback.",
+        "bearer": "The token that every request has to carry, health and status included: at least 16 characters,"
+        " and a reference such as `${env:BASCULE_TOKEN}`; a literal is refused.",
+        "max_body_bytes": "Largest request body; a larger one is refused with 413 while it arrives.",
+        "max_sessions": "Most sessions of legacy clients at once; one more ends the one that was idle longest.",
+        "session_idle_s": "A session that nobody used or listened to for so long is ended.",
+    },
+    StdioOptions: {
+        "command": "The program. It is looked for on `PATH`; no shell is involved.",
+        "args": "Its arguments.",
+        "env": "Its environment, added to the harmless part of Bascule's own. May hold references.",
+        "cwd": "Its working directory; default Bascule's.",
+        "pass_environment": "The process sees all of Bascule's environment, secrets included.",
+        "start": "`eager`: with Bascule, and again after it died. `lazy`: when a list or a call first needs it.",
+        "sharing": "Who shares a process: everybody, one caller, or nobody but one session."
+        " See [protocol](protocol.md#sharing-a-process).",
+        "era": "`auto` asks the server (`server/discover`, then `initialize`); the others skip the question.",
+        "required": "`/health/ready` is 503 while this server cannot be used.",
+        "call_timeout_s": "Longest wait for an answer; never more than 600. The server is told to stop.",
+        "start_timeout_s": "Longest wait for the handshake; `npx -y` may have to download first.",
+        "idle_stop_s": "Stop a process that nobody used for so long; the next call starts it again. 0: never.",
+        "max_message_bytes": "Longest line from the server. A longer one is dropped as it streams by, and the call"
+        " it answers fails.",
+        "max_processes": "Most processes of this server, when it is not shared.",
+    },
+    HttpOptions: {
+        "url": "Its Streamable HTTP endpoint, `http` or `https`. Redirects are not followed.",
+        "headers": "Sent with every request, such as `Authorization`. May hold references.",
+        "era": "`auto` asks the server (`server/discover`); the others skip the question.",
+        "required": "`/health/ready` is 503 while this server cannot be used.",
+        "call_timeout_s": "Longest wait for an answer; never more than 600. The server is told to stop.",
+        "connect_timeout_s": "Longest wait for a connection, a place in the pool included.",
+        "max_message_bytes": "Largest answer, or event of a stream; a larger one fails the call.",
+        "max_connections": "Most connections to the server at once; more calls wait. 0: no bound.",
+    },
+}
+
+# By kind: (what happened, what to do).
+ADVICE: Final[Mapping[str, tuple[str, str]]] = {
+    "parse_failed": ("The body is not JSON; `NaN` and `Infinity` are not JSON either.", "Mend the client."),
+    "invalid_request": (
+        "JSON, but not a legal message: a member twice or disguised by its case, a bad id, a batch where the"
+        " revision has none, more than 64 levels. The HTTP-level refusals of the table above also use it.",
+        "Mend the client; the message names the member or the header.",
+    ),
+    "method_not_found": (
+        "No such method in this revision, or no server here that has it.",
+        "Look at the capabilities that `initialize` or `server/discover` declared.",
+    ),
+    "invalid_params": ("The parameters do not fit the method.", "Read the message; mend the call."),
+    "tool_not_found": (
+        "No tool of this name at this endpoint.",
+        "List the tools again. If the server is missing altogether, `/status` says why.",
+    ),
+    "prompt_not_found": ("No prompt of this name at this endpoint.", "List the prompts again."),
+    "resource_not_found": ("No server that could be asked has this resource.", "List the resources again."),
+    "header_mismatch": (
+        "A header that mirrors the body is missing, malformed, or says something else than the body.",
+        "Send `MCP-Protocol-Version`, `Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` made from the body that is sent.",
+    ),
+    "unsupported_version": (
+        "The revision is not spoken here, or the server that was asked speaks only the other era."
+        " `data.supported` names revisions that work at the same URL.",
+        "Use one of them. Bascule does not translate between eras yet ([protocol](protocol.md#crossing-eras)).",
+    ),
+    "cancelled": ("The client gave the call up itself.", "Nothing."),
+    "unavailable": (
+        "The server is down, starting, stopped, or broke off before it answered. It may have run the call.",
+        "Look at `last_error` and `stderr` of the server in `/status`. Repeat the call only if running it twice"
+        " does no harm.",
+    ),
+    "timeout": (
+        "No answer before the server's `call_timeout_s`, no handshake within `start_timeout_s`, or no answer of the"
+        " client to a server's question within 600 s. A server that was called is told to stop.",
+        "Raise the option if the tool needs longer. Repeat the call only if running it twice does no harm.",
+    ),
+    "overloaded": (
+        "A bound is reached: `http.max_sessions`, or 8 MiB that a server process has not read.",
+        "Wait, then repeat; raise the bound, or see why the server does not read.",
+    ),
+    "draining": ("This process is shutting down.", "Repeat at another replica, or after the restart."),
+    "upstream_protocol": (
+        "The server answered, but not with MCP: neither or both of a result and an error, a message larger than"
+        " `max_message_bytes`, an endless list.",
+        "Mend or update the server. The call may have run, so it is not marked as retryable.",
+    ),
+    "unauthenticated": (
+        "`http.bearer` is set and the request did not carry that token.",
+        "Send `Authorization: Bearer …`.",
+    ),
+    "internal": ("A fault of Bascule's.", "Report it, with the traceback from the log."),
+    "config_invalid": (
+        "The configuration, or the command line, cannot be used. It is printed with file, line and field, and"
+        " never sent to a client; exit code 2.",
+        "Mend that field; `bascule validate` checks without starting anything.",
+    ),
+}
+
+
+# ---- configuration -------------------------------------------------------------------------------
+
+
+def fields(options: type[Options]) -> str:
+    """The table of all fields of one struct."""
+    meanings = MEANINGS[options]
+    described = msgspec.structs.fields(options)
+    names = [field.encode_name for field in described]
+    if names != list(meanings):
+        raise SystemExit(f"docs/generate.py: MEANINGS[{options.__name__}] has {list(meanings)}, the struct {names}")
+    rows = [
+        (f"`{field.encode_name}`", field_type(field), default_in_words(field), meanings[field.encode_name])
+        for field in described
+    ]
+    return table(("field", "type", "default", "meaning"), rows)
+
+
+def field_type(field: msgspec.structs.FieldInfo) -> str:
+    if field.type == Mapping[str, ServerOptions]:  # told apart by their keys, which msgspec has no word for
+        return "map of [command](#a-server-with-a-command) or [url](#a-server-with-a-url)"
+    words = type_in_words(msgspec.inspect.type_info(field.type))
+    return f"seconds, {words}" if field.encode_name.endswith("_s") and "seconds" not in words else words
+
+
+def type_in_words(kind: msgspec.inspect.Type) -> str:
+    match kind:
+        case msgspec.inspect.Metadata(type=inner, extra_json_schema=extra):
+            unit = (extra or {}).get("description", "")
+            return f"{unit}, {type_in_words(inner)}" if unit else type_in_words(inner)
+        case msgspec.inspect.StrType():
+            return "text"
+        case msgspec.inspect.BoolType():
+            return "bool"
+        case msgspec.inspect.IntType(gt=gt, ge=ge, le=le) | msgspec.inspect.FloatType(gt=gt, ge=ge, le=le):
+            word = "integer" if isinstance(kind, msgspec.inspect.IntType) else "number"
+            bounds = [f"{sign} {value}" for sign, value in ((">", gt), ("≥", ge), ("≤", le)) if value is not None]
+            return " ".join((word, *bounds))
+        case msgspec.inspect.LiteralType(values=values):
+            return " or ".join(f"`{value}`" for value in values)
+        case msgspec.inspect.UnionType(types=types):
+            return " or ".join(type_in_words(each) for each in types if not isinstance(each, msgspec.inspect.NoneType))
+        case msgspec.inspect.VarTupleType(item_type=item):
+            return f"list of {type_in_words(item)}"
+        case msgspec.inspect.DictType(value_type=value):
+            return f"map of {type_in_words(value)}"
+        case msgspec.inspect.StructType(cls=cls) if cls is ListenOptions:
+            return "[http](#http)"
+    raise SystemExit(f"docs/generate.py: no words for {kind}")
+
+
+def default_in_words(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    value = field.default
+    if field.default_factory is not msgspec.NODEFAULT:
+        value = field.default_factory()
+    match value:
+        case None | Options():
+            return "none" if value is None else "see there"
+        case bool():
+            return f"`{str(value).lower()}`"
+        case float():
+            return f"`{value:g}`"
+        case int() if value >= MIB and value % MIB == 0:
+            return f"`{value}` ({value // MIB} MiB)"
+        case str() | int():
+            return f"`{value}`"
+    return "none" if not value else f"`{value}`"
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+def leaves(above: type[BasculeError] = BasculeError) -> Iterator[type[BasculeError]]:
+    """Every class that has a kind of its own, in the order of the file."""
+    for error in above.__subclasses__():
+        if "kind" in vars(error):
+            yield error
+        yield from leaves(error)
+
+
+def error_index() -> str:
+    rows = [
+        (f"[`{each.kind}`](#{each.kind})", f"{each.code}", f"{each.family}", status(each), yes(each.retryable))
+        for each in leaves()
+    ]
+    return table(("`data.kind`", "`data.code`", "`error.code`", "HTTP", "retryable"), rows)
+
+
+def error_sections() -> str:
+    kinds = [each.kind for each in leaves()]
+    if set(kinds) != set(ADVICE) or len(set(kinds)) != len(kinds):
+        raise SystemExit(f"docs/generate.py: ADVICE and the kinds differ: {sorted(set(kinds) ^ set(ADVICE))}")
+    parts = []
+    for each in leaves():
+        happened, act = ADVICE[each.kind]
+        parts.append(
+            f"### {each.kind}\n\n`{each.__name__}`, {each.category}: `data.code` {each.code}, `error.code`"
+            f" {each.family}, HTTP {status(each)}.\n\n- What happened: {happened}\n- What to do: {act}"
+        )
+    return "\n\n".join(parts)
+
+
+def status(error: type[BasculeError]) -> str:
+    """The HTTP status of a stateless answer; the operator's errors never reach a client."""
+    return "none" if error.category == "operator" else str(error.http)
+
+
+def yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+# ---- commands ------------------------------------------------------------------------------------
+
+
+def commands() -> str:
+    """A section for each command: what it does, its words and its options."""
+    group: Any = typer.main.get_command(app)
+    return "\n\n".join(command(name, each) for name, each in group.commands.items() if not each.hidden)
+
+
+def command(name: str, entry: Any) -> str:
+    arguments = [each for each in entry.params if each.param_type_name == "argument"]
+    options = [each for each in entry.params if each.param_type_name == "option" and not each.hidden]
+    words = [each.name.upper() + ("…" if each.nargs == -1 else "") for each in arguments]
+    usage = ["bascule", name, *(["[OPTIONS]"] if options else [])]
+    usage += [word if each.required else f"[{word}]" for each, word in zip(arguments, words, strict=True)]
+    about = re.sub(r"\n[ \t]+", "\n", (entry.help or "").strip())
+    rows = [(f"`{word}`", each.help or "") for each, word in zip(arguments, words, strict=True)]
+    rows += [(" ".join(f"`{opt}`" for opt in (*each.opts, *each.secondary_opts)), each.help or "") for each in options]
+    section = f"### {name}\n\n    {' '.join(usage)}\n\n{about}"
+    return f"{section}\n\n{table(('word', 'meaning'), rows)}" if rows else section
+
+
+# ---- pages ---------------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+
+
+PARTS: Final[Mapping[str, Callable[[], str]]] = {
+    "config": lambda: fields(Config),
+    "http": lambda: fields(ListenOptions),
+    "server with a command": lambda: fields(StdioOptions),
+    "server with a url": lambda: fields(HttpOptions),
+    "errors": error_index,
+    "every error": error_sections,
+    "commands": commands,
+}
+
+_PART: Final = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- /generated -->)", re.DOTALL)
+
+
+def generated(page: str) -> str:
+    """*page* with every generated part written anew."""
+    return _PART.sub(lambda match: f"{match[1]}{PARTS[match[2]]()}\n{match[3]}", page)
+
+
+def main() -> int:
+    stale = []
+    for path in sorted(DOCS.glob("*.md")):
+        page = path.read_text(encoding="utf-8")
+        fresh = generated(page)
+        if fresh == page:
+            continue
+        stale.append(path.name)
+        if "--check" not in sys.argv[1:]:
+            path.write_text(fresh, encoding="utf-8")
+    if stale and "--check" in sys.argv[1:]:
+        sys.stderr.write(f"docs/generate.py: not what the code says: {', '.join(stale)}; run: make docs\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Results on paper: tables and text for people, the server's own bytes for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bascule.cli.talk import clean, note
+
+
+def raw(value: bytes) -> None:
+    """A JSON value as the server wrote it, in one line."""
+    sys.stdout.flush()
+    # Outside of strings, where JSON allows no raw newline, a newline is only white space.
+    sys.stdout.buffer.write(value.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def text(words: str) -> None:
+    """Words of a server: cleaned for a terminal, untouched for a file or a pipe."""
+    shown = clean(words) if sys.stdout.isatty() else words
+    print(shown.encode(errors="replace").decode())
+
+
+def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on a terminal; elsewhere one line per row, columns apart by tabs, no headings."""
+    rows = [[clean(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in rows:
+            text("\t".join(" ".join(cell.split()) for cell in row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    for number, heading in enumerate(headings):
+        drawn.add_column(heading, style="bold" if number == 0 else "", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell.strip()) for cell in row))
+    console = Console(highlight=False)  # knows NO_COLOR
+    console.print(drawn)
+    if not rows:
+        console.print("  none", style="dim")
+
+
+def document(value: Any) -> None:
+    """A value as indented JSON."""
+    text(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+# ---- MCP in words --------------------------------------------------------------------------------
+
+
+def content(result: Mapping[str, Any]) -> None:
+    """The content of a tool's result; its structured content if there is nothing else to show."""
+    blocks = [block for block in result.get("content") or () if isinstance(block, dict)]
+    for block in blocks:
+        text(_block(block))
+    if not blocks:
+        document(result.get("structuredContent", result))
+
+
+def _block(block: Mapping[str, Any]) -> str:
+    match block:
+        case {"type": "text", "text": str(words)}:
+            return words
+        case {"type": "image" | "audio" as kind, "data": str(encoded)}:
+            return f"[{kind} {block.get('mimeType', '?')}, {_size(encoded)}]"
+        case {"type": "resource_link", "uri": uri}:
+            return f"[resource {uri}]"
+        case {"type": "resource", "resource": dict(inner)}:
+            return _resource(inner)
+        case _:
+            return json.dumps(block, ensure_ascii=False)
+
+
+def contents(result: Mapping[str, Any]) -> None:
+    """The contents of a resource."""
+    for each in result.get("contents") or ():
+        text(_resource(each))
+
+
+def _resource(found: Mapping[str, Any]) -> str:
+    if isinstance(found.get("text"), str):
+        return str(found["text"])
+    return f"[{found.get('uri')} {found.get('mimeType', '?')}, {_size(str(found.get('blob', '')))}; --json has it]"
+
+
+def messages(result: Mapping[str, Any]) -> None:
+    """The messages of a prompt."""
+    for message in result.get("messages") or ():
+        block = message.get("content")
+        blocks = block if isinstance(block, list) else [block]
+        text(f"{message.get('role')}: " + "\n".join(_block(each) for each in blocks if isinstance(each, dict)))
+
+
+def _size(encoded: str) -> str:
+    return f"{len(encoded) * 3 // 4 - encoded[-2:].count('=')} bytes"
+
+
+def signature(schema: Any) -> str:
+    """The arguments that a JSON Schema asks for: `a: number, b?: string`."""
+    return ", ".join(
+        f"{name}{'' if needed else '?'}: {kind}" for name, kind, needed, _ in arguments(schema)
+    )  # fmt: skip
+
+
+def arguments(schema: Any) -> list[tuple[str, str, bool, str]]:
+    """(name, type, required, description) of each argument."""
+    if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
+        return []
+    required = schema.get("required") or ()
+    return [
+        (name, _kind(inner), name in required, _about(inner))
+        for name, inner in schema["properties"].items()
+    ]  # fmt: skip
+
+
+def _kind(schema: Any) -> str:
+    if not isinstance(schema, dict):
+        return "any"
+    if isinstance(schema.get("enum"), list):
+        return " | ".join(json.dumps(each, ensure_ascii=False) for each in schema["enum"])
+    kind = schema.get("type", "any")
+    if kind == "array":
+        return f"{_kind(schema.get('items'))}[]"
+    return " | ".join(map(str, kind)) if isinstance(kind, list) else str(kind)
+
+
+def _about(schema: Any) -> str:
+    if not isinstance(schema, dict):
+        return ""
+    default = f" (default {json.dumps(schema['default'], ensure_ascii=False)})" if "default" in schema else ""
+    return f"{schema.get('description') or ''}{default}".strip()
+
+
+def questions(asked: Mapping[str, Any]) -> None:
+    """What a modern server wants to know before it goes on."""
+    note("the tool needs answers before it goes on; this command cannot give them yet:")
+    for key, question in asked.items():
+        params = question.get("params") or {}
+        note(f"  {key}: {question.get('method')}: {params.get('message') or json.dumps(params)}")
