@@ -19,11 +19,13 @@ SUITE      := $(CLIENTS)/conformance
 SUITE_JS   := $(SUITE)/node_modules/@modelcontextprotocol/conformance/dist/index.js
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-APT        := DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
+# A Debian package, where that can be done without asking.
+apt         = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+              && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(1)
 COMPILE    := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
               --custom-compile-command 'make lock'
 
-.PHONY: help setup run test check lint types unit conformance bench docs lock clean npm
+.PHONY: help setup run test check conformance bench docs docs-check lock clean lint types npm
 
 help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -70,25 +72,28 @@ lint: $(READY)
 types: $(READY)
 	mypy
 
-.PHONY: docs-check
 docs-check: $(READY)
 	python docs/generate.py --check
 
-$(READY): requirements-dev.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'make: Python 3.11 or newer is needed; say which with PYTHON=' >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && $(APT) python3-venv; } \
-	    || { echo 'make: python3-venv is missing; install it' >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+$(READY): $(VENV)/.locked pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(VENV)/.locked: requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo 'make: Python 3.11 or newer is needed; say which with PYTHON=' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call apt,python3-venv); } \
+	    || { echo 'make: python3-venv is missing; install it' >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
 npm:
-	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && $(APT) npm; } \
+	@command -v npm >/dev/null || { $(call apt,npm); } \
 	    || { echo 'make: npm is missing; install Node.js with npm' >&2; exit 1; }
 
 # The suite needs Node 22; the npm package `node` brings it, whatever the system has.
 $(SUITE)/.made: Makefile | npm
 	@rm -rf $(SUITE) && mkdir -p $(SUITE) && echo '{"private": true}' > $(SUITE)/package.json
-	npm install --silent --no-audit --no-fund --no-save --prefix $(SUITE) node@22.23.3 @modelcontextprotocol/conformance@0.2.0-alpha.12
+	npm install --loglevel=error --no-audit --no-fund --no-save --prefix $(SUITE) node@22.23.3 @modelcontextprotocol/conformance@0.2.0-alpha.12
 	@touch $@

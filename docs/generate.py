@@ -265,16 +265,29 @@ def commands() -> str:
 
 
 def command(name: str, entry: Any) -> str:
-    arguments = [each for each in entry.params if each.param_type_name == "argument"]
-    options = [each for each in entry.params if each.param_type_name == "option" and not each.hidden]
-    words = [each.name.upper() + ("…" if each.nargs == -1 else "") for each in arguments]
-    usage = ["bascule", name, *(["[OPTIONS]"] if options else [])]
-    usage += [word if each.required else f"[{word}]" for each, word in zip(arguments, words, strict=True)]
+    pieces = entry.collect_usage_pieces(entry.context_class(entry, info_name=name))
     about = re.sub(r"\n[ \t]+", "\n", (entry.help or "").strip())
-    rows = [(f"`{word}`", each.help or "") for each, word in zip(arguments, words, strict=True)]
-    rows += [(" ".join(f"`{opt}`" for opt in (*each.opts, *each.secondary_opts)), each.help or "") for each in options]
-    section = f"### {name}\n\n    {' '.join(usage)}\n\n{about}"
-    return f"{section}\n\n{table(('word', 'meaning'), rows)}" if rows else section
+    about = re.sub(r"^Example: (.+)$", r"    \1", about, flags=re.MULTILINE)
+    words = [(f"`{each.metavar or each.name.upper()}`", each) for each in entry.params if is_argument(each)]
+    words += [(option_in_words(each), each) for each in entry.params if not is_argument(each)]
+    rows = [(word, each.help, preset(each.default)) for word, each in words if each.help and not each.hidden]
+    parts = [f"### {name}", f"    bascule {name} {' '.join(pieces)}".rstrip(), about]
+    if rows:
+        parts.append(table(("word", "meaning", "default"), rows))
+    return "\n\n".join([*parts, *([entry.epilog.strip()] if entry.epilog else [])])
+
+
+def is_argument(each: Any) -> bool:
+    return bool(each.param_type_name == "argument")
+
+
+def option_in_words(each: Any) -> str:
+    value = f" {each.metavar}" if each.metavar else ""
+    return " ".join(f"`{name}`" for name in (*each.opts[:-1], each.opts[-1] + value, *each.secondary_opts))
+
+
+def preset(value: Any) -> str:
+    return "" if value in (None, False, (), []) else f"`{getattr(value, 'value', value)}`"
 
 
 # ---- pages ---------------------------------------------------------------------------------------

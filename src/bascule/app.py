@@ -84,7 +84,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """End sessions, followers, servers and their processes, in this order."""
-        self.edge.draining = True
+        self.edge.drain()
         for task in self._tasks:
             task.cancel()
         await self.edge.sessions.end_all()

@@ -181,7 +181,8 @@ async def serving(path: Path, *options: str, env: Mapping[str, str] | None = Non
                     await process.wait()
         if process.returncode is None:
             process.kill()
-            await process.wait()
+        async with asyncio.timeout(WITHIN_S):
+            await process.communicate()  # to the end of its output, which nobody holds open
 
 
 def _http() -> aiohttp.ClientSession:

@@ -1,9 +1,11 @@
 """What `/status`, `/health/ready` and `bascule status` say: the truth per server."""
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import bascule
+from bascule.registry.sync import Follower
 from bascule.upstream.base import State, Status
 from bascule.wire.versions import Era
 
@@ -79,9 +81,13 @@ def _server(gateway: "Gateway", status: Status) -> dict[str, Any]:
         "tools": [tool.key for tool in listing.tools] if listing else None,
         "prompts": len(listing.prompts) if listing else None,
         "resources": len(listing.resources) if listing else None,
-        "lists": "unknown" if listing is None else "stale" if all(f.stale for f in followers) else "fresh",
+        "lists": "unknown" if listing is None else "stale" if _is_stale(status, followers) else "fresh",
         "withheld": dict(status.withheld),
     }
+
+
+def _is_stale(status: Status, followers: Sequence[Follower]) -> bool:
+    return status.state in (State.DOWN, State.FAILED) or all(follower.stale for follower in followers)
 
 
 def _rounded(seconds: float | None) -> float | None:

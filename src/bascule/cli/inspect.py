@@ -2,8 +2,9 @@
 
 import json
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from bascule.admin.inspect import Peer
     from bascule.call import Result
+
+T = TypeVar("T")
 
 _PLACES: Final = (
     "The first word is the server's URL; or name all servers of a file with -c or --servers, or a command after --."
@@ -64,7 +67,7 @@ def list_(
     async def work(peer: "Peer") -> "dict[str, Raw]":
         return {kind: await peer.list(_LISTS[kind]) for kind in kinds}
 
-    found = _visit().with_peer(target, _person(), work, whole=True)
+    found = _with_peer(target, work, whole=True)
     for kind, page in found.items():
         _show_list(target, kind, page, titled=len(found) > 1)
 
@@ -78,7 +81,7 @@ def call(target: Target, tool: str, words: str | None, *, argument: Arguments = 
     Example: bascule call http://127.0.0.1:8777/mcp time__convert '{"to": "UTC"}' -a hour=9
     """
     given = _arguments(words, argument)
-    result = _visit().with_peer(target, _person(), lambda peer: peer.call(tool, given))
+    result = _with_peer(target, lambda peer: peer.call(tool, given))
     value = _settled(target, result)
     from bascule.admin.inspect import input_required
     from bascule.cli import show
@@ -108,7 +111,7 @@ def inspect(target: Target, tool: str | None) -> None:
         about = await admin.about(peer)
         return about, {kind: await peer.list(method) for kind, method in _LISTS.items()}
 
-    about, found = _visit().with_peer(target, _person(), work, whole=True)
+    about, found = _with_peer(target, work, whole=True)
     if tool is not None:
         _show_tool(target, tool, found["tools"])
     elif target.as_json:
@@ -126,7 +129,9 @@ def ping(
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Round trips to each server.")] = 3,
 ) -> None:
     """Reach each server: era, protocol versions, name and round-trip times. Exit 1 when one cannot be reached."""
-    rows = _visit().with_each(target, _person(), lambda peer: _pinged(target, peer, count))
+    from bascule.cli import terminal, visit
+
+    rows = visit.with_each(target, terminal.Person(), lambda peer: _pinged(target, peer, count))
     if target.as_json:
         print(json.dumps({"servers": rows}, ensure_ascii=False, separators=(",", ":")))
     else:
@@ -143,7 +148,7 @@ def read(target: Target, uri: str) -> None:
     """Read a resource."""
     from bascule.wire import jsonrpc
 
-    result = _visit().with_peer(target, _person(), lambda peer: peer.send("resources/read", {"uri": jsonrpc.encode(uri)}))
+    result = _with_peer(target, lambda peer: peer.send("resources/read", {"uri": jsonrpc.encode(uri)}))
     if value := _settled(target, result):
         from bascule.cli import show
 
@@ -164,7 +169,7 @@ def prompt(
 
     arguments = dict(_assignment(each) for each in argument or ())
     params = {"name": jsonrpc.encode(name), "arguments": jsonrpc.encode(arguments)}
-    result = _visit().with_peer(target, _person(), lambda peer: peer.send("prompts/get", params))
+    result = _with_peer(target, lambda peer: peer.send("prompts/get", params))
     if value := _settled(target, result):
         from bascule.cli import show
 
@@ -225,17 +230,10 @@ def _value(text: str) -> "Raw":
 # ---- answers -------------------------------------------------------------------------------------
 
 
-def _visit() -> ModuleType:
-    """The part that brings the whole runtime with it."""
-    from bascule.cli import visit
+def _with_peer(target: Target, work: "Callable[[Peer], Awaitable[T]]", *, whole: bool = False) -> T:
+    from bascule.cli import terminal, visit  # brings the whole runtime with it
 
-    return visit
-
-
-def _person() -> "Person":
-    from bascule.cli.terminal import Person
-
-    return Person()
+    return visit.with_peer(target, terminal.Person(), work, whole=whole)
 
 
 def _settled(target: Target, result: "Result") -> dict[str, Any]:
@@ -339,11 +337,12 @@ def _show_about(about: Any) -> None:
 
 async def _pinged(target: Target, peer: "Peer", count: int) -> dict[str, Any]:
     from bascule.admin import inspect as admin
+    from bascule.cli import visit
 
     name = peer.upstream.name
     try:
-        about = await _visit().within(target, admin.about(peer))
-        took_ms = await _visit().within(target, admin.ping(peer, count))
+        about = await visit.within(target, admin.about(peer))
+        took_ms = await visit.within(target, admin.ping(peer, count))
     except BasculeError as error:
         complain(error.at(name))
         return {"name": name, "reachable": False, "error": error.message, "kind": error.kind}

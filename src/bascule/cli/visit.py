@@ -16,8 +16,8 @@ from bascule.admin import inspect, status
 from bascule.admin.inspect import Peer
 from bascule.app import Gateway
 from bascule.call import Client
-from bascule.cli.target import Target, name_of
 from bascule.cli.talk import note
+from bascule.cli.target import Target, name_of
 from bascule.errors import BasculeError, ConfigInvalid, TimedOut
 from bascule.upstream.base import Upstream
 from bascule.upstream.http import HttpOptions, HttpUpstream
@@ -33,12 +33,11 @@ def with_peer(target: Target, person: Client, work: Callable[[Peer], Awaitable[T
     """
 
     async def main() -> T:
-        async with _opened(target) as (upstream, gateway):
-            if gateway:
-                peer = inspect.peer_of(gateway, person, target.era)
+        async with _opened(target) as opened:
+            if isinstance(opened, Gateway):
+                peer = inspect.peer_of(opened, person, target.era)
             else:
-                assert upstream is not None
-                peer = inspect.peer_at(upstream, person, target.era)
+                peer = inspect.peer_at(opened, person, target.era)
             explained = whole
             try:
                 return await within(target, work(peer))
@@ -46,8 +45,8 @@ def with_peer(target: Target, person: Client, work: Callable[[Peer], Awaitable[T
                 explained = True
                 raise
             finally:
-                if gateway and explained:
-                    _report_absent(gateway)
+                if isinstance(opened, Gateway) and explained:
+                    _report_absent(opened)
                 await peer.close()
 
     return _run(main())
@@ -57,12 +56,11 @@ def with_each(target: Target, person: Client, work: Callable[[Peer], Awaitable[T
     """Do *work* with every server of the target by itself, all at once."""
 
     async def main() -> list[T]:
-        async with _opened(target) as (upstream, gateway):
-            if gateway:
-                peers = inspect.peers_of(gateway, person, target.era)
+        async with _opened(target) as opened:
+            if isinstance(opened, Gateway):
+                peers = inspect.peers_of(opened, person, target.era)
             else:
-                assert upstream is not None
-                peers = [inspect.peer_at(upstream, person, target.era)]
+                peers = [inspect.peer_at(opened, person, target.era)]
             try:
                 return list(await asyncio.gather(*(work(peer) for peer in peers)))
             finally:
@@ -83,26 +81,17 @@ async def within(target: Target, work: Awaitable[T]) -> T:
 
 
 @asynccontextmanager
-async def _opened(target: Target) -> AsyncIterator[tuple[Upstream | None, Gateway | None]]:
-    """The one upstream, or the gateway; stopped at the end, children included."""
-    if target.file is not None:
-        gateway = Gateway(_configuration(target))
-        await gateway.start()
-        try:
-            yield None, gateway
-        finally:
-            await gateway.stop()
-        return
-    upstream = _upstream(target)
-    await upstream.start()
+async def _opened(target: Target) -> AsyncIterator[Upstream | Gateway]:
+    """The one upstream, or a gateway for a file; stopped at the end, children included."""
+    opened = Gateway(_configuration(target)) if target.file is not None else _upstream(target)
+    await opened.start()
     try:
-        yield upstream, None
+        yield opened
     finally:
-        await upstream.stop()
+        await opened.stop()
 
 
 def _configuration(target: Target) -> config.Config:
-
     assert target.file is not None
     loaded = (config.load_servers if target.client_file else config.load)(target.file, os.environ)
     # Here somebody waits for the whole list once, so servers may take longer to start than for a client.
@@ -110,7 +99,6 @@ def _configuration(target: Target) -> config.Config:
 
 
 def _upstream(target: Target) -> Upstream:
-
     if target.url:
         options = HttpOptions(url=target.url, headers=target.headers, era=target.era, call_timeout_s=target.timeout_s)
         return HttpUpstream(name_of(target), options)
@@ -129,7 +117,6 @@ def _upstream(target: Target) -> Upstream:
 
 
 def _report_absent(gateway: Gateway) -> None:
-
     for name, server in status.report(gateway)["servers"].items():
         if server["lists"] == "unknown" and server["last_error"]:
             note(f"{name} is left out: {server['last_error']}")

@@ -71,7 +71,16 @@ class HttpEdge:
         self._pages = pages
         self._sole = sole
         self.sessions = Sessions(limit=max_sessions, idle_s=session_idle_s, forget=self._forget)
-        self.draining = False
+        self._drained = asyncio.Event()
+
+    @property
+    def draining(self) -> bool:
+        return self._drained.is_set()
+
+    def drain(self) -> None:
+        """Take no new calls, end what would never end by itself; calls in flight may still be answered."""
+        self._drained.set()
+        self.sessions.hang_up()
 
     def adopt(self, rules: Rules) -> None:
         """Check requests by *rules* from now on."""
@@ -106,8 +115,9 @@ class HttpEdge:
                 if method == "OPTIONS":
                     await respond(send, 204, door.preflight(origin, asked.get("access-control-request-headers", "")))
                     return
-        head = self._door.admit(method, raw)
         page = self._pages.get(path)
+        # Probes come without a token and under an address of their own; what they hear is no secret.
+        head = {} if page is not None and path.startswith("/health/") else self._door.admit(method, raw)
         if page is not None:
             if method not in ("GET", "HEAD"):
                 raise Refused(405, f"{path} is read with GET", [(b"allow", b"GET, HEAD")])
@@ -245,7 +255,7 @@ class HttpEdge:
         self, visit: "Visit", messages: Sequence[Message], session: ClientSession | None, *, batch: bool
     ) -> None:
         first = messages[0]
-        if isinstance(first, Request) and first.method == legacy.INITIALIZE:
+        if isinstance(first, Request) and first.method == legacy.INITIALIZE and not batch:
             await self._initialize(visit, first)
             return
         if session is None:
@@ -328,6 +338,8 @@ class HttpEdge:
         """Answer one request as a task of its own, so that the client can cancel it by its id."""
         if message.method == "ping":
             return jsonrpc.answer(message.id, Raw(b"{}"))
+        if message.method == legacy.INITIALIZE:  # MCP 2025-03-26, Lifecycle: never part of a batch
+            return jsonrpc.refusal(message.id, refusals.error_object(InvalidRequest("initialize is sent alone")))
         call = self._legacy_call(visit, session, message, reply)
         key = bytes(message.id)
         task = asyncio.ensure_future(self._answer(call, visit.head))
@@ -337,7 +349,7 @@ class HttpEdge:
         except asyncio.CancelledError:
             if not task.cancelled():
                 raise
-            _, answer = refusals.answer_to(call, Cancelled("cancelled by the client"))
+            _, answer = refusals.answer_to(call, Cancelled(session.why_cancelled))
         finally:
             if session.in_flight.get(key) is task:
                 del session.in_flight[key]
@@ -364,13 +376,24 @@ class HttpEdge:
                 raise Draining("this process is shutting down")
             if call.session is None:
                 await self._check_modern(call, head)
-            result = await self._forward(call)
+            result = await (self._subscription(call) if call.method == modern.LISTEN else self._forward(call))
         except BasculeError as error:
             return refusals.answer_to(call, error)
         except Exception:  # the rim: a fault of ours must not leave the client without an answer
             log.exception("internal error in %s", call.method)
             return refusals.answer_to(call, Internal("an internal error; the operator's log has the details"))
         return self._delivered(call, result)
+
+    async def _subscription(self, call: Call) -> Result:
+        """A `subscriptions/listen` call, which ends well when we shut down ("Graceful Closure")."""
+        call_ends = asyncio.ensure_future(self._forward(call))
+        drained = asyncio.ensure_future(self._drained.wait())
+        try:
+            await asyncio.wait({call_ends, drained}, return_when=asyncio.FIRST_COMPLETED)
+            return call_ends.result() if call_ends.done() else Result(modern.subscription_end(call.id))
+        finally:
+            call_ends.cancel()
+            drained.cancel()
 
     def _delivered(self, call: Call, result: Result) -> tuple[int, bytes]:
         if result.refused:
@@ -410,7 +433,7 @@ class HttpEdge:
                 receive = asyncio.ensure_future(visit.receive())
                 await asyncio.wait({pump, receive}, return_when=asyncio.FIRST_COMPLETED)
                 if receive.done() and receive.result()["type"] == "http.disconnect":
-                    stream.detach()
+                    stream.detach(visit.send)
                     break
                 receive.cancel()
             await pump

@@ -56,6 +56,9 @@ class Reply:
     async def finish(self, messages: Sequence[bytes], *, status: int = 200, batch: bool = False) -> None:
         """Send the answers. A batch is an array unless its stream has begun."""
         self._stop_timer()
+        # From here on nothing is left to cancel, and the end of a response looks like a client that left.
+        if self._watch is not None:
+            self._watch.cancel()
         stream = self._stream
         if stream is None:
             await self._finish_at_once(messages, status, batch=batch)
@@ -65,8 +68,6 @@ class Reply:
             stream.close()
             if self._pump is not None:
                 await self._pump
-        if self._watch is not None:
-            self._watch.cancel()
 
     async def _finish_at_once(self, messages: Sequence[bytes], status: int, *, batch: bool) -> None:
         # A client of 2025-11-25 expects streams; the whole of one, when it is known, is a plain body.
@@ -101,7 +102,7 @@ class Reply:
             if self._work is not None:
                 self._work.cancel()
         elif self._stream is not None:
-            self._stream.detach()  # a legacy client may come back for the rest
+            self._stream.detach(self._send)  # a legacy client may come back for the rest
 
     def _commit(self) -> Stream:
         """Make it a stream. From here on the status is 200 and errors travel as events."""

@@ -1,11 +1,12 @@
 """The socket and the process: uvicorn around a gateway, signals, start and end."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import uvicorn
@@ -48,10 +49,16 @@ class _Server(uvicorn.Server):
         gc.freeze()
         self._up()
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Without uvicorn's last step, which raises the signal again: an end that was asked for is no failure."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Streams would keep uvicorn waiting; the gateway ends them, and its children with them.
-        self._gateway.edge.draining = True
-        await self._gateway.edge.sessions.end_all()
+        self._gateway.edge.drain()
         await super().shutdown(sockets)
         await self._gateway.stop()
 

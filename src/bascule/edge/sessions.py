@@ -115,6 +115,10 @@ class ClientSession:
         if task is not None:
             task.cancel()
 
+    @property
+    def why_cancelled(self) -> str:
+        return "the session has ended" if self.ended else "cancelled by the client"
+
     def end(self) -> None:
         """Close everything that hangs on the session."""
         self.ended = True
@@ -173,6 +177,11 @@ class Sessions:
             for session in list(self._sessions.values()):
                 if session.used_at < horizon and not session.connected:
                     await self.end(session)
+
+    def hang_up(self) -> None:
+        """End the standing streams, which would otherwise stay open for ever."""
+        for session in self._sessions.values():
+            session.standing.close()
 
     async def end_all(self) -> None:
         await asyncio.gather(*(self.end(session) for session in list(self._sessions.values())))

@@ -61,10 +61,14 @@ class Stream:
         self._closed = True
         self._wake.set()
 
-    def detach(self) -> None:
-        """The client is gone. Events are kept for its return if it can resume."""
-        self._carrier = None
-        self._wake.set()
+    def detach(self, send: Send | None = None) -> None:
+        """The client behind *send*, or whoever is there, is gone; events are kept for its return if it can resume.
+
+        It may be back already, on another connection: that one stays.
+        """
+        if send is None or self._carrier is send:
+            self._carrier = None
+            self._wake.set()
 
     async def pump(self, send: Send, after: int | None = None) -> None:
         """Carry events to *send* until the stream closes or another carrier takes over.
@@ -72,14 +76,14 @@ class Stream:
         *after* is the number of the last event that the client has; None continues where the last
         carrier stopped.
         """
-        me = self._carrier = object()
+        self._carrier = send
         self._wake.set()  # a former carrier sees that it is replaced
         if after is not None:
             self._sent = min(after, self._last)
-        while self._carrier is me:
+        while self._carrier is send:
             for number, data in self._unsent():
                 await send({"type": "http.response.body", "body": data, "more_body": True})
-                if self._carrier is not me:
+                if self._carrier is not send:
                     return
                 self._sent = number
                 if not self.resumable:

@@ -9,7 +9,8 @@ from msgspec import Raw
 
 import bascule
 from bascule.call import Call, Result, Session
-from bascule.wire import headers
+from bascule.errors import UpstreamBrokeProtocol
+from bascule.wire import headers, modern
 from bascule.wire.jsonrpc import Params, encode, members, replaced
 from bascule.wire.versions import Era
 
@@ -92,7 +93,15 @@ class Upstream(Protocol):
 async def reach(call: Call) -> Result:
     """Send a resolved call to its upstream. No other code in Bascule does (tests/test_architecture.py)."""
     assert call.target is not None, "the resolve stage sets the target"
-    return await call.target.upstream.send(call)
+    result = await call.target.upstream.send(call)
+    if call.era is Era.MODERN and not result.refused:
+        try:
+            modern.check_result(result.value, modern.meta_of(call.target.params).get(modern.CLIENT_CAPABILITIES))
+        except ValueError as error:
+            raise UpstreamBrokeProtocol(f"answered with no result of this protocol: {error}").at(
+                call.target.upstream.name
+            ) from error
+    return result
 
 
 def with_token(params: Params, token: int) -> tuple[Params, Raw | None]:

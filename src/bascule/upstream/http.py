@@ -73,8 +73,8 @@ class HttpUpstream:
         """Nothing to bring up: the first request connects."""
 
     async def stop(self) -> None:
-        self._enter(State.STOPPED)
         await asyncio.gather(*(link.close() for link in list(self._links.values())))
+        self._enter(State.STOPPED)
         if self._http is not None:
             await self._http.close()
 

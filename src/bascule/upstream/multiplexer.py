@@ -146,7 +146,7 @@ class Multiplexer:
 
     def _answered(self, response: Response) -> None:
         id = bytes(response.id)
-        if id == b"null" and response.error:
+        if id in (b"", b"null") and response.error:
             self.dropped["error_without_id"] += 1
             return
         # Only the very digits that we sent: `"7"` or `7.0` is somebody's guess, not an answer to 7.

@@ -6,6 +6,7 @@ Knows nothing of MCP: lines come out, lines go in.
 import asyncio
 import os
 import re
+import secrets
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from bascule.errors import Overloaded, Unavailable
 STDERR_LINES: Final = 50
 STDERR_BYTES: Final = 64 * 1024
 MAX_UNREAD_BYTES: Final = 8 * 1024 * 1024  # written to a child that does not read; then calls are refused
+_MARK: Final = "BASCULE_CHILD"  # in a child's environment: whatever it starts can be found again
 _TERM_AFTER_S: Final = 5.0
 _KILL_AFTER_S: Final = 3.0
 
@@ -94,6 +96,7 @@ class Child(asyncio.SubprocessProtocol):
         self._loop = asyncio.get_running_loop()
         self._exited = asyncio.Event()
         self._reported = False
+        self._mark = b""
         self.pid = 0
 
     @classmethod
@@ -110,16 +113,18 @@ class Child(asyncio.SubprocessProtocol):
     ) -> "Child":
         """Start *command* in a session and group of its own. Raises Unavailable if it cannot start."""
         loop = asyncio.get_running_loop()
+        mark = secrets.token_hex(8)
         try:
             _, child = await loop.subprocess_exec(
                 lambda: cls(max_line_bytes, on_line, on_overlong, on_exit),
                 *command,
-                env=dict(env),
+                env={**env, _MARK: mark},
                 cwd=cwd,
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
             raise Unavailable(f"cannot start {command[0]!r}: {error}", command=command[0]) from error
+        child._mark = f"{_MARK}={mark}".encode()
         return child
 
     # ---- asyncio.SubprocessProtocol
@@ -133,9 +138,10 @@ class Child(asyncio.SubprocessProtocol):
         (self._stdout if fd == 1 else self._stderr).feed(data)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        # A server whose stdout is closed can answer nothing more, whatever else it still does.
+        # A server whose stdout is closed can answer nothing more, whatever else it still does. If that
+        # is because it ended, the way it ended is known in a moment, and says more.
         if fd == 1:
-            self._report()
+            self._loop.call_later(0.05, self._report)
 
     def process_exited(self) -> None:
         self._exited.set()
@@ -191,16 +197,16 @@ class Child(asyncio.SubprocessProtocol):
         Returns when the process is reaped and nobody of its group or descent is left.
         """
         self._flush()
-        family = _family(self.pid)
+        family = _family(self._mark)
         if self._stdin is not None:
             self._stdin.close()
         try:
             if not await self._gone_within(_TERM_AFTER_S):
-                family |= _family(self.pid)
+                family |= _family(self._mark)
                 _signal(family, self.pid, signal.SIGTERM)
                 await self._gone_within(_KILL_AFTER_S)
         finally:
-            _signal(family | _family(self.pid), self.pid, signal.SIGKILL)
+            _signal(family | _family(self._mark), self.pid, signal.SIGKILL)
             if self._transport is not None:
                 await self._gone_within(_KILL_AFTER_S)
                 self._transport.close()
@@ -215,7 +221,7 @@ class Child(asyncio.SubprocessProtocol):
 
     def kill(self) -> None:
         """Force the end at once, without waiting."""
-        _signal(_family(self.pid), self.pid, signal.SIGKILL)
+        _signal(_family(self._mark), self.pid, signal.SIGKILL)
 
 
 def _signal(family: set[tuple[int, str]], leader: int, number: signal.Signals) -> None:
@@ -232,33 +238,32 @@ def _signal(family: set[tuple[int, str]], leader: int, number: signal.Signals) -
                 pass  # it ended between the look and the signal
 
 
-def _family(leader: int) -> set[tuple[int, str]]:
-    """(pid, start time) of everyone in the leader's session or descended from it. Linux; elsewhere empty.
+def _family(mark: bytes) -> set[tuple[int, str]]:
+    """(pid, start time) of every process that carries *mark* in its environment. Linux; elsewhere empty.
 
-    The group alone is not enough: a helper that called setsid() would outlive its server.
+    Group and session are not enough: a helper that daemonised itself would outlive its server, and
+    once its parent is dead only what it inherited tells whose it is.
     """
-    table: dict[int, tuple[int, int, str]] = {}
+    family = set()
     for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():
-        if entry.isdigit() and (stat := _stat(int(entry))):
-            table[int(entry)] = stat
-    members = {leader}
-    while True:
-        more = {pid for pid, (parent, session, _) in table.items() if parent in members or session == leader} - members
-        if not more:
-            return {(pid, table[pid][2]) for pid in members - {leader} if pid in table}
-        members |= more
+        if entry.isdigit() and mark in _environment(entry) and (started := _started(int(entry))):
+            family.add((int(entry), started))
+    return family
 
 
-def _stat(pid: int) -> tuple[int, int, str] | None:
-    """(parent, session, start time) of a live process."""
+def _environment(pid: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""  # ended meanwhile, or not ours
+
+
+def _started(pid: int) -> str | None:
+    """When a live process started, in the kernel's ticks; with the pid it names one process for ever."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in (b"Z", b"X") else (int(fields[1]), int(fields[3]), fields[19].decode())
-
-
-def _started(pid: int) -> str | None:
-    stat = _stat(pid)
-    return stat[2] if stat else None
+    return None if fields[0] in (b"Z", b"X") else fields[19].decode()

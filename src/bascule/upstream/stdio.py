@@ -99,16 +99,29 @@ class StdioUpstream:
 
     async def _probe(self) -> frozenset[Era]:
         """Ask the server itself, in the order of MCP 2026-07-28, stdio, "Backward Compatibility"."""
+        old = self._servers.get((Era.LEGACY, ""))  # probed before, but its handshake failed
+        if old is not None:
+            await self._shake_hands(old)
+            return frozenset({Era.LEGACY})
         server = self._server((Era.MODERN, ""))
         try:
             await server.ready()
         except _SpeaksLegacy:
             server.key = Era.LEGACY, ""  # the process that was probed goes on as what it is
             self._servers[server.key] = self._servers.pop((Era.MODERN, ""))
-            await server.ready()
+            await self._shake_hands(server)
             return frozenset({Era.LEGACY})
         # Whether it also knows the handshake is found out when a legacy client first asks.
         return frozenset({Era.MODERN, Era.LEGACY}) if self._options.era == "auto" else frozenset({Era.MODERN})
+
+    async def _shake_hands(self, server: "_Server") -> None:
+        try:
+            await server.ready()
+        except _SpeaksModern:
+            # It died of the probe, or was too slow for it, and says otherwise now: probe anew next time.
+            del self._servers[server.key]
+            await server.stop()
+            raise
 
     async def _greet(self, session: Session) -> Result:
         server = self._for(Era.LEGACY, session)
@@ -244,6 +257,7 @@ class _Server:
         self._options = options
         self._environ = environ
         self._child: Child | None = None
+        self._leaving: Child | None = None  # told to end, and not gone yet
         self._stderr: Sequence[str] = ()
         self._mux = Multiplexer(name, self._write, self.attached)
         self._life = 0  # which start the present process belongs to
@@ -260,7 +274,8 @@ class _Server:
 
     @property
     def pid(self) -> int:
-        return self._child.pid if self._child else 0
+        child = self._child or self._leaving
+        return child.pid if child else 0
 
     @property
     def in_flight(self) -> int:
@@ -292,6 +307,8 @@ class _Server:
         """Wait until the server can be called. Raises Unavailable with the reason, at once while it pauses."""
         if self.state is State.READY:
             return
+        if self.state is State.STOPPED:
+            raise Unavailable("is stopped").at(self._name)
         if self.state in (State.DOWN, State.FAILED) and (self.retry_in_s or 0) > 0:
             raise self._why_down()
         if self._starting is None:
@@ -461,7 +478,9 @@ class _Server:
         if child is not None:
             self._stderr = child.stderr_tail()
             self._mux.fail(Unavailable("is being stopped").at(self._name))
+            self._leaving = child
             await child.end()
+            self._leaving = None
         if self._sweep is not None:
             await self._sweep
 

@@ -279,8 +279,8 @@ def read(line: bytes) -> Message:
         params = _params_of(envelope.params)
         has_id = envelope.id and envelope.id != NULL
         return Request(envelope.id, envelope.method, params) if has_id else Notification(envelope.method, params)
-    if not envelope.id:
-        raise ValueError("neither a method nor an id")
+    if not envelope.id and not envelope.error:
+        raise ValueError("neither a method nor an id nor an error")
     return Response(envelope.id, envelope.result, envelope.error)
 
 

@@ -43,6 +43,23 @@ def error_code(error: Raw) -> int:
         return 0
 
 
+def check_result(result: Raw, capabilities: Raw | None) -> None:
+    """Raise ValueError for a result of a kind that the client cannot know ("ResultType").
+
+    Kinds of our own protocol always pass; others only if the request declared an extension.
+    """
+    kind = _typed.decode(result).resultType
+    if kind not in ("complete", "input_required") and not (capabilities and b'"extensions"' in bytes(capabilities)):
+        raise ValueError(f"resultType {kind!r} is unknown")
+
+
+class _Typed(msgspec.Struct, frozen=True):
+    resultType: str = "complete"
+
+
+_typed = msgspec.json.Decoder(_Typed)
+
+
 class _Coded(msgspec.Struct, frozen=True):
     code: int = 0
 
@@ -103,6 +120,11 @@ def stamp(params: Params, *, info: Mapping[str, str], capabilities: Mapping[str,
 def retag(message: Params, subscription: Raw) -> dict[str, Raw]:
     """*message* (params or result of a subscription) tagged with the client's own subscription id."""
     return replaced(message, meta_={**meta_of(message), SUBSCRIPTION_ID: subscription})
+
+
+def subscription_end(subscription: Raw) -> Raw:
+    """The result that ends a subscription on the server's own initiative ("Graceful Closure")."""
+    return encode({"resultType": "complete", "_meta": {SUBSCRIPTION_ID: subscription}})
 
 
 def shared_versions(theirs: Any) -> list[str]:
