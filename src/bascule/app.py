@@ -104,10 +104,12 @@ class Gateway:
         self.upstreams = {name: kept.get(name) or fresh[name] for name in config.servers}
         self.config, self.config_error, self.config_loaded_at = config, None, time.time()
         self._timeouts = _timeouts(config)
-        self.edge.adopt(rules_of(config))
+        self.edge.adopt(
+            rules_of(config), max_sessions=config.http.max_sessions, session_idle_s=config.http.session_idle_s
+        )
+        await self.registry.adopt(self.upstreams, config.aliases, config.patience_s)
         for upstream in fresh.values():
-            await upstream.start()
-        await self.registry.adopt(self.upstreams, config.aliases)
+            await self._bring_up(upstream, config.servers[upstream.name])
         for upstream in leaving:
             self._tasks.append(asyncio.ensure_future(_retire(upstream)))
         moved = (old.http.host, old.http.port) != (config.http.host, config.http.port)

@@ -5,6 +5,7 @@ Nothing else in Bascule reads a configuration file or expands a reference in one
 
 import ipaddress
 import json
+import logging
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from bascule.options import Bytes, Count, Options, Port, Seconds
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
 from bascule.wire.names import MAX_LENGTH, slug
+
+log = logging.getLogger("bascule.config")
 
 DEFAULT_PORT: Final = 8777
 _LEAST_TOKEN: Final = 16  # characters of a bearer; less can be guessed
@@ -164,6 +167,10 @@ class _Source:
             space = slug(name)
             if not space or space in servers:
                 raise self._wrong(f"{name!r} leaves no name of its own: use A-Z a-z 0-9 _ -", field)
+            if "sse" in (entry.get("transportType"), entry.get("transport"), entry.get("type")):
+                log.warning(
+                    "%s: HTTP+SSE of 2024-11-05 is not spoken yet; %r is tried over Streamable HTTP", self._path, name
+                )
             servers[space] = self._server(space, _of_client(entry), field)
         return self._checked(Config(servers=servers))
 

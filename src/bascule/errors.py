@@ -113,7 +113,8 @@ class Unavailable(Transient):
 
 
 class TimedOut(Transient):
-    kind, family, code = "timeout", -20002, 50002
+    # Not retryable by itself: the server may still have run the call.
+    kind, family, code, retryable = "timeout", -20002, 50002, False
 
 
 class Overloaded(Transient):

@@ -18,11 +18,11 @@ from typing import Any, Final, TypeAlias
 
 import aiohttp
 import uvicorn
-from processes import ROOT, server
 
 from bascule import config as configuration
 from bascule.app import Gateway
 from bascule.edge import server as edge
+from processes import ROOT, server
 
 Json: TypeAlias = dict[str, Any]
 Headers: TypeAlias = Mapping[str, str | None]
@@ -81,7 +81,8 @@ class Bascule:
 
     async def until(self, name: str, holds: Callable[[Json], bool], within_s: float = WITHIN_S) -> Json:
         """What /status says of server *name*, once it *holds*. Fails, showing it, when that takes too long."""
-        return await until(lambda: self.server(name), holds, within_s)
+        found: Json = await until(lambda: self.server(name), holds, within_s)
+        return found
 
     async def up(self, *names: str) -> None:
         """Wait until the lists of these servers are known."""
@@ -89,7 +90,11 @@ class Bascule:
             await self.until(name, lambda said: said["lists"] == "fresh")
 
     async def session(
-        self, path: str = "/mcp", version: str = LEGACY, capabilities: Json | None = None, headers: Headers | None = None
+        self,
+        path: str = "/mcp",
+        version: str = LEGACY,
+        capabilities: Json | None = None,
+        headers: Headers | None = None,
     ) -> "Legacy":
         """A client after its handshake."""
         client = Legacy(self, path, version, dict(headers or {}))
@@ -115,7 +120,7 @@ async def until(look: Callable[[], Any], holds: Callable[[Any], bool], within_s:
     seen: Any = None
     try:
         async with asyncio.timeout(within_s):
-            while not holds(seen := await look()):
+            while not holds(seen := await look()):  # noqa: ASYNC110 - a page has no event
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"after {within_s} s still: {json.dumps(seen)}") from None
@@ -137,9 +142,16 @@ async def gateway(
         port = socket.getsockname()[1]
         settings = uvicorn.Config(
             gateway.edge,
-            **{"loop": "none", "http": "auto", "ws": "none", "lifespan": "off", "interface": "asgi3"},
-            **{"access_log": False, "log_config": None, "server_header": False, "date_header": False},
-            **{"proxy_headers": False, "timeout_graceful_shutdown": 10},
+            loop="none",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=10,
         )
         running = edge._Server(settings, gateway, up.set)
         serving = asyncio.ensure_future(running._serve([socket]))  # serve() would take over pytest's signals
@@ -187,7 +199,9 @@ async def serving(path: Path, *options: str, env: Mapping[str, str] | None = Non
 
 def _http() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=WITHIN_S * 2), auto_decompress=False
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=WITHIN_S * 2),
+        auto_decompress=False,
     )
 
 
@@ -287,7 +301,11 @@ class Legacy:
     greeting: Json = field(default_factory=dict)
 
     async def initialize(self, capabilities: Json) -> None:
-        hello = {"protocolVersion": self.version, "capabilities": capabilities, "clientInfo": {"name": "t", "version": "1"}}
+        hello = {
+            "protocolVersion": self.version,
+            "capabilities": capabilities,
+            "clientInfo": {"name": "t", "version": "1"},
+        }
         async with self.open("initialize", hello, id=0) as exchange:
             answer = await exchange.last()
             assert "result" in answer, answer

@@ -61,7 +61,9 @@ def looks_right(body: bytes, code: int | None = None) -> None:
     assert b"Traceback" not in body
 
 
-@pytest.mark.parametrize("host", ["evil.com", "localhost.evil.com", "127.0.0.1.evil.com", "localhost:80@evil.com", "[::2]"])
+@pytest.mark.parametrize(
+    "host", ["evil.com", "localhost.evil.com", "127.0.0.1.evil.com", "localhost:80@evil.com", "[::2]"]
+)
 @pytest.mark.parametrize("path", ["/mcp", "/status", "/servers/it/mcp"])
 async def test_a_foreign_host_is_421(host: str, path: str, plain: Bascule) -> None:
     status, _, body = await raw(plain, head(plain, ACCEPT, TYPE, LENGTH, host=host, target=path), LIST)
@@ -84,7 +86,13 @@ async def test_loopback_names_are_hosts(host: str, plain: Bascule) -> None:
     "origin",
     [
         *("http://evil.com", "null", "", "http://localhost.evil.com", "http://localhost:80@evil.com", "file://"),
-        *("https://127.0.0.1.evil.com", "http://localhost/", "http://localhost:x", "localhost", "chrome-extension://localhost"),
+        *(
+            "https://127.0.0.1.evil.com",
+            "http://localhost/",
+            "http://localhost:x",
+            "localhost",
+            "chrome-extension://localhost",
+        ),
     ],
 )
 async def test_a_foreign_origin_is_403(origin: str, plain: Bascule) -> None:
@@ -148,7 +156,13 @@ async def test_a_modern_get_and_delete_are_405(plain: Bascule) -> None:
     "target",
     [
         *("/", "/MCP", "/mcp/", "//mcp", "/mcp/../status", "/%6dcp", "/servers//mcp", "/servers/nobody/mcp"),
-        *("/servers/it/mcp/", "/servers/../servers/it/mcp", "/servers/%69t/mcp", "/mcp/%2e%2e/status", "/servers/it%2fmcp"),
+        *(
+            "/servers/it/mcp/",
+            "/servers/../servers/it/mcp",
+            "/servers/%69t/mcp",
+            "/mcp/%2e%2e/status",
+            "/servers/it%2fmcp",
+        ),
     ],
 )
 async def test_a_path_that_is_not_exactly_an_endpoint_is_404(target: str, plain: Bascule) -> None:
@@ -157,14 +171,17 @@ async def test_a_path_that_is_not_exactly_an_endpoint_is_404(target: str, plain:
     looks_right(body)
 
 
-@pytest.mark.parametrize("accept", ["text/html", "application/json", "text/event-stream", "application/json, text/event-stream;q=0", ""])
+@pytest.mark.parametrize(
+    "accept", ["text/html", "application/json", "text/event-stream", "application/json, text/event-stream;q=0", ""]
+)
 async def test_an_accept_that_rules_out_an_answer_is_406(accept: str, plain: Bascule) -> None:
     async with plain.request("POST", "/mcp", {**KINDLY, "accept": accept}, LIST) as exchange:
         await is_refusal(exchange, 406)
 
 
 @pytest.mark.parametrize(
-    "kind", ["text/plain", "application/jsonp", "application/json; charset=utf-16", "multipart/form-data; boundary=x", ""]
+    "kind",
+    ["text/plain", "application/jsonp", "application/json; charset=utf-16", "multipart/form-data; boundary=x", ""],
 )
 async def test_another_content_type_is_415(kind: str, plain: Bascule) -> None:
     async with plain.request("POST", "/mcp", {**KINDLY, "content-type": kind}, LIST) as exchange:
@@ -240,10 +257,13 @@ BAD_BODIES = {
     "id object": (b'{"jsonrpc":"2.0","id":{},"method":"tools/list"}', -32600),
     "two ids": (b'{"jsonrpc":"2.0","id":1,"id":2,"method":"tools/list"}', -32600),
     "two names": (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"b"}}', -32600),
-    "two arguments": (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"x":1,"x":2}}}', -32600),
+    "two arguments": (
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"x":1,"x":2}}}',
+        -32600,
+    ),
     "two by escape": (b'{"jsonrpc":"2.0","id":1,"\\u0069d":2,"method":"tools/list"}', -32600),
     "Method": (b'{"jsonrpc":"2.0","id":1,"method":"tools/list","Method":"tools/call"}', -32600),
-    "long s": ('{"jsonrpc":"2.0","id":1,"method":"tools/list","paramſ":{}}'.encode(), -32600),
+    "long s": ('{"jsonrpc":"2.0","id":1,"method":"tools/list","param\u017f":{}}'.encode(), -32600),
     "Name": (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","Name":"b"}}', -32600),
     "lone surrogate": (b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":"\\ud800"}}', -32600),
     "depth 65": (nested(63), -32600),
@@ -280,7 +300,9 @@ async def test_depth_64_passes(plain: Bascule) -> None:
 
 async def test_a_number_of_5000_digits_is_400_or_crosses_but_never_500(plain: Bascule) -> None:
     client = await plain.session("/servers/it/mcp")
-    async with client.post(b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":' + b"9" * 5000 + b"}}") as exchange:
+    async with client.post(
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":' + b"9" * 5000 + b"}}"
+    ) as exchange:
         await is_refusal(exchange, 400, -32700)
 
 
@@ -302,7 +324,12 @@ async def test_a_batch_is_legal_in_a_session_of_2025_03_26_only(plain: Bascule) 
 
 async def test_initialize_in_a_batch_is_refused(plain: Bascule) -> None:
     client = await plain.session("/servers/it/mcp", "2025-03-26")
-    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-03-26", "capabilities": {}}}
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {"protocolVersion": "2025-03-26", "capabilities": {}},
+    }
     async with client.post([{"jsonrpc": "2.0", "id": 2, "method": "ping"}, hello]) as exchange:
         answers = {each["id"]: each for each in json.loads(await exchange.body())}
     assert "error" in answers[1]
@@ -310,7 +337,17 @@ async def test_initialize_in_a_batch_is_refused(plain: Bascule) -> None:
 
 async def test_a_bearer_is_needed_everywhere_when_configured() -> None:
     async with gateway({"it": local("plain")}, http={"bearer": "${env:TOKEN}"}, environ={"TOKEN": TOKEN}) as bascule:
-        for wrong in (None, "", "Bearer", "Bearer ", "Bearer x", f"Basic {TOKEN}", f"Bearer {TOKEN}x", TOKEN, f"Bearer é{TOKEN}"):
+        for wrong in (
+            None,
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer x",
+            f"Basic {TOKEN}",
+            f"Bearer {TOKEN}x",
+            TOKEN,
+            f"Bearer é{TOKEN}",
+        ):
             for method, path in (("POST", "/mcp"), ("GET", "/mcp"), ("DELETE", "/mcp"), ("GET", "/status")):
                 async with bascule.request(method, path, {**KINDLY, "authorization": wrong}, LIST) as exchange:
                     await is_refusal(exchange, 401)

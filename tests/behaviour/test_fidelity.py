@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 from gateway import KINDLY, LEGACY, META, MODERN, Bascule, gateway, local, remote
+
 from processes import SERVERS
 
 # No parser may have a say in it: numbers that a float would spoil, order that a dict keeps but a model loses,
@@ -39,7 +40,8 @@ async def test_a_legacy_result_crosses_byte_exact_both_ways(over: str, path: str
     async with bridged("plain", over) as bascule:
         client = await bascule.session(path)
         name = "it__raw" if path == "/mcp" else "raw"
-        body = f'{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}","arguments":{{"result":{ODD}}}}}}}'
+        params = f'{{"name":"{name}","arguments":{{"result":{ODD}}}}}'
+        body = f'{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}'
         async with client.post(body.encode()) as exchange:
             answer = await exchange.raw()
         assert answer is not None
@@ -111,7 +113,11 @@ async def test_vendor_meta_of_a_request_reaches_the_server(both: Bascule) -> Non
 async def test_unknown_parameters_reach_the_server(both: Bascule) -> None:
     client = await both.session("/servers/it/mcp")
     answer = await client.result("tools/call", {"name": "params", "arguments": {}, "dev.example/extra": [None, 1.0]})
-    assert answer["structuredContent"]["params"] == {"name": "params", "arguments": {}, "dev.example/extra": [None, 1.0]}
+    assert answer["structuredContent"]["params"] == {
+        "name": "params",
+        "arguments": {},
+        "dev.example/extra": [None, 1.0],
+    }
 
 
 async def test_a_modern_clients_own_capabilities_and_info_reach_the_server(both: Bascule) -> None:
@@ -154,13 +160,19 @@ async def test_an_unknown_version_is_answered_with_the_latest_legacy_one(both: B
 
 async def test_white_space_and_newlines_between_tokens_do_not_break_the_pipe(both: Bascule) -> None:
     client = await both.session("/servers/it/mcp")
-    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {"text": "a\nb"}}}
+    message = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "echo", "arguments": {"text": "a\nb"}},
+    }
     for body in (json.dumps(message, indent=2), "\r\n" + json.dumps(message, indent="\r\n\t") + " \n"):
         async with client.post(body.encode(), KINDLY) as exchange:
             assert (await exchange.last())["result"]["content"][0]["text"] == "a\nb"
 
 
 # ---- fixtures ------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 async def both() -> AsyncIterator[Bascule]:

@@ -84,7 +84,13 @@ async def test_status_tells_the_truth_per_server(path: str) -> None:
         assert said["sessions"] == 1
         assert said["config"]["error"] is None
         old, new, lazy = (said["servers"][name] for name in servers)
-        assert (old["kind"], old["state"], old["pids"], old["restarts"], old["in_flight"]) == ("stdio", "ready", [pid], 0, 0)
+        assert (old["kind"], old["state"], old["pids"], old["restarts"], old["in_flight"]) == (
+            "stdio",
+            "ready",
+            [pid],
+            0,
+            0,
+        )
         assert old["eras"] == ["legacy"]
         assert old["server"] == {"name": "plain", "version": "1.0.0"}
         assert "echo" in old["tools"]
@@ -106,7 +112,10 @@ async def test_outcomes_count_refusals_and_failures() -> None:
 
 
 async def test_no_secret_of_the_configuration_is_in_the_status() -> None:
-    servers = {"old": local("plain", env={"SECRET": "do-not-show-me"}), "far": remote("http://127.0.0.1:9/mcp", headers={"x": "do-not-show-me"})}
+    servers = {
+        "old": local("plain", env={"SECRET": "do-not-show-me"}),
+        "far": remote("http://127.0.0.1:9/mcp", headers={"x": "do-not-show-me"}),
+    }
     async with gateway(servers) as bascule:
         await bascule.up("old")
         await bascule.until("far", lambda said: said["last_error"])

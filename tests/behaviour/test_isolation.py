@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from gateway import Bascule, Json, Legacy, Modern, gateway, local, remote, text_of
@@ -21,7 +22,9 @@ def named(path: str, tool: str) -> str:
     return f"it__{tool}" if path == "/mcp" else tool
 
 
-async def heard_during(client: Legacy, path: str, tool: str, token: Json | str | int, **arguments: object) -> list[Json]:
+async def heard_during(
+    client: Legacy, path: str, tool: str, token: Json | str | int, **arguments: object
+) -> list[Json]:
     """Every message on the stream of one call, the answer last."""
     params = {"name": named(path, tool), "arguments": arguments, "_meta": {"progressToken": token}}
     heard = []
@@ -52,7 +55,10 @@ async def test_two_clients_with_one_id_and_one_progress_token_each_get_their_own
 
 async def test_progress_of_a_call_without_a_token_reaches_nobody(plain: Bascule) -> None:
     client = await plain.session("/servers/it/mcp")
-    async with client.listen() as ear, client.open("tools/call", {"name": "progress", "arguments": {"steps": 3}}) as call:
+    async with (
+        client.listen() as ear,
+        client.open("tools/call", {"name": "progress", "arguments": {"steps": 3}}) as call,
+    ):
         assert text_of((await call.next())["result"]) == "3 steps done"
         await client.call("rename", tool="fail", to="failing")
         await ear.next_of("notifications/tools/list_changed")
@@ -184,14 +190,14 @@ async def test_per_session_carries_questions_of_two_calls_at_once() -> None:
     async with gateway({"it": local("plain", sharing="per_session")}) as bascule:
         clients = [await bascule.session("/servers/it/mcp", capabilities={"elicitation": {}}) for _ in range(2)]
 
-        async def converse(client: Legacy, name: str) -> object:
+        async def converse(client: Legacy, name: str) -> Any:
             async with client.open("tools/call", {"name": "ask", "arguments": {"question": name}}) as call:
                 question = await call.next_of("elicitation/create")
                 assert question["params"]["message"] == name
                 await client.answer(question, {"action": "accept", "content": {"answer": name}})
                 return (await call.last())["result"]["structuredContent"]["answers"][0]["content"]["answer"]
 
-        assert await asyncio.gather(converse(clients[0], "a"), converse(clients[1], "b")) == ["a", "b"]
+        assert list(await asyncio.gather(converse(clients[0], "a"), converse(clients[1], "b"))) == ["a", "b"]
 
 
 async def test_a_modern_client_hears_only_its_own_progress() -> None:

@@ -172,7 +172,9 @@ async def until_touched(client: Modern, path: str, uri: str, hearing: Coroutine[
 async def test_a_subscription_hears_nothing_that_it_did_not_ask_for(path: str, new: Bascule) -> None:
     client = new.modern(path)
     async with (
-        client.open("subscriptions/listen", {"notifications": {"resourceSubscriptions": ["test://notes/2"]}}, id=1) as one,
+        client.open(
+            "subscriptions/listen", {"notifications": {"resourceSubscriptions": ["test://notes/2"]}}, id=1
+        ) as one,
         client.open("subscriptions/listen", {"notifications": {"toolsListChanged": True}}, id=1) as other,
     ):
         await one.next_of("notifications/subscriptions/acknowledged")
@@ -267,9 +269,10 @@ async def test_logs_come_only_to_a_call_that_wants_them(new: Bascule) -> None:
 
 @pytest.mark.parametrize("over", ["stdio", "http"])
 async def test_a_modern_client_of_a_legacy_server_is_told_what_is_supported(over: str) -> None:
-    async with gateway({"old": local("plain")}) as inner, gateway(
-        {"old": remote(f"{inner.url}/servers/old/mcp") if over == "http" else local("plain")}
-    ) as bascule:
+    async with (
+        gateway({"old": local("plain")}) as inner,
+        gateway({"old": remote(f"{inner.url}/servers/old/mcp") if over == "http" else local("plain")}) as bascule,
+    ):
         await inner.up("old")
         await bascule.up("old")
         for path, name in (("/servers/old/mcp", "echo"), ("/mcp", "old__echo")):

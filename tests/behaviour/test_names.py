@@ -46,7 +46,9 @@ async def test_an_alias_and_the_logical_id_work_and_the_made_up_name_does_not(tw
     assert answer["error"]["code"] == -32602
 
 
-@pytest.mark.parametrize("name", ["echo", "a__nothing", "c__echo", "", "a__", "A__echo", "a/", "a__echo\u0000", "а__echo"])
+@pytest.mark.parametrize(
+    "name", ["echo", "a__nothing", "c__echo", "", "a__", "A__echo", "a/", "a__echo\u0000", "\u0430__echo"]
+)
 async def test_an_unknown_tool_is_invalid_params_and_reaches_no_server(name: str, two: Bascule) -> None:
     answer = await (await two.session()).ask("tools/call", {"name": name, "arguments": {"text": "x"}})
     assert answer["error"]["code"] == -32602
@@ -85,7 +87,9 @@ async def test_resources_are_read_where_they_are_listed_and_by_template() -> Non
             (content,) = (await client.result("resources/read", {"uri": uri}))["contents"]
             assert content["uri"] == uri
         assert (await client.result("resources/templates/list"))["resourceTemplates"][0]["name"] == "note"
-        answer = await client.ask("resources/read", {"uri": "test://notes/99"})  # the template matches, the note is missing
+        answer = await client.ask(
+            "resources/read", {"uri": "test://notes/99"}
+        )  # the template matches, the note is missing
         assert answer["error"]["code"] in (-32002, -32602)
         assert answer["error"]["data"]["uri"] == "test://notes/99"
 
@@ -157,9 +161,10 @@ async def test_a_sole_server_has_its_own_names_on_mcp() -> None:
 
 
 async def test_modern_names_are_un_prefixed_with_headers_made_anew() -> None:
-    async with gateway({"a": local("modern")}) as inner, gateway(
-        {"far": {"url": f"{inner.url}/servers/a/mcp"}}
-    ) as bascule:
+    async with (
+        gateway({"a": local("modern")}) as inner,
+        gateway({"far": {"url": f"{inner.url}/servers/a/mcp"}}) as bascule,
+    ):
         await inner.up("a")
         await bascule.up("far")
         client = bascule.modern()

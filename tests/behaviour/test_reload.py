@@ -150,7 +150,7 @@ async def test_a_broken_edit_keeps_the_old_configuration_and_the_status_says_why
 
 
 async def test_a_file_that_vanishes_keeps_the_old_configuration(one: Bascule, path: Path) -> None:
-    path.unlink()
+    path.unlink()  # noqa: ASYNC240 - a moment
     nudge(one)
     assert text_of(await (await one.session()).call("it__echo", text="x")) == "x"
     write_servers(path, it=local("plain"), more=local("plain"))

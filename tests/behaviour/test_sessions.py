@@ -57,7 +57,7 @@ async def test_a_session_lives_from_initialize_to_delete(plain: Bascule) -> None
 
 async def test_delete_ends_the_standing_stream_and_the_calls_in_flight(plain: Bascule) -> None:
     client = await plain.session("/servers/it/mcp")
-    async with client.listen() as ear, client.open("tools/call", calling(client, "sleep", seconds=20)) as call:
+    async with client.listen() as ear, client.open("tools/call", calling(client, "sleep", seconds=20)):
         assert await client.end() == 204
         await ear.ended()
     other = await plain.session("/servers/it/mcp")
@@ -111,7 +111,9 @@ async def test_a_cut_connection_is_resumed_and_gets_the_answer_of_its_call(path:
 
 async def test_an_answer_that_was_made_while_nobody_listened_is_resumed_and_repeated(plain: Bascule) -> None:
     client = await plain.session("/servers/it/mcp")
-    async with client.open("tools/call", {**calling(client, "sleep", seconds=0.2), "_meta": {"progressToken": 1}}) as call:
+    async with client.open(
+        "tools/call", {**calling(client, "sleep", seconds=0.2), "_meta": {"progressToken": 1}}
+    ) as call:
         await call.next()
         last_id = call.last_id
         call.response.close()
@@ -293,7 +295,7 @@ async def test_list_changed_reaches_every_listening_session_once(path: str, plai
         async with client.listen() as ear:
             ready.release()
             for _ in range(2):
-                heard.append((await ear.next())["method"])  # noqa: PERF401 - one by one, as they come
+                heard.append((await ear.next())["method"])
                 ready.release()
         return heard
 
@@ -325,6 +327,7 @@ async def test_a_session_without_use_expires() -> None:
         client = await bascule.session()
         async with client.listen() as ear:
             assert ear.status == 200
+
         async def sessions() -> int:
             return int((await bascule.status())["sessions"])
 

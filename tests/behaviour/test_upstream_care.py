@@ -78,7 +78,9 @@ async def test_a_bad_answer_is_a_clear_error_and_the_server_beside_it_answers_al
 async def test_an_unknown_result_type_is_not_taken_for_a_success() -> None:
     async with beside_a_good_one("unknown-result-type") as bascule:
         await bascule.up("bad")
-        result = await bascule.modern("/servers/bad/mcp").ask("tools/call", {"name": "echo", "arguments": {"text": "x"}})
+        result = await bascule.modern("/servers/bad/mcp").ask(
+            "tools/call", {"name": "echo", "arguments": {"text": "x"}}
+        )
         assert failure_of(result["result"])["kind"] == "upstream_protocol"
 
 
@@ -213,11 +215,12 @@ async def test_a_new_client_of_a_server_that_is_down_still_gets_its_lists_and_no
             assert "tools" in client.greeting["capabilities"]
             assert name in {tool["name"] for tool in (await client.result("tools/list"))["tools"]}
             assert failure_of(await client.call(name, text="x"))["kind"] == "unavailable"
+            greet = name.replace("echo", "greet")
+            completion = {"ref": {"type": "ref/prompt", "name": greet}, "argument": {"name": "style", "value": ""}}
             for method, params in (
-                ("prompts/get", {"name": "it__greet" if path == "/mcp" else "greet", "arguments": {"name": "Bo"}}),
-                ("completion/complete", {"ref": {"type": "ref/prompt", "name": "it__greet" if path == "/mcp" else "greet"},
-                                         "argument": {"name": "style", "value": ""}}),
-            ):  # fmt: skip
+                ("prompts/get", {"name": greet, "arguments": {"name": "Bo"}}),
+                ("completion/complete", completion),
+            ):
                 assert (await client.ask(method, params))["error"]["data"]["kind"] == "unavailable"
 
 

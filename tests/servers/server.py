@@ -240,9 +240,7 @@ class Server:
         except KeyError:
             raise Refusal(INVALID_PARAMS, f"No such cursor: {cursor}") from None
         following = f"from-{start + size}"
-        return {key: everything[start : start + size]} | (
-            {"nextCursor": following} if following in cursors else {}
-        )
+        return {key: everything[start : start + size]} | ({"nextCursor": following} if following in cursors else {})
 
     def _call_tool(self, call: Call) -> Json:
         if not (tool := self.tools.get(call.params["name"])):

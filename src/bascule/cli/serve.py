@@ -41,6 +41,10 @@ def run(
     cwd: Annotated[str | None, typer.Option(help="Working directory of the servers.")] = None,
     stateful: Annotated[bool, typer.Option("--per-session", help="One process for each legacy session.")] = False,
     allow_origin: Annotated[list[str] | None, typer.Option(help="A web page's origin that may call.")] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(help="A name that clients use for this machine.")] = None,
+    token_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the bearer token that clients must send.")
+    ] = None,
     host: HostOption = None,
     port: PortOption = None,
 ) -> None:
@@ -62,9 +66,15 @@ def run(
         "pass_environment": pass_environment,
         "cwd": cwd,
         "sharing": "per_session" if stateful else "shared",
+        "required": True,  # what was named by hand is what /health/ready is about
     }
     servers = {name: {"command": words[0], "args": words[1:], **shared} for name, words in commands.items()}
-    listen = {"allowed_origins": allow_origin or [], **_address(host, port)}
+    listen = {
+        "allowed_origins": allow_origin or [],
+        "allowed_hosts": allow_host or [],
+        "bearer": _token(token_env),
+        **_address(host, port),
+    }
     _serve({"servers": servers, "http": listen}, sole)
 
 
@@ -76,6 +86,7 @@ def serve(
     port: PortOption = None,
 ) -> None:
     """Serve all servers of a configuration; edits of the file are adopted while it runs."""
+    _listen_to_logs()
     load = partial(_load, config, servers, _address(host, port))
     _start(load(), None, load=load, path=_file_of(config, servers))
 
@@ -148,6 +159,14 @@ def _on_path(command: str, env: Mapping[str, str]) -> bool:
     return shutil.which(command, path=env.get("PATH", os.environ.get("PATH"))) is not None
 
 
+def _token(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    if not os.environ.get(variable):
+        raise ConfigInvalid(f"--token-env {variable}: that variable is not set")
+    return os.environ[variable]
+
+
 def _address(host: str | None, port: int | None) -> dict[str, Any]:
     return {key: value for key, value in (("host", host), ("port", port)) if value is not None}
 
@@ -200,8 +219,7 @@ def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None
     from bascule.app import Gateway
     from bascule.edge import server
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="bascule: %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    _listen_to_logs()
     sock = server.bind(config.http.host, config.http.port)
     url = _url(sock.getsockname())
 
@@ -216,6 +234,11 @@ def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None
         )
 
     server.run(main())
+
+
+def _listen_to_logs() -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="bascule: %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 def _url(address: Any) -> str:

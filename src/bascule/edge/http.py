@@ -26,6 +26,7 @@ from bascule.errors import (
     MethodNotFound,
     TimedOut,
     Unavailable,
+    UpstreamBrokeProtocol,
 )
 from bascule.registry.aggregate import Aggregate
 from bascule.registry.sync import Registry
@@ -82,9 +83,10 @@ class HttpEdge:
         self._drained.set()
         self.sessions.hang_up()
 
-    def adopt(self, rules: Rules) -> None:
-        """Check requests by *rules* from now on."""
+    def adopt(self, rules: Rules, *, max_sessions: int, session_idle_s: float) -> None:
+        """Check requests by *rules* from now on, and bound sessions anew."""
         self._door = Door(rules)
+        self.sessions.limit, self.sessions.idle_s = max_sessions, session_idle_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -301,7 +303,7 @@ class HttpEdge:
         """The InitializeResult for a session; of a server that is down, what it said last."""
         try:
             result = await self._forward(call)
-        except (Unavailable, TimedOut):
+        except (Unavailable, TimedOut, UpstreamBrokeProtocol):
             known = self._registry.listing(call.view, Era.LEGACY) if call.view else None
             if known is None:
                 raise

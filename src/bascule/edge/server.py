@@ -91,12 +91,19 @@ async def serve(
     tasks: list[asyncio.Future[Any]] = []
     if watch is not None:
         tasks.append(asyncio.ensure_future(watch()))
-    if reload is not None and hasattr(signal, "SIGHUP"):
-        asyncio.get_running_loop().add_signal_handler(
-            signal.SIGHUP, lambda: tasks.append(asyncio.ensure_future(reload()))
-        )
+    server = _Server(config, gateway, up)
+
+    def hang_up() -> None:
+        """SIGHUP: read the configuration again; without one, the terminal is gone and so are we."""
+        if reload is None:
+            server.handle_exit(signal.SIGHUP, None)
+        else:
+            tasks.append(asyncio.ensure_future(reload()))
+
+    if hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
     try:
-        await _Server(config, gateway, up).serve([sock])
+        await server.serve([sock])
     finally:
         for task in tasks:
             task.cancel()

@@ -136,8 +136,8 @@ class Sessions:
 
     def __init__(self, *, limit: int, idle_s: float, forget: Callable[[ClientSession], Awaitable[None]]) -> None:
         """*forget* frees what upstreams keep for a session that has ended."""
-        self._limit = limit
-        self._idle_s = idle_s
+        self.limit = limit
+        self.idle_s = idle_s
         self._forget = forget
         self._sessions: dict[str, ClientSession] = {}
 
@@ -146,10 +146,10 @@ class Sessions:
 
     async def add(self, session: ClientSession) -> None:
         """Keep *session*. Raises Overloaded when there are too many and none is idle."""
-        if len(self._sessions) >= self._limit:
+        if len(self._sessions) >= self.limit:
             idle = [s for s in self._sessions.values() if not s.connected]
             if not idle:
-                raise Overloaded(f"{self._limit} sessions are open, as many as http.max_sessions allows")
+                raise Overloaded(f"{self.limit} sessions are open, as many as http.max_sessions allows")
             await self.end(min(idle, key=lambda s: s.used_at))
         self._sessions[session.id] = session
 
@@ -172,8 +172,8 @@ class Sessions:
     async def expire(self) -> None:
         """End the sessions that nobody used for too long. Runs until cancelled."""
         while True:
-            await asyncio.sleep(min(30.0, self._idle_s))
-            horizon = time.monotonic() - self._idle_s
+            await asyncio.sleep(min(30.0, self.idle_s))
+            horizon = time.monotonic() - self.idle_s
             for session in list(self._sessions.values()):
                 if session.used_at < horizon and not session.connected:
                     await self.end(session)

@@ -6,7 +6,7 @@ Source: MCP 2025-11-25, Transports, "Resumability and Redelivery" (SEP-1699); WH
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 from bascule.wire import sse
@@ -81,16 +81,16 @@ class Stream:
         if after is not None:
             self._sent = min(after, self._last)
         while self._carrier is send:
-            for number, data in self._unsent():
+            unsent = self._unsent()
+            for number, data in unsent:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
                 if self._carrier is not send:
                     return
                 self._sent = number
                 if not self.resumable:
                     self._drop_sent()
-            # More may have come while the client was slow to take what there was.
-            if self._sent < self._last:
-                continue
+            if unsent:
+                continue  # more may have come while the client was slow to take what there was
             if self._closed:
                 self._carrier = None
                 return
@@ -104,7 +104,7 @@ class Stream:
         except TimeoutError:
             await send({"type": "http.response.body", "body": sse.KEEP_ALIVE, "more_body": True})
 
-    def _unsent(self) -> Iterable[tuple[int, bytes]]:
+    def _unsent(self) -> list[tuple[int, bytes]]:
         return [event for event in self._events if event[0] > self._sent]
 
     def _append(self, data: bytes) -> None:

@@ -39,8 +39,9 @@ class Resolve:
         try:
             return self._target(call)
         except InvalidParams:
-            # Perhaps the server that has it was still being asked when we looked.
-            await self._registry.current(call.era)
+            # Perhaps the server that has it was still being asked when we looked, or was not started.
+            if not await self._registry.find(jsonrpc.text(call.params.get("name")) or "", call.era):
+                raise
             return self._target(call)
 
     def _target(self, call: Call) -> Target:

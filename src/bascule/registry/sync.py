@@ -13,6 +13,7 @@ from bascule.registry.catalog import LISTS, Catalog, Item, Listing, items
 from bascule.upstream.base import INFO, Upstream, reach
 from bascule.wire import headers, jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Params
+from bascule.wire.names import SEPARATOR
 from bascule.wire.versions import LATEST_LEGACY, LATEST_MODERN, Era
 
 MAX_PAGES: Final = 1000  # of one list; a server whose cursors never end is cut off here
@@ -258,14 +259,11 @@ class Registry:
             task.cancel()
         await asyncio.gather(*(follower.stop() for follower in self._followers.values()))
 
-    async def adopt(self, upstreams: Mapping[str, Upstream], aliases: Mapping[str, str]) -> None:
+    async def adopt(self, upstreams: Mapping[str, Upstream], aliases: Mapping[str, str], patience_s: float) -> None:
         """Replace the set of servers; those that stay the same object keep what is known of them."""
         gone = [key for key, follower in self._followers.items() if upstreams.get(key[0]) is not follower.upstream]
         leaving = [self._followers.pop(key) for key in gone]
-        fresh = [upstream for name, upstream in upstreams.items() if self.upstreams.get(name) is not upstream]
-        self.upstreams, self._aliases = dict(upstreams), aliases
-        for upstream in fresh:
-            self.start(upstream)
+        self.upstreams, self._aliases, self._patience_s = dict(upstreams), aliases, patience_s
         for era in Era:
             self._rebuild(era)
         await asyncio.gather(*(follower.stop() for follower in leaving))
@@ -276,7 +274,10 @@ class Registry:
 
     async def current(self, era: Era) -> Catalog:
         """The snapshot once every server has been asked in this era, or has taken too long."""
-        followers = [follower async for follower in self._wanted(era)]
+        await self._settle([follower async for follower in self._wanted(era, self.upstreams)])
+        return self._catalogs[era]
+
+    async def _settle(self, followers: Sequence[Follower]) -> None:
         waiting = [f.settled.wait() for f in followers if not f.settled.is_set()]
         if waiting:
             try:
@@ -284,10 +285,9 @@ class Registry:
                     await asyncio.gather(*waiting)
             except TimeoutError:
                 pass  # one slow server must not hold back the others' tools
-        return self._catalogs[era]
 
-    async def _wanted(self, era: Era) -> Any:
-        for upstream in list(self.upstreams.values()):
+    async def _wanted(self, era: Era, upstreams: Mapping[str, Upstream]) -> Any:
+        for upstream in list(upstreams.values()):
             known = self._followers.get((upstream.name, era))
             if known is not None:
                 yield known
@@ -299,6 +299,20 @@ class Registry:
                 continue  # its own status says why
             if era in spoken:
                 yield self.follow(upstream, era)
+
+    async def find(self, name: str, era: Era) -> bool:
+        """Ask the servers that *name* may lead to and whose lists are not known yet; False if there are none.
+
+        Only those: a made-up name must not start every lazy server.
+        """
+        logical = next((id for id, wire in self._aliases.items() if wire == name), name)
+        unknown = {
+            server: upstream
+            for server, upstream in self.upstreams.items()
+            if logical.startswith((f"{server}/", f"{server}{SEPARATOR}")) and self.listing(server, era) is None
+        }
+        await self._settle([follower async for follower in self._wanted(era, unknown)])
+        return bool(unknown)
 
     def listing(self, server: str, era: Era) -> Listing | None:
         """The last known lists of one server."""

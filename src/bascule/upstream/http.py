@@ -6,6 +6,7 @@ Source: MCP 2025-11-25, "Transports"; MCP 2026-07-28, "Streamable HTTP".
 """
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -25,6 +26,8 @@ from bascule.upstream.shared import NOBODY
 from bascule.wire import headers, jsonrpc, legacy, modern, sse
 from bascule.wire.jsonrpc import Notification, Params, Request, Response
 from bascule.wire.versions import BY_VERSION, LATEST_LEGACY, LATEST_MODERN, MODERN_VERSIONS, Era
+
+log = logging.getLogger("bascule.upstream")
 
 _ACCEPT: Final = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 _RESUMES: Final = 20  # reconnections for one answer of a server that closes its streams (SEP-1699)
@@ -95,6 +98,8 @@ class HttpUpstream:
             if error.status in (401, 403) or error.status >= 500:
                 raise  # needs authority, or an outage: neither says anything about the era
             return frozenset({Era.LEGACY})
+        except _Broken:
+            raise
         except UpstreamBrokeProtocol:
             return frozenset({Era.LEGACY})
         if found.refused and modern.error_code(found.value) not in modern.ERROR_CODES:
@@ -225,10 +230,12 @@ class HttpUpstream:
                 self._enter(State.READY if response.status < 500 else State.DOWN)
                 yield response
         except (aiohttp.ClientError, OSError) as error:
-            # A broken connection after bytes were sent: the server may have run the call.
-            self._last_error = f"{type(error).__name__}: {error}"
+            self._last_error = f"{type(error).__name__}: {error}"  # with its addresses, for the operator only
             self._enter(State.DOWN)
-            raise Unavailable(f"cannot be reached: {self._last_error}", url=self._options.url).at(self.name) from error
+            if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+                raise Unavailable(f"cannot be reached ({type(error).__name__})").at(self.name) from error
+            # The request may have arrived before the connection broke, and may have been run.
+            raise _Broken(f"the connection broke ({type(error).__name__})").at(self.name) from error
         finally:
             self._in_flight -= 1
 
@@ -249,6 +256,10 @@ class HttpUpstream:
 
     def _enter(self, state: State) -> None:
         if state is not self._state and self._state is not State.STOPPED:
+            if state is State.DOWN:
+                log.warning("%s: %s", self.name, self._last_error or "answers with HTTP 5xx")
+            elif self._state is State.DOWN:
+                log.info("%s: answers again", self.name)
             self._state = state
             self._changed_at = time.monotonic()
 
@@ -257,7 +268,11 @@ class HttpUpstream:
         return self._options.max_message_bytes
 
 
-class _NotMcp(Unavailable):
+class _Broken(UpstreamBrokeProtocol):
+    """The connection ended in the middle."""
+
+
+class _NotMcp(UpstreamBrokeProtocol):
     """An HTTP answer that carries no JSON-RPC."""
 
     def __init__(self, message: str, status: int) -> None:
@@ -309,7 +324,7 @@ class Exchange:
                 result = await self._follow(resumed, cursor)
         if result is not None:
             return result
-        raise Unavailable("closed its stream before it answered").at(self._upstream.name)
+        raise UpstreamBrokeProtocol("closed its stream before it answered").at(self._upstream.name)
 
     async def _follow(self, response: aiohttp.ClientResponse, cursor: "Cursor") -> Result | None:
         async for message in messages(response, cursor, self._upstream):

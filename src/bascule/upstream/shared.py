@@ -132,6 +132,8 @@ class Attached:
         """
         session = sole.session if sole else self._only_session()
         client = self._owner(sole)
+        if not any(self._clients()):
+            raise MethodNotFound(f"no client is connected that could answer {method}")
         if client is None or session is None:
             self._server.count_dropped("ownerless_question")
             raise MethodNotFound(f"{method} could belong to several clients; run this server with sharing: per_session")

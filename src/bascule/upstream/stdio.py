@@ -5,6 +5,7 @@ with the first message they get. Source: MCP 2026-07-28 and 2025-11-25, "stdio".
 """
 
 import asyncio
+import logging
 import os
 import shutil
 import time
@@ -17,7 +18,7 @@ import msgspec
 from msgspec import Raw
 
 from bascule.call import ANONYMOUS, BASCULE, Call, Result, Session
-from bascule.errors import BasculeError, TimedOut, Unavailable
+from bascule.errors import BasculeError, TimedOut, Unavailable, UpstreamBrokeProtocol
 from bascule.options import Bytes, Count, Options, Seconds
 from bascule.upstream.base import INFO, State, Status
 from bascule.upstream.multiplexer import Multiplexer
@@ -26,6 +27,8 @@ from bascule.upstream.shared import NOBODY, Attached
 from bascule.wire import headers, jsonrpc, legacy, modern, translate
 from bascule.wire.jsonrpc import Params
 from bascule.wire.versions import LATEST_LEGACY, LATEST_MODERN, Era
+
+log = logging.getLogger("bascule.upstream")
 
 _CRASHES: Final = 5  # within _CRASH_WINDOW_S: from then on only a call starts the server again
 _CRASH_WINDOW_S: Final = 60.0
@@ -346,6 +349,8 @@ class _Server:
             done.exception()  # told to whoever waited; nobody else has to hear it
 
     async def _start(self) -> None:
+        again = self.state in (State.DOWN, State.FAILED)
+        self.restarts += again
         self._enter(State.STARTING)
         try:
             async with asyncio.timeout(self._options.start_timeout_s):
@@ -364,6 +369,8 @@ class _Server:
             raise self._why_down() from error
         self._enter(State.READY)
         self._pause_s = _FIRST_PAUSE_S
+        if again:
+            log.info("%s: runs again, pid %d", self._name, self.pid)
         await self.attached.resume()
 
     async def _spawn(self) -> None:
@@ -391,7 +398,7 @@ class _Server:
             raise _SpeaksLegacy("silent to server/discover")
         try:
             found = probe.result()
-        except Unavailable as error:
+        except UpstreamBrokeProtocol as error:
             # Some old servers die of a request that comes before `initialize`.
             raise _SpeaksLegacy("ended at server/discover") from error
         if found.refused and modern.error_code(found.value) not in modern.ERROR_CODES:
@@ -419,7 +426,8 @@ class _Server:
         child, self._child = self._child, None
         self._stderr = child.stderr_tail()
         self.last_error = f"the process {how}"
-        self._mux.fail(Unavailable(self.last_error, pid=child.pid, stderr=self._stderr[-5:]).at(self._name))
+        # Not Unavailable: the calls in flight had been sent, and nobody knows whether they were run.
+        self._mux.fail(UpstreamBrokeProtocol(self.last_error, pid=child.pid, stderr=self._stderr[-5:]).at(self._name))
         self._sweep = asyncio.ensure_future(child.end())  # whatever it left behind
         if self.state is State.READY:
             self._pause()
@@ -438,13 +446,18 @@ class _Server:
         self._pause_s = min(_LONGEST_PAUSE_S, self._pause_s * 2)
         self._retry_at = now + pause_s
         self._enter(State.FAILED if looping else State.DOWN)
+        log.warning("%s: %s; %s", self._name, self.last_error, self._prospect(pause_s, looping=looping))
         if not looping and self._options.start == "eager":
             self._revival = asyncio.get_running_loop().call_later(pause_s, self._revive)
+
+    def _prospect(self, pause_s: float, *, looping: bool) -> str:
+        if looping:
+            return f"{_CRASHES} times within {_CRASH_WINDOW_S:g} s, so the next try is a call after {pause_s:g} s"
+        return f"next try in {pause_s:g} s" + (f"; it said: {self.stderr[-1]}" if self.stderr else "")
 
     def _revive(self) -> None:
         self._retry_at = None
         if self.state is State.DOWN and self._starting is None:
-            self.restarts += 1
             self._starting = asyncio.ensure_future(self._start())
             self._starting.add_done_callback(self._started)
 
