@@ -123,6 +123,19 @@ async def test_a_second_carrier_takes_over_and_the_first_one_ends() -> None:
     assert (first.texts, second.texts) == (["1"], ["2"])
 
 
+async def test_a_carrier_that_was_replaced_cannot_detach_its_successor() -> None:
+    made, first, second = stream(), Client(), Client()
+    senders = first.send, second.send
+    pumps = [asyncio.ensure_future(made.pump(send)) for send in senders]
+    await asyncio.sleep(0)
+    made.detach(senders[0])
+    assert made.carried
+    made.detach(senders[1])
+    assert not made.carried
+    async with asyncio.timeout(5):
+        await asyncio.wait(pumps)
+
+
 async def test_an_event_that_a_dead_carrier_never_delivered_goes_to_the_next() -> None:
     made, dead = stream("1", "2"), Client()
     dead.ready.clear()

@@ -424,6 +424,8 @@ class HttpEdge:
             raise Refused(406, "Accept has to list text/event-stream")
         last_id = visit.head.get("last-event-id")
         place = parse_event_id(last_id) if last_id else None
+        if last_id and place is None:
+            raise Refused(404, "that event id is not one of ours")
         stream = session.stream(place[0]) if place else session.standing
         if stream is None:
             raise Refused(404, "that stream is no longer kept")

@@ -32,11 +32,11 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-class _Server(uvicorn.Server):
+class GatewayServer(uvicorn.Server):
     """Tells when it is up, and lets the gateway go first when it goes down."""
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway, up: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(self, gateway: Gateway, up: Callable[[], None]) -> None:
+        super().__init__(_settings(gateway))
         self._gateway = gateway
         self._up = up
 
@@ -63,16 +63,9 @@ class _Server(uvicorn.Server):
         await self._gateway.stop()
 
 
-async def serve(
-    gateway: Gateway,
-    sock: socket.socket,
-    *,
-    up: Callable[[], None],
-    reload: Callable[[], Awaitable[None]] | None = None,
-    watch: Callable[[], Awaitable[None]] | None = None,
-) -> None:
-    """Serve until SIGINT or SIGTERM. SIGHUP calls *reload*; *watch* runs alongside."""
-    config = uvicorn.Config(
+def _settings(gateway: Gateway) -> uvicorn.Config:
+    """uvicorn as a plain HTTP engine: what it would log, add or upgrade is done by us or not at all."""
+    return uvicorn.Config(
         gateway.edge,
         loop="none",
         http="auto",
@@ -88,10 +81,21 @@ async def serve(
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
     )
+
+
+async def serve(
+    gateway: Gateway,
+    sock: socket.socket,
+    *,
+    up: Callable[[], None],
+    reload: Callable[[], Awaitable[None]] | None = None,
+    watch: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM. SIGHUP calls *reload*; *watch* runs alongside."""
     tasks: list[asyncio.Future[Any]] = []
     if watch is not None:
         tasks.append(asyncio.ensure_future(watch()))
-    server = _Server(config, gateway, up)
+    server = GatewayServer(gateway, up)
 
     def hang_up() -> None:
         """SIGHUP: read the configuration again; without one, the terminal is gone and so are we."""

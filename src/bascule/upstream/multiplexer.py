@@ -115,8 +115,8 @@ class Multiplexer:
         """Take one line of the server. Never raises: a bad line is counted and dropped."""
         try:
             message = jsonrpc.read(line)
-        except ValueError:
-            self.dropped["not_json_rpc"] += 1
+        except ValueError as error:
+            self._unusable(line, str(error))
             return
         match message:
             case Response():
@@ -128,6 +128,17 @@ class Multiplexer:
                     self.dropped["malformed_notification"] += 1
             case Request():
                 self._asked(message)
+
+    def _unusable(self, line: bytes, why: str) -> None:
+        """Drop a line that cannot be read; fail the call that must have been meant, if there is no doubt.
+
+        Banners and logs on stdout are common and harmless, so only a line that tries to be JSON-RPC
+        counts, and only while one call waits: it would otherwise wait for its whole deadline.
+        """
+        self.dropped["not_json_rpc"] += 1
+        if len(self._pending) == 1 and b'"jsonrpc"' in line and (b'"result"' in line or b'"error"' in line):
+            _, pending = self._pending.popitem()
+            _settle(pending, UpstreamBrokeProtocol(f"the server's answer cannot be read: {why}").at(self._name))
 
     def overlong(self, head: bytes) -> None:
         """A line was too long to keep; *head* is its start. The call that it answers fails.
@@ -148,6 +159,9 @@ class Multiplexer:
         id = bytes(response.id)
         if id in (b"", b"null") and response.error:
             self.dropped["error_without_id"] += 1
+            if len(self._pending) == 1:  # about what else, than the only thing we asked
+                _, only = self._pending.popitem()
+                _settle(only, Result(response.error, refused=True))
             return
         # Only the very digits that we sent: `"7"` or `7.0` is somebody's guess, not an answer to 7.
         pending = self._pending.pop(int(id), None) if id.isdigit() and len(id) < 20 else None

@@ -18,8 +18,7 @@ STDERR_LINES: Final = 50
 STDERR_BYTES: Final = 64 * 1024
 MAX_UNREAD_BYTES: Final = 8 * 1024 * 1024  # written to a child that does not read; then calls are refused
 _MARK: Final = "BASCULE_CHILD"  # in a child's environment: whatever it starts can be found again
-_TERM_AFTER_S: Final = 5.0
-_KILL_AFTER_S: Final = 3.0
+_LONGEST_KILL_S: Final = 3.0
 
 # What a child may inherit. Everything else in our environment, secrets above all, stays with us.
 _INHERITED: Final = re.compile(
@@ -191,8 +190,8 @@ class Child(asyncio.SubprocessProtocol):
             return f"was killed by {signal.strsignal(-code) or f'signal {-code}'}"
         return f"exited with code {code}"
 
-    async def end(self) -> None:
-        """Ask, insist, force: stdin EOF, then SIGTERM, then SIGKILL, each to the whole family.
+    async def end(self, grace_s: float) -> None:
+        """Ask, insist, force: stdin EOF, *grace_s* later SIGTERM, then SIGKILL, each to the whole family.
 
         Returns when the process is reaped and nobody of its group or descent is left.
         """
@@ -201,14 +200,14 @@ class Child(asyncio.SubprocessProtocol):
         if self._stdin is not None:
             self._stdin.close()
         try:
-            if not await self._gone_within(_TERM_AFTER_S):
+            if not await self._gone_within(grace_s):
                 family |= _family(self._mark)
                 _signal(family, self.pid, signal.SIGTERM)
-                await self._gone_within(_KILL_AFTER_S)
+                await self._gone_within(min(grace_s, _LONGEST_KILL_S))
         finally:
             _signal(family | _family(self._mark), self.pid, signal.SIGKILL)
             if self._transport is not None:
-                await self._gone_within(_KILL_AFTER_S)
+                await self._gone_within(min(grace_s, _LONGEST_KILL_S))
                 self._transport.close()
 
     async def _gone_within(self, seconds: float) -> bool:

@@ -53,6 +53,7 @@ class StdioOptions(Options, frozen=True):
     call_timeout_s: Seconds = 300.0
     start_timeout_s: Seconds = 60.0  # `npx -y` may have to download first
     idle_stop_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # stop after so long without a call; 0 = never
+    stop_grace_s: Seconds = 5.0  # from the end of its input to SIGTERM; as long again, at most 3 s, to SIGKILL
     max_message_bytes: Bytes = 4 * 1024 * 1024
     max_processes: Count = 32  # of one server, when it is not shared
 
@@ -391,7 +392,9 @@ class _Server:
     async def _open_modern(self) -> None:
         """Probe with server/discover. A server that answers the old way, or not at all, speaks legacy."""
         probe = asyncio.ensure_future(self.own(modern.DISCOVER, modern.stamp({}, info=INFO, capabilities={})))
-        patience_s = self._options.start_timeout_s if self._options.era == "modern" else _PROBE_S
+        patience_s = self._options.start_timeout_s
+        if self._options.era != "modern":
+            patience_s = min(_PROBE_S, patience_s / 2)  # the handshake needs its share of the time
         await asyncio.wait({probe}, timeout=patience_s)
         if not probe.done():
             probe.cancel()
@@ -428,7 +431,7 @@ class _Server:
         self.last_error = f"the process {how}"
         # Not Unavailable: the calls in flight had been sent, and nobody knows whether they were run.
         self._mux.fail(UpstreamBrokeProtocol(self.last_error, pid=child.pid, stderr=self._stderr[-5:]).at(self._name))
-        self._sweep = asyncio.ensure_future(child.end())  # whatever it left behind
+        self._sweep = asyncio.ensure_future(child.end(self._options.stop_grace_s))  # whatever it left behind
         if self.state is State.READY:
             self._pause()
 
@@ -492,7 +495,7 @@ class _Server:
             self._stderr = child.stderr_tail()
             self._mux.fail(Unavailable("is being stopped").at(self._name))
             self._leaving = child
-            await child.end()
+            await child.end(self._options.stop_grace_s)
             self._leaving = None
         if self._sweep is not None:
             await self._sweep
