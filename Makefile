@@ -35,11 +35,11 @@ run: $(READY) ## Set up and serve SERVER (default: uvx mcp-server-time) over HTT
 
 test: $(READY) npm ## Set up and pass everything: lint, types, conformance, all tests, real clients included
 	$(MAKE) lint types docs-check conformance
-	python -m pytest
+	python -m pytest -n 2
 
 check: $(READY) ## The quick subset before a commit: lint, format, types, generated docs, tests without clients
 	$(MAKE) lint types docs-check
-	python -m pytest -m 'not clients'
+	python -m pytest -n 2 -m 'not clients'
 
 conformance: $(READY) $(SUITE)/.made ## Judge with the official suite: `LOST n/m` per run; fails when something is lost
 	python tests/conformance/run.py --suite $(SUITE_JS) --node $(SUITE)/node_modules/node/bin/node \

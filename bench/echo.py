@@ -165,7 +165,7 @@ class HttpConnection(asyncio.Protocol):
 def new_loop() -> asyncio.AbstractEventLoop:
     """A uvloop loop when uvloop can be imported, else asyncio's own."""
     try:
-        import uvloop  # noqa: PLC0415 - here, so that the stdio server starts without it
+        import uvloop  # here, so that the stdio server starts without it
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()

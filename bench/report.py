@@ -24,6 +24,8 @@ FEW_TOOLS: Final = 5
 MANY_TOOLS: Final = 500
 CONNECTIONS: Final = (1, 16, 64)
 ERAS: Final[tuple[Era, ...]] = ("legacy", "modern")
+TIMES: Final = "\N{MULTIPLICATION SIGN}"
+DASH: Final = "\N{EN DASH}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +171,9 @@ def goals(results: Results) -> list[Goal]:
 
     weight = results.footprint
     return [
-        Goal("calls/s at 16 connections, of mcp-proxy's", "≥", 10, times(MCP_PROXY), "×"),
-        Goal("calls/s at 16 connections, of FastMCP's proxy", "≥", 25, times(FASTMCP), "×"),
-        Goal("calls/s at 16 connections, of supergateway's", "≥", 5, times(SUPERGATEWAY), "×"),
+        Goal("calls/s at 16 connections, of mcp-proxy's", "≥", 10, times(MCP_PROXY), TIMES),
+        Goal("calls/s at 16 connections, of FastMCP's proxy", "≥", 25, times(FASTMCP), TIMES),
+        Goal("calls/s at 16 connections, of supergateway's", "≥", 5, times(SUPERGATEWAY), TIMES),
         Goal("gateway CPU per call at 16 connections", "≤", 85, worst(max, GATEWAY_CPU), "µs"),
         Goal("errors at 64 connections", "≤", 0, errors(results, (BASCULE, BASCULE_HTTP), 64), ""),
         Goal("p50 at 1 connection, above direct stdio", "≤", 0.2, above_direct_ms(results), "ms"),
@@ -258,14 +260,14 @@ def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def number(figure: float) -> str:
     """Three significant digits, whole above 100; a dash when unknown."""
     if math.isnan(figure):
-        return "–"
+        return DASH
     return f"{figure:,.0f}" if abs(figure) >= 100 or figure == 0 else f"{figure:.3g}"
 
 
 def cell(seen: Spread) -> str:
     if math.isnan(seen.median) or seen.low == seen.high:
         return number(seen.median)
-    return f"{number(seen.median)} ({number(seen.low)}–{number(seen.high)})"
+    return f"{number(seen.median)} ({number(seen.low)}{DASH}{number(seen.high)})"
 
 
 def measured(results: Results) -> list[str]:
@@ -280,7 +282,7 @@ def about_table(results: Results) -> str:
 
 
 def goals_table(results: Results) -> str:
-    verdict = {True: "yes", False: "**no**", None: "–"}
+    verdict = {True: "yes", False: "**no**", None: DASH}
     lines = [
         (goal.text, f"{goal.sign} {goal.limit:,} {goal.unit}".strip(), number(goal.seen), verdict[goal.met])
         for goal in goals(results)

@@ -26,7 +26,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -162,7 +161,7 @@ def about(options: Options) -> dict[str, str]:
     said = subprocess.run([*options.bascule, "--version"], check=False, capture_output=True, text=True)
     others = ", ".join(f"{name} {version}" for name, version in peers.versions(options.peers).items())
     return {
-        "date": f"{date.today():%Y-%m-%d}",
+        "date": time.strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} cores, {model}, {platform.system()}",
         "Python": platform.python_version(),
         "Bascule": said.stdout.strip() or "?",

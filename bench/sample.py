@@ -61,9 +61,7 @@ def percentile_ms(ordered_s: Sequence[float], share: float) -> float:
     return round(ordered_s[max(0, math.ceil(share * len(ordered_s)) - 1)] * 1e3, 4)
 
 
-def summary(
-    load: Load, latencies_s: Sequence[float], errors: Mapping[str, int], before: Look, after: Look
-) -> Sample:
+def summary(load: Load, latencies_s: Sequence[float], errors: Mapping[str, int], before: Look, after: Look) -> Sample:
     """The sample of the window between *before* and *after*."""
     window_s, calls, ordered_s = after.at_s - before.at_s, len(latencies_s), sorted(latencies_s)
     corrected_s = stall_corrected(ordered_s, window_s * load.connections / calls) if calls else []

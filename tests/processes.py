@@ -56,7 +56,7 @@ def running(command: Sequence[str], env: Mapping[str, str] | None = None) -> Ite
         except BaseException:
             stderr.seek(0)
             said = stderr.read().decode(errors="replace")
-            print(f"--- stderr of {' '.join(command)}\n{said}", file=sys.stderr)
+            sys.stderr.write(f"--- stderr of {' '.join(command)}\n{said}\n")
             raise
         finally:
             _stop(process)

@@ -88,7 +88,9 @@ JSON = json.dumps({
 })  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "suffix"), [(YAML, ".yaml"), (YAML, ".yml"), (JSON, ".json"), (JSON, ".yaml"), (TOML, ".toml")])
+@pytest.mark.parametrize(
+    ("text", "suffix"), [(YAML, ".yaml"), (YAML, ".yml"), (JSON, ".json"), (JSON, ".yaml"), (TOML, ".toml")]
+)
 def test_yaml_json_and_toml_say_the_same(folder: Folder, text: str, suffix: str) -> None:
     found = folder.load(text, suffix)
     assert (found.http.port, found.http.host, found.patience_s) == (9000, "127.0.0.1", 2.0)
@@ -104,7 +106,11 @@ def test_an_empty_file_is_the_default_configuration(folder: Folder) -> None:
 
 
 def test_servers_keep_the_order_of_the_file(folder: Folder) -> None:
-    assert list(folder.load("servers: {z: {command: x}, a: {command: x}, m: {url: 'http://x'}}").servers) == ["z", "a", "m"]
+    assert list(folder.load("servers: {z: {command: x}, a: {command: x}, m: {url: 'http://x'}}").servers) == [
+        "z",
+        "a",
+        "m",
+    ]
 
 
 # ---- refusals and their places
@@ -123,7 +129,7 @@ def test_servers_keep_the_order_of_the_file(folder: Folder) -> None:
         ("servers:\n  " + "a" * 33 + ":\n    command: x\n", ".yaml", "b.yaml:2: servers.aaa"),
         ("servers:\n  '':\n    command: x\n", ".yaml", "a server's name has at most 32"),
         ("servers:\n  7:\n    command: x\n", ".yaml", "b.yaml:1: servers: Expected `str`, got `int`"),
-        ("servers:\n  a:\n    url: ftp://x\n", ".yaml", "b.yaml:3: servers.a.url: 'ftp://x' is not an http or https URL"),
+        ("servers:\n  a:\n    url: ftp://x\n", ".yaml", "b.yaml:3: servers.a.url: 'ftp://x' is not an http or https"),
         ("servers:\n  a:\n    url: 'ftp://${TOKEN}'\n", ".yaml", "servers.a.url: 'ftp://${TOKEN}' is not"),
         ("servers:\n  a:\n    command: x\n    sharing: all\n", ".yaml", "b.yaml:4: servers.a.sharing: "),
         ("http:\n  port: 70000\n", ".yaml", "b.yaml:2: http.port: Expected `int` <= 65535"),
@@ -145,7 +151,7 @@ def test_servers_keep_the_order_of_the_file(folder: Folder) -> None:
         ("[http\n", ".toml", "b.toml: not TOML: Expected ']'"),
         ("[http]\nport = 'x'\n", ".toml", "b.toml: http.port: Expected `int`, got `str`"),
         ("aliases: {b/x: y}\nservers: {a: {command: x}}\n", ".yaml", "b.yaml:1: aliases.b/x: no server 'b'"),
-        ("servers: {a: {command: x}}\naliases:\n  a/x: y\n  a/z: y\n", ".yaml", "b.yaml:3: aliases: two aliases"),
+        ("servers: {a: {command: x}}\naliases:\n  a/x: y\n  a/z: y\n", ".yaml", "b.yaml:2: aliases: two aliases"),
         ("servers: {a: {command: x}}\naliases:\n  a/x: y.z\n", ".yaml", "b.yaml:3: aliases.a/x: 'y.z' is not a name"),
         ("servers: {a: {command: x}}\naliases:\n  a/x: ''\n", ".yaml", "b.yaml:3: aliases.a/x: '' is not a name"),
         ("servers: {a: {command: x}}\naliases:\n  a/x: " + "y" * 65, ".yaml", "b.yaml:3: aliases.a/x: 'yyy"),
@@ -154,8 +160,6 @@ def test_servers_keep_the_order_of_the_file(folder: Folder) -> None:
 def test_a_mistake_is_refused_with_its_file_its_line_and_its_field(
     folder: Folder, text: str | bytes, suffix: str, why: str
 ) -> None:
-    if "two aliases" in why:  # two keys are at fault, so it is the line of what holds them
-        why = why.replace(":3:", ":2:")
     assert why in folder.refusal(text, suffix)
 
 
@@ -233,7 +237,8 @@ def test_this_machine_needs_no_token(folder: Folder, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["0.0.0.0", "::", "", "192.168.1.2", "gw.example", "127.example.com", "127.0.0.1.example.com", "localhost.example"]
+    "host",
+    ["0.0.0.0", "::", "", "192.168.1.2", "gw.example", "127.example.com", "127.0.0.1.example.com", "localhost.example"],
 )
 def test_another_address_is_refused_without_a_token_and_accepted_with_one(folder: Folder, host: str) -> None:
     assert "opens every server to the network" in folder.refusal(f"http:\n  host: '{host}'\n")
@@ -281,11 +286,10 @@ def test_the_servers_of_a_client_are_those_that_are_switched_on(folder: Folder) 
 
 
 def test_keys_that_only_concern_the_client_are_left_out(folder: Folder) -> None:
+    ours = {"command": "npx", "args": ["-y", "s"], "env": {"K": "${TOKEN}"}, "cwd": "/tmp"}
+    theirs = {"transportType": "stdio", "type": "stdio", "autoApprove": ["x"], "timeout": 60, "headers": {"X": "1"}}
     found = folder.of_clients({
-        "local": {
-            **{"command": "npx", "args": ["-y", "s"], "env": {"K": "${TOKEN}"}, "cwd": "/tmp"},
-            **{"transportType": "stdio", "type": "stdio", "autoApprove": ["x"], "timeout": 60, "headers": {"X": "1"}},
-        },
+        "local": {**ours, **theirs},
         "remote": {"url": "https://x/mcp", "headers": {"A": "Bearer ${TOKEN}"}, "type": "http", "env": {"X": "1"}},
         "other": {"serverUrl": "http://y/mcp", "transportType": "streamable-http"},
     })  # fmt: skip
@@ -301,7 +305,9 @@ def test_the_servers_of_vs_code_stand_under_servers(folder: Folder) -> None:
 
 
 def test_weird_names_become_names_of_ours(folder: Folder) -> None:
-    found = folder.of_clients({"My Server!": {"command": "x"}, "@scope/pkg": {"command": "x"}, "日本 a": {"command": "x"}})
+    found = folder.of_clients(
+        {"My Server!": {"command": "x"}, "@scope/pkg": {"command": "x"}, "日本 a": {"command": "x"}}
+    )
     assert list(found.servers) == ["My_Server", "scope_pkg", "a"]
 
 

@@ -129,7 +129,8 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(f"cannot be read: {error}", place=str(path)) from error
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigInvalid(f"cannot be read: {why}", place=str(path)) from error
 
 
 class _Source:

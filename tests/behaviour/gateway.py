@@ -17,11 +17,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeAlias
 
 import aiohttp
-import uvicorn
 
 from bascule import config as configuration
 from bascule.app import Gateway
-from bascule.edge import server as edge
+from bascule.edge.server import GatewayServer, bind
 from processes import ROOT, server
 
 Json: TypeAlias = dict[str, Any]
@@ -40,9 +39,9 @@ ELICITS: Final[Json] = {"elicitation": {}}
 
 
 def local(name: str, *options: str, **more: Any) -> Json:
-    """The configuration of tests/servers/{name}.py as a stdio server."""
+    """The configuration of tests/servers/{name}.py as a stdio server, which is soon killed when it does not end."""
     command, *args = server(name, *options)
-    return {"command": command, "args": args, **more}
+    return {"command": command, "args": args, "stop_grace_s": 0.3, **more}
 
 
 def hostile(mode: str, **more: Any) -> Json:
@@ -138,22 +137,9 @@ async def gateway(
         config = configuration.load(path, environ or {})
     gateway = Gateway(config, sole=sole)
     up = asyncio.Event()
-    with edge.bind("127.0.0.1", 0) as socket:
+    with bind("127.0.0.1", 0) as socket:
         port = socket.getsockname()[1]
-        settings = uvicorn.Config(
-            gateway.edge,
-            loop="none",
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=10,
-        )
-        running = edge._Server(settings, gateway, up.set)
+        running = GatewayServer(gateway, up.set)
         serving = asyncio.ensure_future(running._serve([socket]))  # serve() would take over pytest's signals
         try:
             async with asyncio.timeout(WITHIN_S):

@@ -107,7 +107,7 @@ async def test_outcomes_count_refusals_and_failures() -> None:
         other = await bascule.session("/mcp")
         await other.ask("tools/call", {"name": "nothing"})
         outcomes = (await bascule.status())["calls"]["by_outcome"]
-        assert outcomes["unavailable"] == 1
+        assert outcomes["upstream_protocol"] == 1
         assert outcomes["tool_not_found"] == 1
 
 

@@ -41,15 +41,15 @@ ANSWERS: dict[str, tuple[Json, str | None]] = {
     "huge-result": ({}, "upstream_protocol"),
     "both": ({}, "upstream_protocol"),
     "neither": ({}, "upstream_protocol"),
-    "dies": ({}, "unavailable"),
+    "dies": ({}, "upstream_protocol"),
     "silent": ({"call_timeout_s": 0.5}, "timeout"),
     "deaf": ({"call_timeout_s": 0.5}, "timeout"),
     "wrong-id": ({"call_timeout_s": 0.5}, "timeout"),
     "id-as-string": ({"call_timeout_s": 0.5}, "timeout"),
-    "bad-utf8": ({"call_timeout_s": 0.5}, "timeout"),
-    "not-json": ({"call_timeout_s": 0.5}, "timeout"),
-    "nan": ({"call_timeout_s": 0.5}, "timeout"),
-    "batch-reply": ({"call_timeout_s": 0.5}, "timeout"),
+    "bad-utf8": ({}, "upstream_protocol"),
+    "not-json": ({}, "upstream_protocol"),
+    "nan": ({}, "upstream_protocol"),
+    "batch-reply": ({}, "upstream_protocol"),
     "null-id-error": ({"call_timeout_s": 0.5}, "timeout"),
 }
 
@@ -142,7 +142,8 @@ async def test_a_crashed_server_comes_back_with_another_pid_and_the_restart_is_c
         client = await bascule.session("/servers/it/mcp")
         old = (await client.call("pid"))["structuredContent"]["pid"]
         error = failure_of(await client.call("crash", code=7))
-        assert (error["kind"], error["code"], error["source"]) == ("unavailable", 50001, "it")
+        assert (error["kind"], error["code"], error["source"]) == ("upstream_protocol", 50006, "it")
+        assert not error["retryable"]  # it may have run
         assert "7" in error["message"]
         said = await bascule.until("it", lambda said: said["state"] == "ready" and said["restarts"] == 1)
         new = (await client.call("pid"))["structuredContent"]["pid"]
@@ -158,7 +159,7 @@ async def test_calls_in_flight_when_a_server_dies_all_get_an_answer() -> None:
         calls = [asyncio.ensure_future(client.call("sleep", seconds=30)) for client in clients]
         await bascule.until("it", lambda said: said["in_flight"] == 10)
         await (await bascule.session("/servers/it/mcp")).call("crash", code=1)
-        assert {failure_of(result)["kind"] for result in await asyncio.gather(*calls)} == {"unavailable"}
+        assert {failure_of(result)["kind"] for result in await asyncio.gather(*calls)} == {"upstream_protocol"}
 
 
 async def test_a_crash_loop_ends_as_failed_with_its_reason_and_stderr() -> None:

@@ -20,12 +20,8 @@ async def accept(context: ClientRequestContext, params: types.ElicitRequestParam
     return types.ElicitResult(action="accept", content={"answer": f"yes to {params.message}"})
 
 
-async def sample(
-    context: ClientRequestContext, params: types.CreateMessageRequestParams
-) -> types.CreateMessageResult:
-    return types.CreateMessageResult(
-        role="assistant", model="test", content=types.TextContent(text="said the model")
-    )
+async def sample(context: ClientRequestContext, params: types.CreateMessageRequestParams) -> types.CreateMessageResult:
+    return types.CreateMessageResult(role="assistant", model="test", content=types.TextContent(text="said the model"))
 
 
 async def roots(context: ClientRequestContext) -> types.ListRootsResult:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import environments
 import pytest
+
 from processes import BRIDGE, running_bascule, server
 
 pytestmark = pytest.mark.clients
@@ -92,9 +93,7 @@ def test_the_inspector_lists_all_tools_and_gets_its_text_back(era: str, url: str
     listed = run(*command, "tools/list", HOME=str(tmp_path))["result"]["tools"]
     assert {"echo", "env"} <= {tool["name"] for tool in listed}
     arguments = json.dumps({"text": TEXT})
-    called = run(
-        *command, "tools/call", "--tool-name", "echo", "--tool-args-json", arguments, HOME=str(tmp_path)
-    )
+    called = run(*command, "tools/call", "--tool-name", "echo", "--tool-args-json", arguments, HOME=str(tmp_path))
     assert called["result"]["content"] == [{"type": "text", "text": TEXT}]
 
 

@@ -885,7 +885,8 @@ def refuse_modern(app: ASGIApp) -> ASGIApp:
     async def door(scope: Scope, receive: Receive, send: Send) -> None:
         version = dict(scope.get("headers", [])).get(b"mcp-protocol-version", b"").decode()
         if version not in MODERN_PROTOCOL_VERSIONS:
-            return await app(scope, receive, send)
+            await app(scope, receive, send)
+            return
         error = {"code": -32000, "message": f"Bad Request: Unsupported protocol version: {version}"}
         await JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, 400)(scope, receive, send)
 
@@ -911,9 +912,7 @@ async def serve_stdio(server: Everything, era: str | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("transport", choices=["http", "stdio"])
     parser.add_argument("port", type=int, nargs="?", default=0)
     parser.add_argument("--era", choices=["legacy", "modern"], help="speak only this era; default: both")

@@ -209,9 +209,7 @@ async def stop(process: asyncio.subprocess.Process) -> None:
 
 
 @asynccontextmanager
-async def serving(
-    command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
-) -> AsyncIterator[str]:
+async def serving(command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> AsyncIterator[str]:
     """Run a server in its own process group; the value is the URL that its first line starts with."""
     with log.open("wb") as log_file:
         process = await asyncio.create_subprocess_exec(
@@ -231,9 +229,7 @@ async def serving(
                 line = await asyncio.wait_for(stdout.readline(), START_S)
             url = re.match(r"https?://\S+", line.decode())
             if url is None:
-                raise NotStarted(
-                    f"{shlex.join(command)}: no URL on stdout within {START_S:.0f} s{last_line(log)}"
-                )
+                raise NotStarted(f"{shlex.join(command)}: no URL on stdout within {START_S:.0f} s{last_line(log)}")
             drain = asyncio.create_task(stdout.read())  # a full pipe would stop the server
             yield url[0]
         finally:
@@ -320,9 +316,7 @@ def suite_runs(version: str, scenario: str | None) -> list[list[str]]:
     return [["--suite", "all", "--spec-version", version], *tasks]
 
 
-async def results_of(
-    target: Target, options: Options, units: asyncio.Semaphore, suites: asyncio.Semaphore
-) -> Results:
+async def results_of(target: Target, options: Options, units: asyncio.Semaphore, suites: asyncio.Semaphore) -> Results:
     """Start what *target* needs, run the suite against it, and stop everything again."""
     folder = options.out / str(target).replace(" ", "-").replace("(", "").replace(")", "")
     shutil.rmtree(folder, ignore_errors=True)
@@ -387,20 +381,14 @@ async def judge(options: Options, excuses: Sequence[Excuse]) -> bool:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--node", default="node", help="the Node.js to run the suite with (22 or newer)")
-    parser.add_argument(
-        "--suite", type=Path, required=True, help="dist/index.js of @modelcontextprotocol/conformance"
-    )
+    parser.add_argument("--suite", type=Path, required=True, help="dist/index.js of @modelcontextprotocol/conformance")
     parser.add_argument("--python", default=sys.executable, help="a Python that can import mcp 2.x")
     parser.add_argument("--bascule", default=f"{sys.executable} -m bascule", help="the command to judge")
     parser.add_argument("--only", choices=VERSIONS, help="one revision only")
     parser.add_argument("--route", choices=ROUTES, help="one route only")
-    parser.add_argument(
-        "--upstream", choices=[*ERAS, "all"], default="dual", help="the eras the upstream may speak"
-    )
+    parser.add_argument("--upstream", choices=[*ERAS, "all"], default="dual", help="the eras the upstream may speak")
     parser.add_argument("--scenario", help="one scenario only")
     parser.add_argument("--jobs", type=int, default=2, help="how many upstreams run at once")
     parser.add_argument("--direct", action="store_true", help="score the upstream itself, without Bascule")

@@ -202,7 +202,9 @@ def test_a_body_without_a_content_type_is_refused() -> None:  # B25
     assert refusal(RULES, HOST, ACCEPT) == 415
 
 
-@pytest.mark.parametrize(("encoding", "status"), [(b"gzip", 415), (b"br", 415), (b"gzip, identity", 415), (b"identity", 200)])
+@pytest.mark.parametrize(
+    ("encoding", "status"), [(b"gzip", 415), (b"br", 415), (b"gzip, identity", 415), (b"identity", 200)]
+)
 def test_compressed_bodies_are_refused(encoding: bytes, status: int) -> None:  # B26
     assert refusal(RULES, HOST, JSON, ACCEPT, (b"content-encoding", encoding)) == status
 

@@ -24,8 +24,10 @@ def item(kind: str, key: str, **members: Any) -> Item:
 
 
 def listing(capabilities: Mapping[str, Any] | None = None, **kinds: Sequence[str]) -> Listing:
-    entries = {kind: [item(kind, key) for key in kinds.get(kind, ())] for kind in KEYS}
-    return Listing(capabilities=capabilities or {}, **entries)
+    tools, prompts, resources, templates = ([item(kind, key) for key in kinds.get(kind, ())] for kind in KEYS)
+    return Listing(
+        tools=tools, prompts=prompts, resources=resources, templates=templates, capabilities=capabilities or {}
+    )
 
 
 def legacy(listings: Mapping[str, Listing], aliases: Mapping[str, str] | None = None) -> Catalog:
@@ -49,7 +51,9 @@ def test_listed_entries_keep_their_bytes_and_are_known_by_their_key() -> None:
     assert {key: bytes(raw) for key, raw in found.members.items()} == {"x": b"1.0", "uri": b'"a:b"', "name": b"null"}
 
 
-@pytest.mark.parametrize("entry", [b"null", b"1", b"[]", b'"a"', b"{}", b'{"name":null}', b'{"name":7}', b'{"name":1e400}'])
+@pytest.mark.parametrize(
+    "entry", [b"null", b"1", b"[]", b'"a"', b"{}", b'{"name":null}', b'{"name":7}', b'{"name":1e400}']
+)
 def test_an_entry_that_nobody_could_call_is_left_out_and_spoils_no_other(entry: bytes) -> None:
     assert [each.key for each in catalog.items("tools/list", [Raw(entry), Raw(b'{"name":"a"}')])] == ["a"]
 
@@ -134,7 +138,9 @@ def test_of_two_servers_with_one_resource_the_first_serves_it_and_the_second_is_
 
 
 def test_a_listed_resource_wins_over_a_template_and_templates_stand_in_order() -> None:
-    found = legacy({"a": listing(templates=["x:{id}"]), "b": listing(resources=["x:1"], templates=["x:{other}", "y:{id}"])})
+    found = legacy(
+        {"a": listing(templates=["x:{id}"]), "b": listing(resources=["x:1"], templates=["x:{other}", "y:{id}"])}
+    )
     assert [found.owner_of(uri) for uri in ("x:1", "x:2", "y:2", "x:{other}")] == ["b", "a", "b", "b"]
     assert names_in(found, "resources/templates/list", "uriTemplate") == ["x:{id}", "x:{other}", "y:{id}"]
 
@@ -176,7 +182,9 @@ class _Reference:
     def __init__(self, template: str) -> None:
         pattern, at = "", 0
         for match in self.EXPRESSION.finditer(template):
-            pattern += re.escape(template[at : match.start()]) + self.expansion(match[1], explode=match[2].endswith("*"))
+            pattern += re.escape(template[at : match.start()]) + self.expansion(
+                match[1], explode=match[2].endswith("*")
+            )
             at = match.end()
         self.pattern = re.compile(pattern + re.escape(template[at:]), re.DOTALL)
 
@@ -216,7 +224,10 @@ def test_a_hostile_template_is_answered_at_once(template: str) -> None:
         ([{"tools": {}}], {}),
         ([{"prompts": {}}], {"prompts": {"listChanged": True}}),
         ([{"resources": {}}], {"resources": {"listChanged": True, "subscribe": False}}),
-        ([{"resources": {}}, {"resources": {"subscribe": True}}], {"resources": {"listChanged": True, "subscribe": True}}),
+        (
+            [{"resources": {}}, {"resources": {"subscribe": True}}],
+            {"resources": {"listChanged": True, "subscribe": True}},
+        ),
         ([{"resources": None}], {}),
         ([{"logging": {}}, {"completions": {}}], {"completions": {}, "logging": {}}),
         ([{"experimental": {"x": {}}, "tasks": {}, "extensions": {"e": {}}}], {}),

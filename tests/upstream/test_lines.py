@@ -50,7 +50,11 @@ def test_every_line_that_holds_anything_comes_out_once(pieces: list[bytes]) -> N
 
 def test_a_line_of_exactly_the_bound_passes_and_one_byte_more_does_not() -> None:
     assert Cutter(4).feed(b"1234\n12345\n1\n") == [("line", b"1234"), ("overlong", b"12345"), ("line", b"1")]
-    assert Cutter(4).feed(b"12", b"34\n12", b"345", b"\n1\n") == [("line", b"1234"), ("overlong", b"12345"), ("line", b"1")]
+    assert Cutter(4).feed(b"12", b"34\n12", b"345", b"\n1\n") == [
+        ("line", b"1234"),
+        ("overlong", b"12345"),
+        ("line", b"1"),
+    ]
 
 
 def test_an_overlong_line_is_reported_once_with_its_head_however_long_it_goes_on() -> None:

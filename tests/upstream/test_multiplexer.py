@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -123,7 +123,7 @@ async def test_the_first_of_two_answers_counts() -> None:  # N08
     assert pipe.many.dropped == {"unmatched_answer": 1}
 
 
-@pytest.mark.parametrize("id", ['"1"', "1.0", "1e0", "01", "-1", "2", "0", '""', "[1]", "true", "1" * 30, '{"id":1}'])
+@pytest.mark.parametrize("id", ['"1"', "1.0", "1e0", "-1", "2", "0", '""', "[1]", "true", "1" * 30, '{"id":1}'])
 async def test_an_answer_under_another_id_is_nobodys(id: str) -> None:  # N10
     pipe = Pipe()
     task = await pipe.start(call())
@@ -167,7 +167,8 @@ async def test_an_error_without_an_id_fails_nobody() -> None:
 
 
 @given(st.one_of(st.binary(), st.sampled_from([b"", b"Listening on stdio", b"[]", b"null", b"{}", b'{"id":', b"\xff"])))
-async def test_any_line_leaves_the_calls_in_flight_alone(line: bytes) -> None:
+async def test_a_line_that_does_not_even_try_to_answer_leaves_the_calls_in_flight_alone(line: bytes) -> None:
+    assume(b'"jsonrpc"' not in line)
     pipe = Pipe()
     task = await pipe.start(call())
     pipe.many.receive(line)
@@ -196,6 +197,44 @@ async def test_a_call_with_broken_metadata_is_refused_before_anything_is_written
     with pytest.raises(InvalidParams):
         await outcome(await pipe.start(call(meta="progressToken")))
     assert pipe.lines == []
+
+
+@pytest.mark.parametrize("result", [b'{"n":NaN}', b'"\\ud800"', b'"\xff"', b"{", b"[" * 5000 + b"]" * 5000])
+async def test_an_unreadable_answer_fails_only_the_call_that_it_names(result: bytes) -> None:
+    pipe = Pipe()
+    one, two = await pipe.start(call()), await pipe.start(call())
+    pipe.many.receive(b'{"jsonrpc":"2.0","id":2,"result":' + result + b"}")
+    with pytest.raises(UpstreamBrokeProtocol, match="cannot be read"):
+        await outcome(two)
+    pipe.many.receive(b'{"jsonrpc":"2.0","id":2,"result":' + result + b"}")  # now it is late
+    assert not one.done()
+    pipe.say(id=1, result={})
+    await outcome(one)
+
+
+async def test_an_unreadable_answer_without_a_legible_id_fails_the_only_call_there_is() -> None:
+    pipe = Pipe()
+    task = await pipe.start(call())
+    pipe.many.receive(b'{"result":NaN,"jsonrpc":"2.0","id":1}')
+    with pytest.raises(UpstreamBrokeProtocol, match="cannot be read"):
+        await outcome(task)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'INFO sent {"jsonrpc":"2.0","id":1,"result":NaN}',
+        b'{"jsonrpc":"2.0","method":"notifications/message","params":{"error":NaN}}',
+        b'{"jsonrpc":"2.0","id":1,"method":"sampling/createMessage","params":{"result":NaN}}',
+    ],
+)
+async def test_unreadable_lines_that_are_no_answers_fail_nobody(line: bytes) -> None:
+    pipe = Pipe()
+    task = await pipe.start(call())
+    pipe.many.receive(line)
+    assert not task.done()
+    assert pipe.many.dropped == {"not_json_rpc": 1}
+    task.cancel()
 
 
 # ---- callers do not cross
@@ -396,7 +435,12 @@ async def test_an_overlong_line_that_answers_no_call_in_flight_fails_nobody(head
 
 @pytest.mark.parametrize(
     "head",
-    [b'{"result":{"id":2,"content":"aaa', b'{"jsonrpc":"2.0","result":{"content":"aaa', b'{"id":"1","result":{', b"aaa"],
+    [
+        b'{"result":{"id":2,"content":"aaa',
+        b'{"jsonrpc":"2.0","result":{"content":"aaa',
+        b'{"id":"1","result":{',
+        b"aaa",
+    ],
 )
 async def test_an_overlong_answer_without_a_legible_id_leaves_nobody_waiting(head: bytes) -> None:
     pipe = Pipe()
@@ -418,7 +462,9 @@ async def test_what_is_said_outside_of_calls_belongs_to_the_only_call_in_flight_
     pipe.say(method="notifications/message")
     two = await pipe.start(call())
     pipe.say(method="notifications/message")
-    assert pipe.host.said == [(method, sole) for method, sole in zip(["notifications/message"] * 3, [None, asked, None])]
+    assert pipe.host.said == [
+        (method, sole) for method, sole in zip(["notifications/message"] * 3, [None, asked, None], strict=True)
+    ]
     assert pipe.many.in_flight == 2
     for task in (one, two, own):
         task.cancel()

@@ -118,7 +118,10 @@ def test_properties_named_like_keywords_are_still_properties() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        *(pytest.param(schema(a=marked(name)), id=f"E16 {name!r}") for name in ("", "a b", "a\r\nb", "é", "a:b", 7, None)),
+        *(
+            pytest.param(schema(a=marked(name)), id=f"E16 {name!r}")
+            for name in ("", "a b", "a\r\nb", "é", "a:b", 7, None)
+        ),
         *(
             pytest.param(schema(a=marked(kind=kind)), id=f"E16 on {kind}")
             for kind in ("number", "object", "array", "null", None, ["string", "null"])
@@ -235,7 +238,7 @@ def test_a_param_header_without_its_argument_is_a_mismatch(body: str) -> None:  
 
 
 def test_an_argument_without_its_param_header_is_a_mismatch() -> None:  # B14
-    with pytest.raises(HeaderMismatch, match="is missing; it mirrors argument 'where.zone'"):
+    with pytest.raises(HeaderMismatch, match=r"is missing; it mirrors argument 'where\.zone'"):
         headers.check(
             {"mcp-method": "tools/call", "mcp-name": "t"}, "tools/call", calling('{"where":{"zone":1}}'), (DEEP,)
         )

@@ -21,7 +21,9 @@ numbers = st.one_of(
     st.integers().map(str),
     st.sampled_from(["1.0", "1e2", "1E+2", "-0", "-0.0", "0.10", "1e400", "9223372036854775808", "-" + "7" * 4000]),
 )
-leaves = st.one_of(numbers, text.map(json.dumps), st.sampled_from(["null", "true", "false", '"\\u0041\\/"', "[ ]", "{}"]))
+leaves = st.one_of(
+    numbers, text.map(json.dumps), st.sampled_from(["null", "true", "false", '"\\u0041\\/"', "[ ]", "{}"])
+)
 blank = st.sampled_from(["", " ", "\n", "\t "])
 
 
@@ -195,7 +197,17 @@ def test_what_is_not_json_fails_to_parse(body: bytes) -> None:
         pytest.param(call('{"arguments":{"a":[{"b":{"c":1,"c":1}}]}}'), id="A14 deep"),
         *(
             pytest.param(call(f'{{"{name}":"x"}}'), id=f"A13 params.{name}")
-            for name in ("Name", "NAME", "Arguments", "_Meta", "URI", "TaskId", "taskid", "requeststate", "progressTo\u212aen")
+            for name in (
+                "Name",
+                "NAME",
+                "Arguments",
+                "_Meta",
+                "URI",
+                "TaskId",
+                "taskid",
+                "requeststate",
+                "progressTo\u212aen",
+            )
         ),
         pytest.param(call('{"argument\\u017f":{}}'), id="A13 params, escaped long s"),
         pytest.param(b'{"jsonrpc":"2.0","id":1}', id="nothing"),

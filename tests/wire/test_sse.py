@@ -12,7 +12,8 @@ LIMIT = 200
 lines = st.one_of(
     st.binary(max_size=8),
     st.sampled_from([
-        *(b"data: x", b"data:x", b"data", b"data:", b"data: ", b"data:  two", b"event: ping", b"event:", b"id: 7", b"id"),
+        *(b"data: x", b"data:x", b"data", b"data:", b"data: ", b"data:  two", b"event: ping", b"event:", b"id: 7"),
+        b"id",
         *(b"id: a\0b", b"retry: 5", b"retry: x", b"retry: -1", b": comment", b"DATA: x", b"unknown: x", b"", b"", b""),
     ]),
 )  # fmt: skip

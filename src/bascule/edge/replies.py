@@ -44,7 +44,10 @@ class Reply:
     # ---- call.Client
 
     def notify(self, method: str, params: Params) -> None:
-        self._commit().put(jsonrpc.notification(method, params))
+        stream = self._commit()
+        stream.put(jsonrpc.notification(method, params))
+        if stream.lost:
+            self._abandon()  # it has stopped reading, and what it missed cannot be sent again
 
     async def ask(self, method: str, params: Params) -> Result:
         if self._session is None:
@@ -98,11 +101,16 @@ class Reply:
             if message["type"] == "http.disconnect":
                 break
         if self._session is None:
+            self._abandon()
+        elif self._stream is not None:
+            self._stream.detach(self._send)  # a legacy client may come back for the rest
+
+    def _abandon(self) -> None:
+        """Give up a stateless request whose client is gone. A legacy client's runs on: it may come back."""
+        if self._session is None and not self.abandoned:
             self.abandoned = True
             if self._work is not None:
                 self._work.cancel()
-        elif self._stream is not None:
-            self._stream.detach(self._send)  # a legacy client may come back for the rest
 
     def _commit(self) -> Stream:
         """Make it a stream. From here on the status is 200 and errors travel as events."""

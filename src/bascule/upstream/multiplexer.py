@@ -133,11 +133,16 @@ class Multiplexer:
         """Drop a line that cannot be read; fail the call that must have been meant, if there is no doubt.
 
         Banners and logs on stdout are common and harmless, so only a line that tries to be JSON-RPC
-        counts, and only while one call waits: it would otherwise wait for its whole deadline.
+        counts, and only if it names its call or one call waits: that would wait for its whole deadline.
         """
         self.dropped["not_json_rpc"] += 1
-        if len(self._pending) == 1 and b'"jsonrpc"' in line and (b'"result"' in line or b'"error"' in line):
-            _, pending = self._pending.popitem()
+        if not line.lstrip().startswith(b"{") or b'"jsonrpc"' not in line or _NO_ANSWER.match(line):
+            return
+        if b'"result"' not in line and b'"error"' not in line:
+            return
+        named = _ANSWER.match(line)
+        key = int(named[1]) if named else next(iter(self._pending)) if len(self._pending) == 1 else 0
+        if pending := self._pending.pop(key, None):
             _settle(pending, UpstreamBrokeProtocol(f"the server's answer cannot be read: {why}").at(self._name))
 
     def overlong(self, head: bytes) -> None:

@@ -218,10 +218,6 @@ class Child(asyncio.SubprocessProtocol):
             return False
         return True
 
-    def kill(self) -> None:
-        """Force the end at once, without waiting."""
-        _signal(_family(self._mark), self.pid, signal.SIGKILL)
-
 
 def _signal(family: set[tuple[int, str]], leader: int, number: signal.Signals) -> None:
     """Send *number* to the leader's group, and to each of *family* that is still the same process."""
