@@ -1,0 +1,171 @@
+"""One request over HTTP and its answer: a JSON body, or a stream of events that ends with the answer.
+
+Source: MCP 2025-11-25, "Transports" (resumption: SEP-1699); MCP 2026-07-28, "Streamable HTTP".
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+
+from bascule.call import Call, Result
+from bascule.errors import UpstreamBrokeProtocol
+from bascule.upstream.base import restored_token, with_token
+from bascule.wire import jsonrpc, legacy, modern, sse
+from bascule.wire.jsonrpc import Notification, Params, Request, Response
+
+if TYPE_CHECKING:
+    from bascule.upstream.http import HttpUpstream
+    from bascule.upstream.link import Link
+_RESUMES: Final = 20  # reconnections for one answer of a server that closes its streams (SEP-1699)
+_DEFAULT_RETRY_S: Final = 1.0
+_LONGEST_RETRY_S: Final = 30.0
+
+
+class Broken(UpstreamBrokeProtocol):
+    """The connection ended in the middle."""
+
+
+class NotMcp(UpstreamBrokeProtocol):
+    """An HTTP answer that carries no JSON-RPC."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message, http_status=status)
+        self.status = status
+
+
+class Exchange:
+    """One request on its own HTTP response: JSON, or a stream of events that ends with the answer."""
+
+    def __init__(self, upstream: HttpUpstream, call: Call, params: Params, link: "Link | None" = None) -> None:
+        self.id = upstream.mint_id()
+        params, self._token = with_token(params, self.id)
+        self.body = jsonrpc.request(self.id, call.method, params)
+        self._upstream = upstream
+        self._call = call
+        self._link = link
+
+    async def read(self, response: aiohttp.ClientResponse) -> Result:
+        """The answer. Raises NotMcp, UpstreamBrokeProtocol or Unavailable (the stream broke)."""
+        if response.content_type == "text/event-stream" and response.status == 200:
+            return await self._read_events(response)
+        body = await read_limited(response, self._upstream.max_message_bytes, self._upstream.name)
+        if response.content_type != "application/json":
+            raise NotMcp(_http_problem(response, body), response.status).at(self._upstream.name)
+        try:
+            message = jsonrpc.read(body)
+        except ValueError as error:
+            raise NotMcp(_http_problem(response, body), response.status).at(self._upstream.name) from error
+        # An error about the envelope may come without the id; on its own response it can only be ours.
+        if isinstance(message, Response) and (self._is_ours(message) or (message.error and not self._foreign(message))):
+            return self._result(message)
+        raise UpstreamBrokeProtocol("answered with something else than a response to the request").at(
+            self._upstream.name
+        )
+
+    async def _read_events(self, response: aiohttp.ClientResponse) -> Result:
+        cursor = Cursor()
+        result = await self._follow(response, cursor)
+        for _ in range(_RESUMES):
+            if result is not None:
+                return result
+            if self._link is None or not cursor.last_id:
+                break
+            await asyncio.sleep(cursor.retry_s)
+            async with self._link.resume(cursor.last_id) as resumed:
+                if resumed.status != 200:
+                    break
+                result = await self._follow(resumed, cursor)
+        if result is not None:
+            return result
+        raise UpstreamBrokeProtocol("closed its stream before it answered").at(self._upstream.name)
+
+    async def _follow(self, response: aiohttp.ClientResponse, cursor: "Cursor") -> Result | None:
+        async for message in messages(response, cursor, self._upstream):
+            match message:
+                case Response() if self._is_ours(message):
+                    return self._result(message)
+                case Response():
+                    self._upstream.dropped["unmatched_answer"] += 1
+                case Notification():
+                    self._notified(message)
+                case Request():
+                    if self._link is not None:
+                        self._link.asked(message, self._call.client)
+        return None
+
+    def _notified(self, message: Notification) -> None:
+        params = message.params
+        if message.method == legacy.PROGRESS:
+            if self._token is None:
+                return
+            params = restored_token(params, self._token)
+        elif self._call.method == modern.LISTEN:
+            params = modern.retag(params, self._call.id)
+        self._call.client.notify(message.method, params)
+
+    def _is_ours(self, message: Response) -> bool:
+        return bytes(message.id) == b"%d" % self.id
+
+    def _foreign(self, message: Response) -> bool:
+        return bool(message.id) and bytes(message.id) != b"null"
+
+    def _result(self, message: Response) -> Result:
+        if bool(message.result) == bool(message.error):
+            raise UpstreamBrokeProtocol("answered with both or neither of a result and an error").at(
+                self._upstream.name
+            )
+        if message.error:
+            return Result(message.error, refused=True)
+        if self._call.method == modern.LISTEN:
+            return Result(jsonrpc.encode(modern.retag(jsonrpc.members(message.result), self._call.id)))
+        return Result(message.result)
+
+
+class Cursor:
+    """Where we stand in a stream that may be cut and resumed."""
+
+    def __init__(self) -> None:
+        self.last_id = ""
+        self.retry_s = _DEFAULT_RETRY_S
+
+
+async def messages(
+    response: aiohttp.ClientResponse, cursor: Cursor, upstream: HttpUpstream
+) -> AsyncIterator[jsonrpc.Message]:
+    """The JSON-RPC messages of an event stream; *cursor* follows it. Ends quietly when the stream breaks."""
+    parser = sse.Parser(upstream.max_message_bytes)
+    try:
+        async for chunk in response.content.iter_any():
+            for event in parser.feed(chunk):
+                cursor.last_id = event.id or cursor.last_id
+                if event.retry_ms is not None:
+                    cursor.retry_s = min(_LONGEST_RETRY_S, event.retry_ms / 1000)
+                if not event.data or event.name != "message":
+                    continue
+                try:
+                    yield jsonrpc.read(event.data)
+                except ValueError:
+                    upstream.dropped["not_json_rpc"] += 1
+    except aiohttp.ClientPayloadError:
+        return  # cut off in the middle: the same to us as an early end
+    except ValueError as error:
+        raise UpstreamBrokeProtocol(str(error)).at(upstream.name) from error
+
+
+async def read_limited(response: aiohttp.ClientResponse, limit: int, name: str) -> bytes:
+    """The whole body. Raises UpstreamBrokeProtocol when it is larger than *limit* bytes."""
+    if response.content_length is not None and response.content_length <= limit:
+        return await response.read()
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise UpstreamBrokeProtocol(f"the answer is larger than max_message_bytes ({limit})").at(name)
+    return bytes(body)
+
+
+def _http_problem(response: aiohttp.ClientResponse, body: bytes) -> str:
+    said = body[:200].decode(errors="replace").strip()
+    return f"answered HTTP {response.status} {response.reason or ''}{': ' + said if said else ''}".strip()
