@@ -212,10 +212,11 @@ async def test_an_unreadable_answer_fails_only_the_call_that_it_names(result: by
     await outcome(one)
 
 
-async def test_an_unreadable_answer_without_a_legible_id_fails_the_only_call_there_is() -> None:
+@pytest.mark.parametrize("line", [b'{"result":NaN,"jsonrpc":"2.0","id":1}', b'[{"jsonrpc":"2.0","id":1,"result":{}}]'])
+async def test_an_unreadable_answer_without_a_legible_id_fails_the_only_call_there_is(line: bytes) -> None:
     pipe = Pipe()
     task = await pipe.start(call())
-    pipe.many.receive(b'{"result":NaN,"jsonrpc":"2.0","id":1}')
+    pipe.many.receive(line)
     with pytest.raises(UpstreamBrokeProtocol, match="cannot be read"):
         await outcome(task)
 

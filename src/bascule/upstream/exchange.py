@@ -38,7 +38,7 @@ class NotMcp(UpstreamBrokeProtocol):
 class Exchange:
     """One request on its own HTTP response: JSON, or a stream of events that ends with the answer."""
 
-    def __init__(self, upstream: HttpUpstream, call: Call, params: Params, link: "Link | None" = None) -> None:
+    def __init__(self, upstream: "HttpUpstream", call: Call, params: Params, link: "Link | None" = None) -> None:
         self.id = upstream.mint_id()
         params, self._token = with_token(params, self.id)
         self.body = jsonrpc.request(self.id, call.method, params)
@@ -132,7 +132,7 @@ class Cursor:
 
 
 async def messages(
-    response: aiohttp.ClientResponse, cursor: Cursor, upstream: HttpUpstream
+    response: aiohttp.ClientResponse, cursor: Cursor, upstream: "HttpUpstream"
 ) -> AsyncIterator[jsonrpc.Message]:
     """The JSON-RPC messages of an event stream; *cursor* follows it. Ends quietly when the stream breaks."""
     parser = sse.Parser(upstream.max_message_bytes)

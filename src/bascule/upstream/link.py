@@ -30,7 +30,7 @@ _RECHECK_S: Final = 1.0
 class Link:
     """One legacy client's session at the server."""
 
-    def __init__(self, upstream: HttpUpstream, session: Session) -> None:
+    def __init__(self, upstream: "HttpUpstream", session: Session) -> None:
         self._upstream = upstream
         self._session = session
         self._id: str | None = None

@@ -136,7 +136,7 @@ class Multiplexer:
         counts, and only if it names its call or one call waits: that would wait for its whole deadline.
         """
         self.dropped["not_json_rpc"] += 1
-        if not line.lstrip().startswith(b"{") or b'"jsonrpc"' not in line or _NO_ANSWER.match(line):
+        if not line.lstrip().startswith((b"{", b"[")) or b'"jsonrpc"' not in line or _NO_ANSWER.match(line):
             return
         if b'"result"' not in line and b'"error"' not in line:
             return

@@ -16,20 +16,13 @@ from bascule.call import ANONYMOUS, BASCULE, Call, Result, Session
 from bascule.errors import BasculeError, Unavailable
 from bascule.options import Bytes, Count, Options, Seconds
 from bascule.upstream.base import State, Status
-from bascule.upstream.supervisor import SpeaksLegacy, SpeaksModern, Supervisor
+from bascule.upstream.supervisor import Key, SpeaksLegacy, SpeaksModern, Supervisor
 from bascule.wire import headers, legacy, translate
 from bascule.wire.jsonrpc import Params
 from bascule.wire.versions import Era
 
 # The state that is shown, of several processes: the worst.
 _GRAVITY: Final = (State.IDLE, State.STOPPED, State.READY, State.STARTING, State.DOWN, State.FAILED)
-    State.IDLE,
-    State.STOPPED,
-    State.READY,
-    State.STARTING,
-    State.DOWN,
-    State.FAILED,
-)  # of states: the worst is shown
 
 
 class StdioOptions(Options, frozen=True):
@@ -50,9 +43,6 @@ class StdioOptions(Options, frozen=True):
     stop_grace_s: Seconds = 5.0  # from the end of its input to SIGTERM; as long again, at most 3 s, to SIGKILL
     max_message_bytes: Bytes = 4 * 1024 * 1024
     max_processes: Count = 32  # of one server, when it is not shared
-
-
-Key = tuple[Era, str]
 
 
 class StdioUpstream:
@@ -203,10 +193,10 @@ class StdioUpstream:
             return era, session.id
         return era, caller.name
 
-    def _for(self, era: Era, session: Session | None, call: Call | None = None) -> "Supervisor":
+    def _for(self, era: Era, session: Session | None, call: Call | None = None) -> Supervisor:
         return self._server(self._key(era, session, call))
 
-    def _server(self, key: Key) -> "Supervisor":
+    def _server(self, key: Key) -> Supervisor:
         if self._stopped:
             raise Unavailable("is stopped").at(self.name)
         server = self._servers.get(key)

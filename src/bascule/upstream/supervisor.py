@@ -50,7 +50,7 @@ class SpeaksModern(Unavailable):
 class Supervisor:
     """One process at a time, in one era, brought back when it dies."""
 
-    def __init__(self, name: str, key: Key, options: StdioOptions, environ: Mapping[str, str]) -> None:
+    def __init__(self, name: str, key: Key, options: "StdioOptions", environ: Mapping[str, str]) -> None:
         self.key = key
         self.state = State.IDLE
         self.restarts = 0
