@@ -145,7 +145,7 @@ class _Source:
         value = self._value()
         outline = self._convert(value, _Outline, "")
         raw_bearer = outline.http.bearer
-        if raw_bearer is not None and not _REFERENCE.search(raw_bearer):
+        if raw_bearer is not None and (":-" in raw_bearer or not _REFERENCE.search(raw_bearer)):
             raise self._wrong(
                 "a secret does not stand in the file; write a reference such as ${env:BASCULE_TOKEN}", "http.bearer"
             )

@@ -366,3 +366,18 @@ def test_a_line_that_is_no_message_is_a_value_error(line: bytes) -> None:
 def test_a_server_may_answer_with_integers_that_python_cannot_hold() -> None:
     line = b'{"id":1,"result":{"n":' + b"9" * 5000 + b"}}"
     assert shown(jsonrpc.read(line))[2] == b'{"n":' + b"9" * 5000 + b"}"
+
+
+def test_a_null_error_beside_a_result_is_no_error() -> None:
+    answer = jsonrpc.read(b'{"jsonrpc":"2.0","id":1,"result":{},"error":null}')
+    assert answer == jsonrpc.Response(Raw(b"1"), Raw(b"{}"), jsonrpc.NOTHING)
+
+
+@pytest.mark.parametrize("raw", [None, Raw(b"5"), Raw(b"null"), Raw(b"[]"), Raw(b'"x"')])
+def test_a_value_of_another_kind_counts_as_not_said(raw: Raw | None) -> None:
+    assert jsonrpc.value_of(raw, dict) is None
+
+
+def test_true_is_not_an_integer() -> None:
+    assert jsonrpc.value_of(Raw(b"true"), int) is None
+    assert jsonrpc.value_of(Raw(b"7"), int) == 7

@@ -379,12 +379,12 @@ class HttpEdge:
             if call.session is None:
                 await self._check_modern(call, head)
             result = await (self._subscription(call) if call.method == modern.LISTEN else self._forward(call))
+            return self._delivered(call, result)
         except BasculeError as error:
             return refusals.answer_to(call, error)
         except Exception:  # the rim: a fault of ours must not leave the client without an answer
             log.exception("internal error in %s", call.method)
             return refusals.answer_to(call, Internal("an internal error; the operator's log has the details"))
-        return self._delivered(call, result)
 
     async def _subscription(self, call: Call) -> Result:
         """A `subscriptions/listen` call, which ends well when we shut down ("Graceful Closure")."""

@@ -33,7 +33,7 @@ class ClientSession:
         self.revision = revision
         self.hello = hello
         raw = hello.get("capabilities")
-        self.capabilities: Mapping[str, Any] = jsonrpc.decode(raw) if raw else {}
+        self.capabilities: Mapping[str, Any] = jsonrpc.value_of(raw, dict) or {}
         self.standing = Stream(_STANDING, resumable=revision.priming)
         self.in_flight: dict[bytes, asyncio.Task[Any]] = {}
         self.ended = False

@@ -196,9 +196,12 @@ class Aggregate:
 
     async def _listen(self, call: Call) -> Result:
         """One stream for the client, fed by the catalog and by a stream to each server it concerns."""
-        wanted: Any = jsonrpc.decode(call.params.get("notifications", Raw(b"{}")))
+        wanted = jsonrpc.value_of(call.params.get("notifications"), dict)
+        if wanted is None:
+            raise InvalidParams('"notifications" is an object')
         kinds = [kind for kind in ("tools", "prompts", "resources") if wanted.get(f"{kind}ListChanged") is True]
-        uris = [uri for uri in wanted.get("resourceSubscriptions") or () if isinstance(uri, str)]
+        subscriptions = wanted.get("resourceSubscriptions")
+        uris = [uri for uri in subscriptions if isinstance(uri, str)] if isinstance(subscriptions, list) else []
         catalog = await self._registry.current(Era.MODERN)
         owners = {uri: owner for uri in uris if (owner := catalog.owner_of(uri)) is not None}
         honoured: dict[str, Any] = {f"{kind}ListChanged": True for kind in kinds}

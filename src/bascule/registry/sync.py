@@ -121,7 +121,7 @@ class Follower:
 
     async def _fetch(self) -> Listing:
         greeting = jsonrpc.members(await self._greeting())
-        declared: Any = jsonrpc.decode(greeting["capabilities"]) if "capabilities" in greeting else {}
+        declared = jsonrpc.value_of(greeting.get("capabilities"), dict) or {}
         lists: dict[str, list[Item]] = {}
         hints: list[tuple[int, bool]] = []
         for method, (member, capability) in LISTS.items():
@@ -144,7 +144,7 @@ class Follower:
             await self.upstream.watch(self)
             return greeting
         found = await self._send(modern.DISCOVER, {})
-        self._listen(jsonrpc.decode(found).get("capabilities", {}))
+        self._listen(jsonrpc.value_of(jsonrpc.members(found).get("capabilities"), dict) or {})
         return found
 
     async def _pages(self, method: str, member: str, hints: list[tuple[int, bool]]) -> Any:
@@ -160,7 +160,10 @@ class Follower:
                 yield raw
             if "ttlMs" in page:
                 hints.append(
-                    (max(0, int(jsonrpc.decode(page["ttlMs"]))), jsonrpc.text(page.get("cacheScope")) == "public")
+                    (
+                        max(0, jsonrpc.value_of(page["ttlMs"], int) or 0),
+                        jsonrpc.text(page.get("cacheScope")) == "public",
+                    )
                 )
             cursor = page.get("nextCursor")
             if cursor is None or cursor == jsonrpc.NULL:

@@ -7,13 +7,15 @@ Source: JSON-RPC 2.0; MCP 2026-07-28, "Messages"; hostile cases in docs/security
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import jiter
 import msgspec
 from msgspec import Raw
 
 from bascule.errors import InvalidParams, InvalidRequest, ParseFailed
+
+Kind = TypeVar("Kind")
 
 MAX_DEPTH: Final = 64  # of arrays and objects in one message; deeper is an attack, not data
 
@@ -115,6 +117,12 @@ def decode(raw: Raw | bytes) -> Any:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidParams(f"cannot be read: {error}") from error
+
+
+def value_of(raw: Raw | None, kind: type[Kind]) -> Kind | None:
+    """What *raw* holds if it is of *kind*, else None: what a peer got wrong counts as not said."""
+    value = decode(raw) if raw else None
+    return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
 
 def encode(value: object) -> Raw:
@@ -281,7 +289,9 @@ def read(line: bytes) -> Message:
         return Request(envelope.id, envelope.method, params) if has_id else Notification(envelope.method, params)
     if not envelope.id and not envelope.error:
         raise ValueError("neither a method nor an id nor an error")
-    return Response(envelope.id, envelope.result, envelope.error)
+    # Some servers write every member: `"error": null` beside a result says that there is none.
+    no_error = envelope.result and envelope.error == NULL
+    return Response(envelope.id, envelope.result, NOTHING if no_error else envelope.error)
 
 
 def _params_of(raw: Raw) -> Params:
