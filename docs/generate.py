@@ -45,8 +45,8 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         " is always allowed; so are `localhost`, `127.0.0.1` and `::1` when it is a loopback or wildcard address.",
         "allowed_origins": "Origins of web pages that may call, such as `https://console.example`. Pages from this"
         " machine may call when `host` is loopback.",
-        "bearer": "The token that every request has to carry, health and status included: at least 16 characters,"
-        " and a reference such as `${env:BASCULE_TOKEN}`; a literal is refused.",
+        "bearer": "The token that every request has to carry, except those to `/health`: at least 16 characters, and"
+        " a reference such as `${env:BASCULE_TOKEN}`; a literal is refused, and so is a reference with a default.",
         "max_body_bytes": "Largest request body; a larger one is refused with 413 while it arrives.",
         "max_sessions": "Most sessions of legacy clients at once; one more ends the one that was idle longest.",
         "session_idle_s": "A session that nobody used or listened to for so long is ended.",
@@ -57,7 +57,7 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "env": "Its environment, added to the harmless part of Bascule's own. May hold references.",
         "cwd": "Its working directory; default Bascule's.",
         "pass_environment": "The process sees all of Bascule's environment, secrets included.",
-        "start": "`eager`: with Bascule, and again after it died. `lazy`: when a list or a call first needs it.",
+        "start": "`eager`: with Bascule, and again after it died. `lazy`: when a list, a call or a session first needs it.",
         "sharing": "Who shares a process: everybody, one caller, or nobody but one session."
         " See [protocol](protocol.md#sharing-a-process).",
         "era": "`auto` asks the server (`server/discover`, then `initialize`); the others skip the question.",
@@ -65,6 +65,8 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "call_timeout_s": "Longest wait for an answer; never more than 600. The server is told to stop.",
         "start_timeout_s": "Longest wait for the handshake; `npx -y` may have to download first.",
         "idle_stop_s": "Stop a process that nobody used for so long; the next call starts it again. 0: never.",
+        "stop_grace_s": "From the end of its input to SIGTERM, when it has to stop; as long again, at most 3 s, to"
+        " SIGKILL.",
         "max_message_bytes": "Longest line from the server. A longer one is dropped as it streams by, and the call"
         " it answers fails.",
         "max_processes": "Most processes of this server, when it is not shared.",
@@ -109,15 +111,15 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         " `data.supported` names revisions that work at the same URL.",
         "Use one of them. Bascule does not translate between eras yet ([protocol](protocol.md#crossing-eras)).",
     ),
-    "cancelled": ("The client gave the call up itself.", "Nothing."),
+    "cancelled": ("The client gave the call up itself, or its session ended.", "Nothing."),
     "unavailable": (
-        "The server is down, starting, stopped, or broke off before it answered. It may have run the call.",
-        "Look at `last_error` and `stderr` of the server in `/status`. Repeat the call only if running it twice"
-        " does no harm.",
+        "The server is down, does not start, cannot be reached, or already runs `max_processes`. The call was not"
+        " sent.",
+        "Look at `last_error` and `stderr` of the server in `/status`. Repeat the call after `retry_after_ms`.",
     ),
     "timeout": (
         "No answer before the server's `call_timeout_s`, no handshake within `start_timeout_s`, or no answer of the"
-        " client to a server's question within 600 s. A server that was called is told to stop.",
+        " client to a server's question within 600 s. A server that was called is told to stop; it may have run the call.",
         "Raise the option if the tool needs longer. Repeat the call only if running it twice does no harm.",
     ),
     "overloaded": (
@@ -126,9 +128,11 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "draining": ("This process is shutting down.", "Repeat at another replica, or after the restart."),
     "upstream_protocol": (
-        "The server answered, but not with MCP: neither or both of a result and an error, a message larger than"
-        " `max_message_bytes`, an endless list.",
-        "Mend or update the server. The call may have run, so it is not marked as retryable.",
+        "The call was sent, and no usable answer came: the process died, the connection broke, or the answer is not"
+        " MCP (not JSON-RPC, neither or both of a result and an error, larger than `max_message_bytes`, an endless"
+        " list, an unknown `resultType`). The server may have run the call.",
+        "Look at `last_error` and `stderr` of the server in `/status`. Repeat the call only if running it twice does"
+        " no harm.",
     ),
     "unauthenticated": (
         "`http.bearer` is set and the request did not carry that token.",

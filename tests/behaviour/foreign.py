@@ -101,7 +101,7 @@ class Asked:
 
     async def left(self) -> None:
         """Wait until the client is gone."""
-        while not (self.reader.at_eof() or self.reader.exception() or self.writer.transport.is_closing()):
+        while not (self.reader.at_eof() or self.reader.exception() or self.writer.transport.is_closing()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # a reader has no event for its end
 
 

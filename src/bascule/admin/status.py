@@ -47,7 +47,9 @@ def _why_not(gateway: "Gateway", name: str) -> str | None:
     if status.state is State.READY and any(f.listing and not f.stale for f in gateway.registry.followers(name)):
         return None
     if status.state in (State.IDLE, State.STARTING, State.READY):
-        return next((f.error.message for f in gateway.registry.followers(name) if f.error), "is starting")
+        return next(
+            (f.error.message for f in gateway.registry.followers(name) if f.error), status.last_error or "is starting"
+        )
     return status.last_error or status.state.value
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from bascule.call import BASCULE, Call, Result, Target
-from bascule.errors import BasculeError, MethodNotFound, UpstreamBrokeProtocol
+from bascule.errors import BasculeError, MethodNotFound, TimedOut, UpstreamBrokeProtocol
 from bascule.registry.catalog import LISTS, Catalog, Item, Listing, items
 from bascule.upstream.base import INFO, Upstream, reach
 from bascule.wire import headers, jsonrpc, legacy, modern
@@ -17,6 +17,7 @@ from bascule.wire.names import SEPARATOR
 from bascule.wire.versions import LATEST_LEGACY, LATEST_MODERN, Era
 
 MAX_PAGES: Final = 1000  # of one list; a server whose cursors never end is cut off here
+_ANSWER_S: Final = 60.0  # for one page of a list
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 30.0
 _RECHECK_S: Final = 60.0  # servers that cannot say that their lists changed are asked again after so long
@@ -176,7 +177,13 @@ class Follower:
     async def _send(self, method: str, params: Params) -> Raw:
         if self.era is Era.MODERN:
             params = modern.stamp(params, info=INFO, capabilities={})
-        result = await reach(self._call(method, params))
+        try:
+            async with asyncio.timeout(_ANSWER_S) as scope:
+                result = await reach(self._call(method, params))
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise TimedOut(f"no answer to {method} within {_ANSWER_S:g} s").at(self.upstream.name) from None
         if not result.refused:
             return result.value
         if modern.error_code(result.value) == MethodNotFound.code:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 
 from bascule.call import Call, Result
-from bascule.errors import UpstreamBrokeProtocol
+from bascule.errors import Unavailable, UpstreamBrokeProtocol
 from bascule.upstream.base import restored_token, with_token
 from bascule.wire import jsonrpc, legacy, modern, sse
 from bascule.wire.jsonrpc import Notification, Params, Request, Response
@@ -57,9 +57,10 @@ class Exchange:
             message = jsonrpc.read(body)
         except ValueError as error:
             raise NotMcp(_http_problem(response, body), response.status).at(self._upstream.name) from error
-        # An error about the envelope may come without the id; on its own response it can only be ours.
-        if isinstance(message, Response) and (self._is_ours(message) or (message.error and not self._foreign(message))):
+        if isinstance(message, Response) and (self._is_ours(message) or _is_nameless(message, response)):
             return self._result(message)
+        if response.status >= 400:
+            raise NotMcp(_http_problem(response, body), response.status).at(self._upstream.name)
         raise UpstreamBrokeProtocol("answered with something else than a response to the request").at(
             self._upstream.name
         )
@@ -73,10 +74,13 @@ class Exchange:
             if self._link is None or not cursor.last_id:
                 break
             await asyncio.sleep(cursor.retry_s)
-            async with self._link.resume(cursor.last_id) as resumed:
-                if resumed.status != 200:
-                    break
-                result = await self._follow(resumed, cursor)
+            try:
+                async with self._link.resume(cursor.last_id) as resumed:
+                    if resumed.status != 200:
+                        break
+                    result = await self._follow(resumed, cursor)
+            except (Unavailable, Broken):
+                continue  # perhaps it restarts; to ask for the rest again does no harm
         if result is not None:
             return result
         raise UpstreamBrokeProtocol("closed its stream before it answered").at(self._upstream.name)
@@ -108,9 +112,6 @@ class Exchange:
     def _is_ours(self, message: Response) -> bool:
         return bytes(message.id) == b"%d" % self.id
 
-    def _foreign(self, message: Response) -> bool:
-        return bool(message.id) and bytes(message.id) != b"null"
-
     def _result(self, message: Response) -> Result:
         if bool(message.result) == bool(message.error):
             raise UpstreamBrokeProtocol("answered with both or neither of a result and an error").at(
@@ -118,6 +119,8 @@ class Exchange:
             )
         if message.error:
             return Result(message.error, refused=True)
+        if bytes(message.result)[:1] != b"{":
+            raise UpstreamBrokeProtocol("answered with a result that is no object").at(self._upstream.name)
         if self._call.method == modern.LISTEN:
             return Result(jsonrpc.encode(modern.retag(jsonrpc.members(message.result), self._call.id)))
         return Result(message.result)
@@ -140,14 +143,15 @@ async def messages(
         async for chunk in response.content.iter_any():
             for event in parser.feed(chunk):
                 cursor.last_id = event.id or cursor.last_id
-                if event.retry_ms is not None:
-                    cursor.retry_s = min(_LONGEST_RETRY_S, event.retry_ms / 1000)
                 if not event.data or event.name != "message":
                     continue
                 try:
                     yield jsonrpc.read(event.data)
                 except ValueError:
                     upstream.dropped["not_json_rpc"] += 1
+            cursor.last_id = parser.last_id or cursor.last_id  # also of an event without data, which is none
+            if parser.retry_ms is not None:
+                cursor.retry_s = min(_LONGEST_RETRY_S, parser.retry_ms / 1000)
     except aiohttp.ClientPayloadError:
         return  # cut off in the middle: the same to us as an early end
     except ValueError as error:
@@ -164,6 +168,15 @@ async def read_limited(response: aiohttp.ClientResponse, limit: int, name: str) 
         if len(body) > limit:
             raise UpstreamBrokeProtocol(f"the answer is larger than max_message_bytes ({limit})").at(name)
     return bytes(body)
+
+
+def _is_nameless(message: Response, response: aiohttp.ClientResponse) -> bool:
+    """Whether it is an error about the envelope, which may come without the id: here it can only be ours.
+
+    With a status of HTTP's own it is about more than the message: 401, 404 for a lost session, 5xx.
+    """
+    about_message = response.status < 400 or response.status in (400, 422)
+    return bool(message.error) and bytes(message.id) in (b"", b"null") and about_message
 
 
 def _http_problem(response: aiohttp.ClientResponse, body: bytes) -> str:

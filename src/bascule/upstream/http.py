@@ -19,7 +19,7 @@ from msgspec import Raw
 from yarl import URL
 
 from bascule.call import BASCULE, Call, Result, Session
-from bascule.errors import HeaderMismatch, Unavailable, UpstreamBrokeProtocol
+from bascule.errors import BasculeError, HeaderMismatch, TimedOut, Unavailable, UpstreamBrokeProtocol
 from bascule.options import Bytes, Count, Options, Seconds
 from bascule.upstream.base import INFO, State, Status
 from bascule.upstream.exchange import Broken, Exchange, NotMcp
@@ -32,6 +32,9 @@ from bascule.wire.versions import LATEST_MODERN, Era
 log = logging.getLogger("bascule.upstream")
 
 _ACCEPT: Final = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+_LONGEST_OPENING_S: Final = 60.0  # for a probe, a handshake or a notification, which no call's deadline covers
+# Answers of a guard or a proxy: they say nothing about the server's era.
+_NO_VERDICT: Final = frozenset({401, 403, 407, 408, 429})
 _PAGES: Final = 100  # of a tools/list, when a schema has to be learnt anew
 
 
@@ -57,7 +60,7 @@ class HttpUpstream:
         self._url = URL(options.url)  # parsed once, not per request
         self._http: aiohttp.ClientSession | None = None
         self._eras: frozenset[Era] | None = None if options.era == "auto" else frozenset({Era(options.era)})
-        self._verdict = asyncio.Lock()
+        self._probing: asyncio.Future[frozenset[Era]] | None = None
         self._links: dict[str, Link] = {}
         self._mirrored: Mapping[str, Sequence[headers.MirroredParam]] = {}
         self._next_id = 0
@@ -74,27 +77,42 @@ class HttpUpstream:
         """Nothing to bring up: the first request connects."""
 
     async def stop(self) -> None:
+        if self._probing is not None:
+            self._probing.cancel()
         await asyncio.gather(*(link.close() for link in list(self._links.values())))
         self._enter(State.STOPPED)
         if self._http is not None:
             await self._http.close()
 
     async def eras(self) -> Collection[Era]:
-        if self._eras is None:
-            async with self._verdict:
-                if self._eras is None:
-                    self._eras = await self._probe()
-        return self._eras
+        if self._eras is not None:
+            return self._eras
+        if self._probing is None:
+            self._probing = asyncio.ensure_future(self._probe())
+            self._probing.add_done_callback(self._probed)
+        # Shared, so that those who wait for a silent server do not wait one after the other.
+        return await asyncio.shield(self._probing)
+
+    def _probed(self, done: "asyncio.Future[frozenset[Era]]") -> None:
+        self._probing = None
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is None:
+            self._eras = done.result()
+        elif isinstance(error, BasculeError) and not isinstance(error, Unavailable | Broken):
+            self._last_error = error.message  # of those two, `open` has said more
 
     async def _probe(self) -> frozenset[Era]:
         """MCP 2026-07-28, Streamable HTTP, "Backward Compatibility": the body decides, not the status."""
         params = modern.stamp({}, info=INFO, capabilities={})
         call = Call(caller=BASCULE, client=NOBODY, revision=LATEST_MODERN, method=modern.DISCOVER, params=params)
         try:
-            found = await self._exchange(call, params)
+            async with self.opening():
+                found = await self._exchange(call, params)
         except NotMcp as error:
-            if error.status in (401, 403) or error.status >= 500:
-                raise  # needs authority, or an outage: neither says anything about the era
+            if not 400 <= error.status < 500 or error.status in _NO_VERDICT:
+                raise  # a guard, an outage, somebody else's page
             return frozenset({Era.LEGACY})
         except Broken:
             raise
@@ -210,6 +228,18 @@ class HttpUpstream:
         exchange = Exchange(self, call, params)
         async with self.open("POST", head, exchange.body) as response:
             return await exchange.read(response)
+
+    @asynccontextmanager
+    async def opening(self) -> AsyncIterator[None]:
+        """Bounds what no call's deadline covers. Raises TimedOut."""
+        seconds = min(self._options.call_timeout_s, _LONGEST_OPENING_S)
+        try:
+            async with asyncio.timeout(seconds) as scope:
+                yield
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise TimedOut(f"no answer within {seconds:g} s").at(self.name) from None
 
     def mint_id(self) -> int:
         self._next_id += 1

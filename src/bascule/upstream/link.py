@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LONGEST_PAUSE_S: Final = 30.0
 _RECHECK_S: Final = 1.0
+_CANCEL_S: Final = 0.5  # how long who gives a call up waits for the server to take it
 
 
 class Link:
@@ -53,7 +54,7 @@ class Link:
         call = Call(caller=BASCULE, client=NOBODY, revision=session.revision, method=legacy.INITIALIZE, session=session)
         exchange = Exchange(upstream, call, session.hello, self)
         self._id = None
-        async with upstream.open("POST", {}, exchange.body) as response:
+        async with upstream.opening(), upstream.open("POST", {}, exchange.body) as response:
             result = await exchange.read(response)
             if result.refused:
                 raise _refused_handshake(result.value, session).at(upstream.name)
@@ -67,6 +68,7 @@ class Link:
 
     async def send(self, call: Call, params: Params) -> Result:
         await self.greeting()
+        used = self._id
         try:
             return await self._send_once(call, params)
         except NotMcp as error:
@@ -74,12 +76,20 @@ class Link:
                 raise
         # 404 with a session id: the server has forgotten the session and has not looked at the request
         # (MCP 2025-11-25, Transports, "Session Management"), so a new one may carry it.
+        await self._renew(used)
+        return await self._send_once(call, params)
+
+    async def _renew(self, lost: str | None) -> None:
+        """Open a new session, unless another call that lost the same one already has."""
         async with self._opening:
+            if self._greeting is not None and self._id != lost:
+                return
+            self._greeting = None
             self._greeting = await self._open()
         if self._watcher is not None:
             self._watcher.cancel()
+            self._watcher = None
             self.watch()
-        return await self._send_once(call, params)
 
     async def _send_once(self, call: Call, params: Params) -> Result:
         exchange = Exchange(self._upstream, call, params, self)
@@ -89,8 +99,8 @@ class Link:
             async with self._upstream.open("POST", self._headers(), exchange.body) as response:
                 return await exchange.read(response)
         except asyncio.CancelledError:
-            # Shielded from the cancellation that it reports.
-            await asyncio.shield(asyncio.ensure_future(self._cancel(exchange.id)))
+            # A task of its own: not cancelled with us, and a server that does not listen does not hold us up.
+            await asyncio.wait({asyncio.ensure_future(self._cancel(exchange.id))}, timeout=_CANCEL_S)
             raise
         finally:
             self._sent.pop(key, None)
@@ -108,7 +118,7 @@ class Link:
         await self._post(jsonrpc.notification(method, params))
 
     async def _post(self, message: bytes) -> None:
-        async with self._upstream.open("POST", self._headers(), message) as response:
+        async with self._upstream.opening(), self._upstream.open("POST", self._headers(), message) as response:
             await read_limited(response, self._upstream.max_message_bytes, self._upstream.name)
 
     def _headers(self) -> dict[str, str]:

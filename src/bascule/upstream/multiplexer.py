@@ -181,6 +181,8 @@ class Multiplexer:
             _settle(pending, self._own_tag(pending.call, response.result))
 
     def _own_tag(self, call: Call, result: Raw) -> Result | BasculeError:
+        if bytes(result)[:1] != b"{":
+            return UpstreamBrokeProtocol("the server's answer is a result that is no object").at(self._name)
         if call.method != modern.LISTEN:
             return Result(result)
         try:

@@ -47,6 +47,7 @@ class Parser:
         self._data: list[bytes] = []
         self._size = 0
         self._name = ""
+        self._id = ""
         self._started = False
         self._after_cr = False
         self.last_id = ""
@@ -58,7 +59,9 @@ class Parser:
             self._bound(len(line))
             if line:
                 self._field(line)
-            elif self._data:
+                continue
+            self.last_id = self._id  # also of an event without data
+            if self._data:
                 yield self._dispatch()
             else:
                 self._name = ""  # an event without data is none, whatever it is called
@@ -97,7 +100,7 @@ class Parser:
             case b"event":
                 self._name = value.decode(errors="replace")
             case b"id" if b"\0" not in value:
-                self.last_id = value.decode(errors="replace")
+                self._id = value.decode(errors="replace")
             case b"retry" if value.isdigit() and len(value) < 10:
                 self.retry_ms = int(value)
             case _:
