@@ -57,7 +57,8 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "env": "Its environment, added to the harmless part of Bascule's own. May hold references.",
         "cwd": "Its working directory; default Bascule's.",
         "pass_environment": "The process sees all of Bascule's environment, secrets included.",
-        "start": "`eager`: with Bascule, and again after it died. `lazy`: when a list, a call or a session first needs it.",
+        "start": "`eager`: with Bascule, and again after it died. `lazy`: when a handshake, a list or a call first"
+        " needs it.",
         "sharing": "Who shares a process: everybody, one caller, or nobody but one session."
         " See [protocol](protocol.md#sharing-a-process).",
         "era": "`auto` asks the server (`server/discover`, then `initialize`); the others skip the question.",
@@ -118,8 +119,9 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Look at `last_error` and `stderr` of the server in `/status`. Repeat the call after `retry_after_ms`.",
     ),
     "timeout": (
-        "No answer before the server's `call_timeout_s`, no handshake within `start_timeout_s`, or no answer of the"
-        " client to a server's question within 600 s. A server that was called is told to stop; it may have run the call.",
+        "No answer before the server's `call_timeout_s`, no handshake within `start_timeout_s` (over HTTP: 60 s, or"
+        " `call_timeout_s` if that is less), or no answer of the client to a server's question within 600 s. A server"
+        " that was called is told to stop; it may have run the call.",
         "Raise the option if the tool needs longer. Repeat the call only if running it twice does no harm.",
     ),
     "overloaded": (

@@ -40,6 +40,7 @@ class Gateway:
     def __init__(self, config: Config, *, sole: str | None = None) -> None:
         """*sole* names the server that `/mcp` stands for, unprefixed (`bascule run -- CMD`)."""
         self.config = config
+        self._address = (config.http.host, config.http.port)  # as long as the process lives
         self.config_error: str | None = None
         self.config_loaded_at = time.time()
         self.upstreams: dict[str, Upstream] = {n: upstream_for(n, o) for n, o in config.servers.items()}
@@ -112,10 +113,11 @@ class Gateway:
             await self._bring_up(upstream, config.servers[upstream.name])
         for upstream in leaving:
             self._tasks.append(asyncio.ensure_future(_retire(upstream)))
-        moved = (old.http.host, old.http.port) != (config.http.host, config.http.port)
-        return f"{len(fresh)} started or changed, {len(leaving)} stopped or changed, {len(kept)} untouched" + (
-            "; http.host and http.port need a restart" if moved else ""
-        )
+        said = [f"servers: {len(fresh)} started or changed, {len(leaving)} stopped or changed, {len(kept)} untouched"]
+        said += [f"{part} changed" for part in ("aliases", "http") if getattr(old, part) != getattr(config, part)]
+        if self._address != (config.http.host, config.http.port):
+            said.append("http.host and http.port need a restart")
+        return "; ".join(said)
 
     async def watch(self, load: "Any", path: Path, *, every_s: float = 1.0) -> None:
         """Reload when *path* changes. A broken edit keeps the old configuration running and says why."""
@@ -123,10 +125,13 @@ class Gateway:
         while True:
             await asyncio.sleep(every_s)
             stamp = _stamp(path)
-            if stamp == seen or stamp is None:
+            if stamp == seen:
                 continue
             seen = stamp
-            await self.try_reload(load)
+            if stamp is None:
+                log.warning("%s is gone; the old configuration keeps running", path)
+            else:
+                await self.try_reload(load)
 
     async def try_reload(self, load: "Any") -> None:
         try:
@@ -135,8 +140,10 @@ class Gateway:
             self.config_error = str(error)
             log.error("the configuration was changed but not adopted, the old one keeps running: %s", error)
             return
-        if config != self.config:
+        if config != self.config or list(config.servers) != list(self.config.servers):
             log.info("configuration reloaded: %s", await self.reload(config))
+        elif self.config_error is not None:
+            log.info("the configuration is whole again")
         self.config_error = None
 
 

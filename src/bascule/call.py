@@ -52,6 +52,10 @@ class Session(Client, Protocol):
     hello: Params  # the parameters of its `initialize`
     capabilities: Mapping[str, Any]
 
+    def announce(self, method: str, params: Params) -> None:
+        """Hand over a notification of Bascule's own, which `notify` would leave to the aggregate."""
+        ...
+
 
 class Target(msgspec.Struct, frozen=True):
     """Where a call goes: the server, and the parameters under the server's own names."""

@@ -84,7 +84,7 @@ def check(config: Config) -> Config:
     if config.http.bearer is None and not is_loopback(config.http.host):
         raise ConfigInvalid(
             f"binding {config.http.host!r} opens every server to the network: set http.bearer to a reference"
-            " such as ${env:BASCULE_TOKEN}, or bind 127.0.0.1",
+            " such as ${env:BASCULE_TOKEN} (`bascule run`: --token-env BASCULE_TOKEN), or bind 127.0.0.1",
             field="http.host",
         )
     if config.http.bearer is not None and len(config.http.bearer) < _LEAST_TOKEN:
@@ -102,6 +102,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_server_name(name: str) -> bool:
+    """Whether *name* can be a namespace and a part of a path."""
+    return bool(name) and slug(name) == name and len(name) <= 32
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a configuration file, for editors."""
     (whole, stdio, http), components = msgspec.json.schema_components(
@@ -116,8 +121,9 @@ def schema() -> dict[str, Any]:
     del whole
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Bascule configuration",
         **outline,
+        "title": "Bascule configuration",
+        "description": Config.__doc__,
         "$defs": components,
     }
 
@@ -129,6 +135,8 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise ConfigInvalid("no such file; give -c FILE or --servers FILE", place=str(path)) from error
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigInvalid(f"cannot be read: {why}", place=str(path)) from error
 
@@ -147,7 +155,8 @@ class _Source:
         raw_bearer = outline.http.bearer
         if raw_bearer is not None and (":-" in raw_bearer or not _REFERENCE.search(raw_bearer)):
             raise self._wrong(
-                "a secret does not stand in the file; write a reference such as ${env:BASCULE_TOKEN}", "http.bearer"
+                "a secret, be it a default, does not stand in the file; write a reference such as ${env:BASCULE_TOKEN}",
+                "http.bearer",
             )
         http = msgspec.structs.replace(outline.http, bearer=self._expanded(raw_bearer, "http.bearer"))
         servers = {name: self._server(name, each) for name, each in outline.servers.items()}
@@ -176,6 +185,9 @@ class _Source:
         return self._checked(Config(servers=servers))
 
     def _value(self) -> Any:
+        if not self._text.strip():
+            # An editor that empties the file before it writes must not stop every server.
+            raise ConfigInvalid("is empty; write `servers: {}` if no server is what you want", place=str(self._path))
         try:
             match self._path.suffix:
                 case ".json":
@@ -196,7 +208,7 @@ class _Source:
 
     def _server(self, name: str, entry: dict[str, Any], field: str = "") -> ServerOptions:
         field = field or f"servers.{name}"
-        if not name or slug(name) != name or len(name) > 32:
+        if not is_server_name(name):
             raise self._wrong("a server's name has at most 32 of A-Z a-z 0-9 _ -", field)
         if ("command" in entry) == ("url" in entry):
             raise self._wrong("a server has either a command or a url", field)

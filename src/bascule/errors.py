@@ -39,6 +39,7 @@ class BasculeError(Exception):
     code: ClassVar[int]
     http: ClassVar[int] = 200
     retryable: ClassVar[bool] = False
+    advice: ClassVar[str] = "do not repeat it as it is"
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -106,6 +107,10 @@ class Cancelled(BasculeError):
 class Transient(BasculeError):
     category = "transient"
     retryable = True
+    advice = "it may work later"
+
+
+_MAY_HAVE_RUN = "it may have run: repeat it only if running it twice does no harm"
 
 
 class Unavailable(Transient):
@@ -115,6 +120,7 @@ class Unavailable(Transient):
 class TimedOut(Transient):
     # Not retryable by itself: the server may still have run the call.
     kind, family, code, retryable = "timeout", -20002, 50002, False
+    advice = _MAY_HAVE_RUN
 
 
 class Overloaded(Transient):
@@ -128,6 +134,7 @@ class Draining(Transient):
 class UpstreamBrokeProtocol(Transient):
     # Not retryable by itself: the upstream may have run the call before it answered nonsense.
     kind, family, code, retryable = "upstream_protocol", -20006, 50006, False
+    advice = _MAY_HAVE_RUN
 
 
 class Unauthenticated(BasculeError):

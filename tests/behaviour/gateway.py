@@ -21,7 +21,8 @@ import aiohttp
 from bascule import config as configuration
 from bascule.app import Gateway
 from bascule.edge.server import GatewayServer, bind
-from processes import ROOT, server
+from processes import ROOT
+from processes import server as command_of
 
 Json: TypeAlias = dict[str, Any]
 Headers: TypeAlias = Mapping[str, str | None]
@@ -40,7 +41,7 @@ ELICITS: Final[Json] = {"elicitation": {}}
 
 def local(name: str, *options: str, **more: Any) -> Json:
     """The configuration of tests/servers/{name}.py as a stdio server, which is soon killed when it does not end."""
-    command, *args = server(name, *options)
+    command, *args = command_of(name, *options)
     return {"command": command, "args": args, "stop_grace_s": 0.3, **more}
 
 
@@ -136,20 +137,18 @@ async def gateway(
         path.write_text(json.dumps({"servers": servers, **more}))
         config = configuration.load(path, environ or {})
     gateway = Gateway(config, sole=sole)
-    up = asyncio.Event()
     with bind("127.0.0.1", 0) as socket:
-        port = socket.getsockname()[1]
-        running = GatewayServer(gateway, up.set)
-        serving = asyncio.ensure_future(running._serve([socket]))  # serve() would take over pytest's signals
+        server = GatewayServer(gateway, lambda: None)
+        # The parts of uvicorn's serve() that matter: it would take over pytest's signals, and tick ten times a second.
+        server.config.load()
+        server.lifespan = server.config.lifespan_class(server.config)
+        await server.startup([socket])
         try:
-            async with asyncio.timeout(WITHIN_S):
-                await asyncio.wait({serving, asyncio.ensure_future(up.wait())}, return_when=asyncio.FIRST_COMPLETED)
             async with _http() as http:
-                yield Bascule(f"http://127.0.0.1:{port}", http, gateway)
+                yield Bascule(f"http://127.0.0.1:{socket.getsockname()[1]}", http, gateway)
         finally:
-            running.should_exit = True
             async with asyncio.timeout(40):
-                await serving
+                await server.shutdown([socket])
 
 
 @asynccontextmanager

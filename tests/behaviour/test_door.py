@@ -13,7 +13,7 @@ TOKEN = "a-token-of-sixteen-or-more"
 
 @pytest.fixture
 async def plain() -> AsyncIterator[Bascule]:
-    async with gateway({"it": local("plain")}, http={"max_body_bytes": 100_000}) as bascule:
+    async with gateway({"it": local("plain", start="lazy")}, http={"max_body_bytes": 100_000}) as bascule:
         yield bascule
 
 

@@ -138,7 +138,7 @@ stalling = pytest.mark.parametrize("handler", STALLING, ids=lambda handler: hand
 @eras
 @stalling
 async def test_a_call_to_a_server_that_stalls_ends_in_time_and_is_hung_up(handler: Handler, modern: bool) -> None:
-    async with far(modern=modern) as foreign, before(foreign, call_timeout_s=0.4) as bascule:
+    async with far(modern=modern) as foreign, before(foreign, call_timeout_s=0.2) as bascule:
         client = await client_of(bascule, foreign)
         foreign.on["tools/call"] = handler
         began = time.monotonic()
@@ -153,7 +153,7 @@ async def test_a_call_to_a_server_that_stalls_ends_in_time_and_is_hung_up(handle
 
 @eras
 async def test_a_server_that_does_not_even_take_notifications_does_not_hold_up_the_timeout(modern: bool) -> None:
-    async with far(modern=modern) as foreign, before(foreign, call_timeout_s=0.4) as bascule:
+    async with far(modern=modern) as foreign, before(foreign, call_timeout_s=0.2) as bascule:
         client = await client_of(bascule, foreign)
         foreign.on["POST"] = say_nothing
         began = time.monotonic()
@@ -163,11 +163,11 @@ async def test_a_server_that_does_not_even_take_notifications_does_not_hold_up_t
 
 @stalling
 async def test_a_server_that_stalls_from_the_start_delays_nobody_for_ever(handler: Handler) -> None:
-    servers = {"far": remote("", call_timeout_s=0.4), "good": local("plain")}
+    servers = {"far": remote("", call_timeout_s=0.2), "good": local("plain")}
     async with far() as foreign:
         foreign.on["POST"] = handler
         servers["far"]["url"] = foreign.url
-        async with gateway(servers, patience_s=0.4) as bascule:
+        async with gateway(servers, patience_s=0.2) as bascule:
             began = time.monotonic()
             answer = await Legacy(bascule, "/servers/far/mcp", "2025-11-25").ask("initialize", HELLO)
             assert answer["error"]["data"]["kind"] == "timeout"

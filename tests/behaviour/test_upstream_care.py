@@ -50,7 +50,6 @@ ANSWERS: dict[str, tuple[Json, str | None]] = {
     "not-json": ({}, "upstream_protocol"),
     "nan": ({}, "upstream_protocol"),
     "batch-reply": ({}, "upstream_protocol"),
-    "null-id-error": ({"call_timeout_s": 0.5}, "timeout"),
 }
 
 
@@ -73,6 +72,13 @@ async def test_a_bad_answer_is_a_clear_error_and_the_server_beside_it_answers_al
             assert (error["kind"], error["source"]) == (kind, "bad")
             assert "bad" in result["content"][0]["text"]
         await quick(good)
+
+
+async def test_an_error_for_nobody_is_the_answer_to_the_only_call() -> None:
+    async with beside_a_good_one("null-id-error") as bascule:
+        client = await bascule.session("/servers/bad/mcp")
+        answer = await client.ask("tools/call", {"name": "echo", "arguments": {"text": "x"}}, id="mine")
+        assert (answer["id"], answer["error"]["message"]) == ("mine", "Parse error")
 
 
 async def test_an_unknown_result_type_is_not_taken_for_a_success() -> None:

@@ -256,7 +256,7 @@ def test_ping_measures_each_server_and_fails_when_one_is_out_of_reach(mixed: Pat
     assert (new["eras"], new["versions"], new["server"]["name"]) == (["modern"], ["2026-07-28"], "modern")
     down = bascule("ping", "http://127.0.0.1:1/mcp")
     assert (down.code, down.out) == (1, "")
-    assert down.err.endswith("is it running, and is http://127.0.0.1:1/mcp its address?\n")
+    assert down.err.endswith("is it running, and is that its address?\n")
 
 
 def test_reads_a_resource_and_gets_a_prompt(bridge: str, mixed: Path) -> None:

@@ -95,6 +95,9 @@ class Peer:
     def notify(self, method: str, params: Params) -> None:
         self._person.notify(method, params)
 
+    def announce(self, method: str, params: Params) -> None:
+        pass  # only the aggregate announces
+
     async def ask(self, method: str, params: Params) -> Result:
         return await self._person.ask(method, params)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import bascule
 from bascule.registry.sync import Follower
 from bascule.upstream.base import State, Status
+from bascule.upstream.stdio import StdioOptions
 from bascule.wire.versions import Era
 
 if TYPE_CHECKING:
@@ -46,11 +47,15 @@ def _why_not(gateway: "Gateway", name: str) -> str | None:
     status = gateway.upstreams[name].status()
     if status.state is State.READY and any(f.listing and not f.stale for f in gateway.registry.followers(name)):
         return None
-    if status.state in (State.IDLE, State.STARTING, State.READY):
-        return next(
-            (f.error.message for f in gateway.registry.followers(name) if f.error), status.last_error or "is starting"
-        )
-    return status.last_error or status.state.value
+    options = gateway.config.servers[name]
+    if status.state is State.IDLE and isinstance(options, StdioOptions) and options.start == "lazy":
+        return None  # it is meant to wait for its first call
+    # What anybody may hear; /status, behind the door, has the whole of it.
+    told = next((f.error.message for f in gateway.registry.followers(name) if f.error), None)
+    if told is None and status.kind == "stdio":
+        told = status.last_error
+    starting = status.state in (State.IDLE, State.STARTING, State.READY)
+    return told or ("is starting" if starting else status.state.value)
 
 
 def _names(gateway: "Gateway") -> dict[str, Any]:

@@ -20,7 +20,9 @@ from bascule.errors import ConfigInvalid
 _LAUNCHERS: Final = frozenset({"npx", "uvx", "bunx", "pnpm", "node", "python", "python3", "uv", "docker", "deno"})
 
 HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on.")]
-PortOption = Annotated[int | None, typer.Option("--port", "-p", help="Port to listen on; 0 takes a free one.")]
+PortOption = Annotated[
+    int | None, typer.Option("--port", "-p", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -52,11 +54,13 @@ def run(
 
     Example: bascule run -- npx -y @modelcontextprotocol/server-everything
     """
-    commands = dict(_named(each) for each in server or ())
+    commands = _named(server or [])
     sole = None
     if command:
         if commands:
             raise ConfigInvalid("give either -- COMMAND or --server NAME='COMMAND', not both")
+        if command[0].startswith("-"):
+            raise ConfigInvalid(f"no option {command[0]!r}; `bascule run --help` lists them")
         sole = named_after(command)
         commands = {sole: command}
     if not commands:
@@ -110,8 +114,9 @@ def validate(
         print(json.dumps({"valid": True, "servers": names, "warnings": warnings}))
         return
     for warning in warnings:
-        note(f"{_file_of(config, servers)}: {warning}")
-    print(f"{_file_of(config, servers)}: valid, {len(names)} servers: {', '.join(names) or 'none'}")
+        note(f"warning: {_file_of(config, servers)}: {warning}")
+    count = "1 server" if len(names) == 1 else f"{len(names)} servers"
+    print(f"{_file_of(config, servers)}: valid, {count}: {', '.join(names) or 'none'}")
 
 
 @failing
@@ -171,12 +176,22 @@ def _address(host: str | None, port: int | None) -> dict[str, Any]:
     return {key: value for key, value in (("host", host), ("port", port)) if value is not None}
 
 
-def _named(assignment: str) -> tuple[str, list[str]]:
-    name, command = _assignment(assignment)
-    words = shlex.split(command)
-    if not words:
-        raise ConfigInvalid(f"--server {assignment!r} names no command; write NAME='COMMAND …'")
-    return name, words
+def _named(assignments: list[str]) -> dict[str, list[str]]:
+    """NAME='COMMAND …' words as commands by name."""
+    from bascule.config import is_server_name
+
+    commands: dict[str, list[str]] = {}
+    for assignment in assignments:
+        name, found, command = assignment.partition("=")
+        words = shlex.split(command) if found else []
+        if not words:
+            raise ConfigInvalid(f"--server {assignment!r}: write NAME='COMMAND …'")
+        if not is_server_name(name):
+            raise ConfigInvalid(f"--server {assignment!r}: a name has at most 32 of A-Z a-z 0-9 _ -")
+        if name in commands:
+            raise ConfigInvalid(f"--server {assignment!r}: there is another server {name!r}")
+        commands[name] = words
+    return commands
 
 
 def _assignment(text: str) -> tuple[str, str]:

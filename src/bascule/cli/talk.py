@@ -65,12 +65,12 @@ def _more(error: BasculeError) -> Iterator[str]:
     for line in error.details.get("stderr") or ():
         yield f"| {line}"
     match error:
-        case Unavailable(details={"http_status": 401 | 403}):
+        case BasculeError(details={"http_status": 401 | 403}):
             yield "it wants a credential: export BASCULE_TOKEN=…, or give --bearer or --header"
-        case Unavailable(details={"http_status": 404 | 405}):
+        case BasculeError(details={"http_status": 404 | 405}):
             yield "there is no MCP endpoint at this path; those of Bascule end in /mcp"
-        case Unavailable(details={"url": url}):
-            yield f"is it running, and is {url} its address?"
+        case Unavailable():
+            yield "is it running, and is that its address?"
         case TimedOut():
             yield "give it longer with --timeout SECONDS"
         case ToolNotFound():

@@ -147,7 +147,9 @@ class HttpEdge:
             name = path[len("/servers/") : -len("/mcp")]
             if name in self._registry.upstreams:
                 return name
-        raise Refused(404, "no such endpoint; there are /mcp, /servers/{name}/mcp, /status and /health")
+        raise Refused(
+            404, "no such endpoint; there are /mcp, /servers/{name}/mcp, /status, /health/live, /health/ready"
+        )
 
     def _caller(self) -> Caller:
         return ANONYMOUS if self._door.rules.token is None else BEARER
@@ -311,7 +313,7 @@ class HttpEdge:
                 {"capabilities": known.capabilities, "serverInfo": {"name": call.view, "version": ""}}
             )
         if result.refused:
-            raise Unavailable(f"refused the handshake: {bytes(result.value).decode()}").at(call.view)
+            raise Unavailable(f"refused the handshake: {modern.error_message(result.value)}").at(call.view)
         return result.value
 
     def _agreed(self, session: ClientSession, greeting: Raw) -> Raw:

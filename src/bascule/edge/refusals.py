@@ -43,9 +43,8 @@ def in_words(error: BasculeError) -> str:
 
 def _as_result(call: Call, error: BasculeError) -> Raw:
     data = {"message": in_words(error), **to_data(error, trace_id_of(call.params))}
-    advice = "it may work later" if error.retryable else "do not repeat it as it is"
     result: dict[str, Any] = {
-        "content": [{"type": "text", "text": f"{in_words(error)} ({error.kind}; {advice})"}],
+        "content": [{"type": "text", "text": f"{in_words(error)} ({error.kind}; {error.advice})"}],
         "isError": True,
         "_meta": {ERROR_META: data},
     }

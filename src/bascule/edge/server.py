@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import signal
@@ -26,8 +27,10 @@ def bind(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise ConfigInvalid(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port",
-                            field="http.port") from error  # fmt: skip
+        option = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
+        raise ConfigInvalid(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another with --{option}", field=f"http.{option}"
+        ) from error
     sock.set_inheritable(True)
     return sock
 
@@ -104,7 +107,8 @@ async def serve(
         else:
             tasks.append(asyncio.ensure_future(reload()))
 
-    if hasattr(signal, "SIGHUP"):
+    # Under nohup the signal is ignored, and stays so unless there is something to reload.
+    if hasattr(signal, "SIGHUP") and (reload is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
     try:
         await server.serve([sock])

@@ -51,6 +51,11 @@ class ClientSession:
     # ---- call.Client, on the standing stream
 
     def notify(self, method: str, params: Params) -> None:
+        # A server's word comes before our own list of all is new, and the aggregate announces that itself.
+        if self.view or method not in legacy.LIST_CHANGED:
+            self.announce(method, params)
+
+    def announce(self, method: str, params: Params) -> None:
         self.standing.put(jsonrpc.notification(method, params))
 
     async def ask(self, method: str, params: Params) -> Result:

@@ -129,7 +129,7 @@ class Aggregate:
     def _announce(self, session: Session, catalog: Catalog, changed: Sequence[str]) -> None:
         if catalog.era is Era.LEGACY:
             for kind in changed:
-                session.notify(f"notifications/{kind}/list_changed", {})
+                session.announce(f"notifications/{kind}/list_changed", {})
 
     def _declares(self, server: str, capability: str) -> bool:
         listing = self._registry.listing(server, Era.LEGACY)

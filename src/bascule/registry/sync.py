@@ -66,6 +66,9 @@ class Follower:
         if method in legacy.LIST_CHANGED:
             self._dirty.set()
 
+    def announce(self, method: str, params: Params) -> None:
+        pass  # only the aggregate announces, to clients
+
     async def ask(self, method: str, params: Params) -> Result:
         raise MethodNotFound(f"{method} is for clients; this is the gateway's own session")
 

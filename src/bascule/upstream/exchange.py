@@ -180,5 +180,9 @@ def _is_nameless(message: Response, response: aiohttp.ClientResponse) -> bool:
 
 
 def _http_problem(response: aiohttp.ClientResponse, body: bytes) -> str:
-    said = body[:200].decode(errors="replace").strip()
+    try:
+        message = jsonrpc.read(body)
+        said = modern.error_message(message.error) if isinstance(message, Response) else ""
+    except ValueError:
+        said = body[:200].decode(errors="replace").strip()
     return f"answered HTTP {response.status} {response.reason or ''}{': ' + said if said else ''}".strip()

@@ -286,7 +286,7 @@ class HttpUpstream:
         if state is not self._state and self._state is not State.STOPPED:
             if state is State.DOWN:
                 log.warning("%s: %s", self.name, self._last_error or "answers with HTTP 5xx")
-            elif self._state is State.DOWN:
+            elif self._state is State.DOWN and state is State.READY:
                 log.info("%s: answers again", self.name)
             self._state = state
             self._changed_at = time.monotonic()

@@ -216,4 +216,4 @@ def _refused_handshake(error: Raw, session: Session) -> BasculeError:
             requested=session.revision.version,
             supported=modern.supported_by(error) or MODERN_VERSIONS,
         )
-    return UpstreamBrokeProtocol(f"refused the handshake: {bytes(error).decode()}")
+    return UpstreamBrokeProtocol(f"refused the handshake: {modern.error_message(error)}")

@@ -155,7 +155,7 @@ class Child(asyncio.SubprocessProtocol):
         Raises Overloaded when the child has stopped reading, Unavailable when it is gone.
         """
         if self._stdin is None or self._stdin.is_closing() or self._reported:
-            raise Unavailable("the server process has ended")
+            raise Unavailable(f"the process {self._end_in_words()}")
         if not self._outgoing:
             if self._stdin.get_write_buffer_size() > MAX_UNREAD_BYTES:
                 raise Overloaded("the server process does not read its input")
@@ -187,7 +187,7 @@ class Child(asyncio.SubprocessProtocol):
         if code is None:
             return "closed its output"
         if code < 0:
-            return f"was killed by {signal.strsignal(-code) or f'signal {-code}'}"
+            return f"was killed by {_signal_name(-code)}"
         return f"exited with code {code}"
 
     async def end(self, grace_s: float) -> None:
@@ -217,6 +217,13 @@ class Child(asyncio.SubprocessProtocol):
         except TimeoutError:
             return False
         return True
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _signal(family: set[tuple[int, str]], leader: int, number: signal.Signals) -> None:

@@ -5,6 +5,7 @@ Source: MCP 2026-07-28, stdio, "Backward Compatibility" and "Unexpected Terminat
 
 import asyncio
 import logging
+import os
 import shutil
 import time
 from collections import deque
@@ -177,6 +178,8 @@ class Supervisor:
 
     async def _spawn(self) -> None:
         command = shutil.which(self._options.command, path=self._options.env.get("PATH", self._environ.get("PATH")))
+        if self._options.cwd is not None and not os.path.isdir(self._options.cwd):  # noqa: ASYNC240 - before a start
+            raise Unavailable(f"its working directory {self._options.cwd!r} does not exist").at(self._name)
         if command is None:
             raise Unavailable(f"command {self._options.command!r} is not on PATH").at(self._name)
         self._life += 1
@@ -192,16 +195,14 @@ class Supervisor:
 
     async def _open_modern(self) -> None:
         """Probe with server/discover. A server that answers the old way, or not at all, speaks legacy."""
-        probe = asyncio.ensure_future(self.own(modern.DISCOVER, modern.stamp({}, info=INFO, capabilities={})))
         patience_s = self._options.start_timeout_s
         if self._options.era != "modern":
             patience_s = min(_PROBE_S, patience_s / 2)  # the handshake needs its share of the time
-        await asyncio.wait({probe}, timeout=patience_s)
-        if not probe.done():
-            probe.cancel()
-            raise SpeaksLegacy("silent to server/discover")
         try:
-            found = probe.result()
+            async with asyncio.timeout(patience_s):
+                found = await self.own(modern.DISCOVER, modern.stamp({}, info=INFO, capabilities={}))
+        except TimeoutError:
+            raise SpeaksLegacy("silent to server/discover") from None
         except UpstreamBrokeProtocol as error:
             # Some old servers die of a request that comes before `initialize`.
             raise SpeaksLegacy("ended at server/discover") from error
@@ -217,7 +218,7 @@ class Supervisor:
         if answer.refused:
             if modern.error_code(answer.value) in modern.ERROR_CODES:
                 raise SpeaksModern("refuses initialize")
-            raise Unavailable(f"refused the handshake: {bytes(answer.value).decode()}").at(self._name)
+            raise Unavailable(f"refused the handshake: {modern.error_message(answer.value)}").at(self._name)
         self.tell(legacy.INITIALIZED, {})
         self.greeting = answer.value
         info = jsonrpc.members(answer.value).get("serverInfo")
@@ -256,8 +257,9 @@ class Supervisor:
 
     def _prospect(self, pause_s: float, *, looping: bool) -> str:
         if looping:
-            return f"{_CRASHES} times within {_CRASH_WINDOW_S:g} s, so the next try is a call after {pause_s:g} s"
-        return f"next try in {pause_s:g} s" + (f"; it said: {self.stderr[-1]}" if self.stderr else "")
+            return f"failed {_CRASHES} times within {_CRASH_WINDOW_S:g} s; left alone for {pause_s:g} s"
+        again = f"next try in {pause_s:g} s" if self._options.start == "eager" else "the next call starts it again"
+        return again + (f"; it said: {self.stderr[-1]}" if self.stderr else "")
 
     def _revive(self) -> None:
         self._retry_at = None
@@ -294,7 +296,7 @@ class Supervisor:
         child, self._child = self._child, None
         if child is not None:
             self._stderr = child.stderr_tail()
-            self._mux.fail(Unavailable("is being stopped").at(self._name))
+            self._mux.fail(UpstreamBrokeProtocol("was stopped during the call").at(self._name))
             self._leaving = child
             await child.end(self._options.stop_grace_s)
             self._leaving = None

@@ -43,6 +43,15 @@ def error_code(error: Raw) -> int:
         return 0
 
 
+def error_message(error: Raw) -> str:
+    """The `message` of an error object, else the object itself, for a person."""
+    try:
+        said = _coded.decode(error).message
+    except msgspec.DecodeError:
+        said = ""
+    return said or bytes(error).decode(errors="replace")[:200]
+
+
 def check_result(result: Raw, capabilities: Raw | None) -> None:
     """Raise ValueError for a result of a kind that the client cannot know ("ResultType").
 
@@ -62,6 +71,7 @@ _typed = msgspec.json.Decoder(_Typed)
 
 class _Coded(msgspec.Struct, frozen=True):
     code: int = 0
+    message: str = ""
 
 
 _coded = msgspec.json.Decoder(_Coded)
