@@ -101,8 +101,13 @@ def test_yaml_json_and_toml_say_the_same(folder: Folder, text: str, suffix: str)
     assert found.aliases == {"local/read": "read"}
 
 
-def test_an_empty_file_is_the_default_configuration(folder: Folder) -> None:
-    assert folder.load("") == folder.load("# nothing\n") == Config()
+def test_a_file_of_comments_is_the_default_configuration(folder: Folder) -> None:
+    assert folder.load("# nothing\n") == Config()
+
+
+@pytest.mark.parametrize("text", ["", " \n\n"])
+def test_an_empty_file_is_a_mistake_and_not_a_wish_for_no_servers(folder: Folder, text: str) -> None:
+    assert "is empty" in folder.refusal(text)
 
 
 def test_servers_keep_the_order_of_the_file(folder: Folder) -> None:
@@ -164,7 +169,7 @@ def test_a_mistake_is_refused_with_its_file_its_line_and_its_field(
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigInvalid, match=r"none\.yaml: cannot be read"):
+    with pytest.raises(ConfigInvalid, match=r"none\.yaml: no such file"):
         config.load(tmp_path / "none.yaml", {})
 
 

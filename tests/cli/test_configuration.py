@@ -87,13 +87,13 @@ def test_what_cannot_be_parsed_is_told_with_its_line(tmp_path: Path, name: str, 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     done = bascule("validate", "none.yaml", cwd=tmp_path)
-    assert (done.code, "none.yaml: cannot be read" in done.err) == (2, True)
+    assert (done.code, "none.yaml: no such file" in done.err) == (2, True)
 
 
 def test_a_command_that_is_not_installed_is_a_warning(tmp_path: Path) -> None:
     done = validated(tmp_path, "servers:\n  one: {command: no-such-command}\n")
-    assert (done.code, done.out) == (0, "bascule.yaml: valid, 1 servers: one\n")
-    assert done.err.startswith("bascule: bascule.yaml: servers.one.command: 'no-such-command' is not on PATH")
+    assert (done.code, done.out) == (0, "bascule.yaml: valid, 1 server: one\n")
+    assert done.err.startswith("bascule: warning: bascule.yaml: servers.one.command: 'no-such-command' is not on PATH")
 
 
 def test_a_command_is_looked_for_on_the_path_of_its_server(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_the_outcome_is_also_json(tmp_path: Path) -> None:
 def test_a_clients_file_is_validated_with_its_own_words(tmp_path: Path) -> None:
     file = tmp_path / "mcp.json"
     file.write_text('{"mcpServers": {"a b": {"command": "sh"}, "off": {"command": "x", "disabled": true}}}')
-    assert bascule("validate", "--servers", str(file)).out == f"{file}: valid, 1 servers: a_b\n"
+    assert bascule("validate", "--servers", str(file)).out == f"{file}: valid, 1 server: a_b\n"
     file.write_text('{"servers": []}')
     assert bascule("validate", "--servers", str(file)).code == 2
 

@@ -64,8 +64,8 @@ def test_the_environment_of_servers_is_what_was_given() -> None:
     ("words", "complaint"),
     [
         ([], "nothing to run"),
-        (["--server", "no-equals-sign"], "'no-equals-sign' is not NAME=VALUE"),
-        (["--server", "a= "], "names no command"),
+        (["--server", "no-equals-sign"], "--server 'no-equals-sign': write NAME="),
+        (["--server", "a= "], "write NAME="),
         (["--server", "a=x", "--", "y"], "not both"),
         (["--env", "=1", "--", "y"], "'=1' is not NAME=VALUE"),
         (["--host", "0.0.0.0", "--", "y"], "opens every server to the network"),

@@ -1,6 +1,7 @@
 """Open a target, do some work with its servers, and end everything that was started for it."""
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -124,6 +125,7 @@ def _report_absent(gateway: Gateway) -> None:
 
 def _run(main: Coroutine[Any, Any, T]) -> T:
     """Run to the end. Ctrl-C, SIGTERM and SIGHUP cancel it, so that children are ended on the way out."""
+    logging.getLogger("bascule").addHandler(logging.NullHandler())  # what matters to the person, the error says
     with asyncio.Runner() as runner:
         try:
             return runner.run(_stoppable(main))
