@@ -155,7 +155,7 @@ class _Source:
         raw_bearer = outline.http.bearer
         if raw_bearer is not None and (":-" in raw_bearer or not _REFERENCE.search(raw_bearer)):
             raise self._wrong(
-                "a secret does not stand in the file, not even as a default: write a reference such as ${env:BASCULE_TOKEN}",
+                "a secret does not stand in the file, not even as a default: write a reference, such as ${env:TOKEN}",
                 "http.bearer",
             )
         http = msgspec.structs.replace(outline.http, bearer=self._expanded(raw_bearer, "http.bearer"))
