@@ -67,6 +67,20 @@ class Door:
         head = self._admitted.get((method, repeated))
         return self._look(method, repeated) if head is None else head
 
+    def cors_for(self, raw: Headers) -> list[tuple[bytes, bytes]]:
+        """What lets a page read even a refusal, if it comes from an allowed origin."""
+        origin = next((value.decode("latin-1") for name, value in raw if name == b"origin"), None)
+        return cors(origin) if origin is not None and origin_allowed(origin, self.rules) else []
+
+    def preflight(self, raw: Headers) -> list[tuple[bytes, bytes]]:
+        """The answer to a browser's OPTIONS. Raises Refused for a page that may not call."""
+        head = read_head(raw)
+        origin = head.get("origin")
+        if origin is None or not origin_allowed(origin, self.rules):
+            check(head, self.rules)
+            raise Refused(405, "OPTIONS is for pages from elsewhere", [(b"allow", b"POST, GET, DELETE, OPTIONS")])
+        return preflight(origin, head.get("access-control-request-headers", ""))
+
     def _look(self, method: str, raw: tuple[tuple[bytes, bytes], ...]) -> Head:
         head = read_head(raw)
         check(head, self.rules)

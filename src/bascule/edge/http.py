@@ -24,9 +24,6 @@ from bascule.errors import (
     Internal,
     InvalidRequest,
     MethodNotFound,
-    TimedOut,
-    Unavailable,
-    UpstreamBrokeProtocol,
 )
 from bascule.registry.aggregate import Aggregate
 from bascule.registry.sync import Registry
@@ -97,9 +94,11 @@ class HttpEdge:
         try:
             await self._serve(scope, receive, send, extra)
         except Refused as refused:
+            extra = extra or self._door.cors_for(scope["headers"])
             error = refusals.error_object(InvalidRequest(refused.reason))
             await respond(send, refused.status, [JSON, *refused.headers, *extra], jsonrpc.refusal(None, error))
         except BasculeError as error:
+            extra = extra or self._door.cors_for(scope["headers"])
             body = jsonrpc.refusal(None, refusals.error_object(error))
             await respond(send, error.http, [JSON, *refusals.challenge(error), *extra], body)
 
@@ -108,25 +107,17 @@ class HttpEdge:
         if len(path) + len(scope["query_string"]) > door.MAX_TARGET_BYTES:
             raise Refused(414, "the request target is too long")
         method = scope["method"]
-        raw = scope["headers"]
-        if any(name == b"origin" for name, _ in raw):
-            asked = door.read_head(raw)
-            origin = asked["origin"]
-            if door.origin_allowed(origin, self._door.rules):
-                extra.extend(door.cors(origin))
-                if method == "OPTIONS":
-                    await respond(send, 204, door.preflight(origin, asked.get("access-control-request-headers", "")))
-                    return
+        if method == "OPTIONS":
+            await respond(send, 204, self._door.preflight(scope["headers"]))
+            return
         page = self._pages.get(path)
         # Probes come without a token and under an address of their own; what they hear is no secret.
-        head = {} if page is not None and path.startswith("/health/") else self._door.admit(method, raw)
+        open_to_all = page is not None and path.startswith("/health/")
+        head = {} if open_to_all else self._door.admit(method, scope["headers"])
+        if "origin" in head:
+            extra += door.cors(head["origin"])
         if page is not None:
-            if method not in ("GET", "HEAD"):
-                raise Refused(405, f"{path} is read with GET", [(b"allow", b"GET, HEAD")])
-            status, body = page()
-            await respond(
-                send, status, [JSON, (b"cache-control", b"no-store"), *extra], body if method == "GET" else b""
-            )
+            await self._show(page, path, method, send, extra)
             return
         visit = Visit(self._view(path), head, self._caller(), receive, send, extra)
         match method:
@@ -138,6 +129,12 @@ class HttpEdge:
                 await self._delete(visit)
             case _:
                 raise Refused(405, f"{method} is not a method of MCP", [(b"allow", b"POST, GET, DELETE, OPTIONS")])
+
+    async def _show(self, page: Page, path: str, method: str, send: Send, extra: list[tuple[bytes, bytes]]) -> None:
+        if method not in ("GET", "HEAD"):
+            raise Refused(405, f"{path} is read with GET", [(b"allow", b"GET, HEAD")])
+        status, body = page()
+        await respond(send, status, [JSON, (b"cache-control", b"no-store"), *extra], body if method == "GET" else b"")
 
     def _view(self, path: str) -> str:
         """The server whose endpoint *path* is, "" for the aggregate. Exact: nothing is normalised."""
@@ -286,45 +283,25 @@ class HttpEdge:
 
     async def _initialize(self, visit: "Visit", message: Request) -> None:
         session = ClientSession(visit.caller, visit.view, legacy.offered(message.params), message.params)
-        reply = Reply(visit.send, visit.receive, visit.extra, session)
-        call = self._legacy_call(visit, session, message, reply)
+        call = self._legacy_call(visit, session, message, Reply(visit.send, visit.receive, visit.extra, session))
         try:
-            if self.draining:
-                raise Draining("this process is shutting down")
-            greeting = await self._greeting(call)
             await self.sessions.add(session)
+            _, answer = await self._answer(call, visit.head)
         except BasculeError as error:
-            status, answer = refusals.answer_to(call, error)
-            await respond(visit.send, status, [JSON, *visit.extra], answer)
-            return
-        visit.extra.append((headers.SESSION.encode(), session.id.encode()))
-        reply = Reply(visit.send, visit.receive, visit.extra, session)
-        await reply.finish([jsonrpc.answer(message.id, self._agreed(session, greeting))])
+            _, answer = refusals.answer_to(call, error)
+        if session.agreed:
+            visit.extra.append((headers.SESSION.encode(), session.id.encode()))
+        else:
+            await self.sessions.end(session)
+        await Reply(visit.send, visit.receive, visit.extra, session).finish([answer])
 
-    async def _greeting(self, call: Call) -> Raw:
-        """The InitializeResult for a session; of a server that is down, what it said last."""
-        try:
-            result = await self._forward(call)
-        except (Unavailable, TimedOut, UpstreamBrokeProtocol):
-            known = self._registry.listing(call.view, Era.LEGACY) if call.view else None
-            if known is None:
-                raise
-            return jsonrpc.encode(
-                {"capabilities": known.capabilities, "serverInfo": {"name": call.view, "version": ""}}
-            )
-        if result.refused:
-            raise Unavailable(f"refused the handshake: {modern.error_message(result.value)}").at(call.view)
-        return result.value
-
-    def _agreed(self, session: ClientSession, greeting: Raw) -> Raw:
+    def _agree(self, session: ClientSession, greeting: Raw) -> Raw:
         """The greeting with the version that client, server and Bascule all know; the session takes it."""
         members = jsonrpc.members(greeting)
         theirs = jsonrpc.text(members.get("protocolVersion")) or session.revision.version
         revision = BY_VERSION.get(earlier(theirs, session.revision.version), session.revision)
-        session.settle(revision)
-        return jsonrpc.encode({"protocolVersion": jsonrpc.encode(revision.version), **members} | {
-            "protocolVersion": jsonrpc.encode(revision.version)
-        })  # fmt: skip
+        session.agree(revision)
+        return jsonrpc.encode(jsonrpc.replaced(members, protocolVersion=revision.version))
 
     async def _told(self, visit: "Visit", session: ClientSession, message: Notification) -> None:
         if message.method == legacy.CANCELLED:
@@ -339,24 +316,23 @@ class HttpEdge:
             log.warning("%s could not be told %s: %s", visit.view or "a server", message.method, error)
 
     async def _answer_in_session(self, visit: "Visit", session: ClientSession, message: Request, reply: Reply) -> bytes:
-        """Answer one request as a task of its own, so that the client can cancel it by its id."""
+        """Answer one request; while it runs, the client can cancel it by its id."""
         if message.method == "ping":
             return jsonrpc.answer(message.id, Raw(b"{}"))
         if message.method == legacy.INITIALIZE:  # MCP 2025-03-26, Lifecycle: never part of a batch
             return jsonrpc.refusal(message.id, refusals.error_object(InvalidRequest("initialize is sent alone")))
         call = self._legacy_call(visit, session, message, reply)
         key = bytes(message.id)
-        task = asyncio.ensure_future(self._answer(call, visit.head))
-        session.in_flight[key] = task
+        flight = session.take_off(key)
         try:
-            _, answer = await task
+            _, answer = await self._answer(call, visit.head)
         except asyncio.CancelledError:
-            if not task.cancelled():
+            # Cancelled from elsewhere too? Then that comes first.
+            if not flight.cancelled or flight.task.uncancel() > 0:
                 raise
             _, answer = refusals.answer_to(call, Cancelled(session.why_cancelled))
         finally:
-            if session.in_flight.get(key) is task:
-                del session.in_flight[key]
+            session.land(key, flight)
         return answer
 
     def _legacy_call(self, visit: "Visit", session: ClientSession, message: Request, reply: Reply) -> Call:
@@ -403,9 +379,12 @@ class HttpEdge:
         if result.refused:
             status = modern.http_status(result.value) if call.era is Era.MODERN else 200
             return status, jsonrpc.refusal(call.id, result.value)
+        value = result.value
         if call.method == modern.DISCOVER and call.view:
-            return 200, jsonrpc.answer(call.id, modern.discovered(result.value))
-        return 200, jsonrpc.answer(call.id, result.value)
+            value = modern.discovered(value)
+        elif call.method == legacy.INITIALIZE and isinstance(call.session, ClientSession):
+            value = self._agree(call.session, value)
+        return 200, jsonrpc.answer(call.id, value)
 
     # ---- GET and DELETE
 

@@ -23,6 +23,21 @@ _MAX_STREAMS: Final = 64  # finished ones that a session keeps for a client that
 _STANDING: Final = 0  # the number of the stream that GET opens
 
 
+class Flight:
+    """A request that is being answered, and whether its client gave it up."""
+
+    __slots__ = ("cancelled", "task")
+
+    def __init__(self, task: "asyncio.Task[Any]") -> None:
+        self.task = task
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        if not self.cancelled:
+            self.cancelled = True
+            self.task.cancel()
+
+
 class ClientSession:
     """One legacy client between its `initialize` and its DELETE."""
 
@@ -35,7 +50,8 @@ class ClientSession:
         raw = hello.get("capabilities")
         self.capabilities: Mapping[str, Any] = jsonrpc.value_of(raw, dict) or {}
         self.standing = Stream(_STANDING, resumable=revision.priming)
-        self.in_flight: dict[bytes, asyncio.Task[Any]] = {}
+        self.in_flight: dict[bytes, Flight] = {}
+        self.agreed = False
         self.ended = False
         self.used_at = time.monotonic()
         self._streams: dict[int, Stream] = {_STANDING: self.standing}
@@ -43,8 +59,9 @@ class ClientSession:
         self._next_ask = 0
         self._asks: dict[bytes, asyncio.Future[Result]] = {}
 
-    def settle(self, revision: Revision) -> None:
-        """The handshake is over: this is the revision that both sides speak."""
+    def agree(self, revision: Revision) -> None:
+        """The handshake went well: this is the revision that both sides speak."""
+        self.agreed = True
         self.revision = revision
         self.standing.resumable = revision.priming
 
@@ -116,9 +133,21 @@ class ClientSession:
 
     def cancel(self, request_id: Raw | None) -> None:
         """The client gives up a request. An unknown id is none of our business: it may just have ended."""
-        task = self.in_flight.get(bytes(request_id)) if request_id else None
-        if task is not None:
-            task.cancel()
+        flight = self.in_flight.get(bytes(request_id)) if request_id else None
+        if flight is not None:
+            flight.cancel()
+
+    def take_off(self, key: bytes) -> "Flight":
+        """A request, by its id as the client wrote it, is being answered by the current task."""
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine always runs in a task"
+        flight = self.in_flight[key] = Flight(task)
+        return flight
+
+    def land(self, key: bytes, flight: "Flight") -> None:
+        """It has been answered. A second request under the same id stays."""
+        if self.in_flight.get(key) is flight:
+            del self.in_flight[key]
 
     @property
     def why_cancelled(self) -> str:
@@ -130,8 +159,8 @@ class ClientSession:
         for waiting in self._asks.values():
             if not waiting.done():
                 waiting.set_exception(Unavailable("the client has gone"))
-        for task in list(self.in_flight.values()):
-            task.cancel()
+        for flight in list(self.in_flight.values()):
+            flight.cancel()
         for stream in self._streams.values():
             stream.close()
 

@@ -6,7 +6,7 @@ from bascule.call import Call, Forward, Result
 from bascule.errors import TimedOut, Transient, Unavailable, UpstreamBrokeProtocol
 from bascule.registry.catalog import LISTS, Listing
 from bascule.registry.sync import Registry
-from bascule.wire import jsonrpc, modern
+from bascule.wire import jsonrpc, legacy, modern
 from bascule.wire.versions import MODERN_VERSIONS, Era
 
 STALE_META: Final = "dev.bascule/stale"
@@ -16,16 +16,17 @@ _KINDS: Final = {
     "resources/list": "resources",
     "resources/templates/list": "templates",
 }
+_REMEMBERED: Final = frozenset({*LISTS, modern.DISCOVER, legacy.INITIALIZE})
 
 
 class Recall:
-    """Answers a list, or server/discover, from memory when the server itself cannot. Never a call."""
+    """Answers a list or a greeting from memory when the server itself cannot. Never a call."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
-        if not call.view or (call.method not in LISTS and call.method != modern.DISCOVER):
+        if not call.view or call.method not in _REMEMBERED:
             return await forward(call)
         try:
             return await forward(call)
@@ -38,8 +39,11 @@ class Recall:
     def _remembered(self, call: Call, listing: Listing, error: Transient) -> dict[str, Any]:
         """The list as it was, marked as old; caches must not keep it."""
         stale = {"reason": error.message}
+        result: dict[str, Any]
         if call.method == modern.DISCOVER:
-            result: dict[str, Any] = {"supportedVersions": MODERN_VERSIONS, "capabilities": listing.capabilities}
+            result = {"supportedVersions": MODERN_VERSIONS, "capabilities": listing.capabilities}
+        elif call.method == legacy.INITIALIZE:
+            result = {"capabilities": listing.capabilities, "serverInfo": {"name": call.view, "version": ""}}
         else:
             member, _ = LISTS[call.method]
             result = {member: [item.members for item in getattr(listing, _KINDS[call.method])]}

@@ -96,7 +96,7 @@ async def reach(call: Call) -> Result:
     result = await call.target.upstream.send(call)
     if call.era is Era.MODERN and not result.refused:
         try:
-            modern.check_result(result.value, modern.meta_of(call.target.params).get(modern.CLIENT_CAPABILITIES))
+            modern.check_result(result.value, call.target.params)
         except ValueError as error:
             raise UpstreamBrokeProtocol(f"answered with no result of this protocol: {error}").at(
                 call.target.upstream.name

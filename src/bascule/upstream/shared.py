@@ -14,6 +14,9 @@ from bascule.errors import MethodNotFound, Unavailable
 from bascule.wire import jsonrpc, legacy
 from bascule.wire.jsonrpc import Params
 
+# Requests whose effect is on the process, not on the session that makes them.
+SHARED_EFFECTS: Final = frozenset({"resources/subscribe", "resources/unsubscribe", "logging/setLevel"})
+
 _DONE: Final = Result(Raw(b"{}"))
 
 
@@ -67,17 +70,15 @@ class Attached:
 
     # ---- requests that one process can take only once for all
 
-    async def local(self, session: Session, method: str, params: Params) -> Result | None:
-        """The answer to a request whose effect is shared; None if it is not such a request."""
+    async def local(self, session: Session, method: str, params: Params) -> Result:
+        """The answer to one of SHARED_EFFECTS."""
         match method:
             case "resources/subscribe":
                 return await self._subscribe(session, params)
             case "resources/unsubscribe":
                 return await self._unsubscribe(session, params)
-            case "logging/setLevel":
-                return await self._set_level(session, params)
             case _:
-                return None
+                return await self._set_level(session, params)
 
     async def _subscribe(self, session: Session, params: Params) -> Result:
         uri = jsonrpc.text(params.get("uri")) or ""

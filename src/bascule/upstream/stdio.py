@@ -16,6 +16,7 @@ from bascule.call import ANONYMOUS, BASCULE, Call, Result, Session
 from bascule.errors import BasculeError, Unavailable
 from bascule.options import Bytes, Count, Options, Seconds
 from bascule.upstream.base import State, Status
+from bascule.upstream.shared import SHARED_EFFECTS
 from bascule.upstream.supervisor import Key, SpeaksLegacy, SpeaksModern, Supervisor
 from bascule.wire import headers, legacy, translate
 from bascule.wire.jsonrpc import Params
@@ -133,8 +134,8 @@ class StdioUpstream:
             await server.ready()
         if call.session is not None:
             server.attached.add(call.session)
-            if local := await server.attached.local(call.session, call.method, call.target.params):
-                return local
+            if call.method in SHARED_EFFECTS:
+                return await server.attached.local(call.session, call.method, call.target.params)
         return await server.request(call, call.target.params)
 
     async def tell(self, session: Session, method: str, params: Params) -> None:

@@ -52,13 +52,16 @@ def error_message(error: Raw) -> str:
     return said or bytes(error).decode(errors="replace")[:200]
 
 
-def check_result(result: Raw, capabilities: Raw | None) -> None:
+def check_result(result: Raw, request: Params) -> None:
     """Raise ValueError for a result of a kind that the client cannot know ("ResultType").
 
     Kinds of our own protocol always pass; others only if the request declared an extension.
     """
     kind = _typed.decode(result).resultType
-    if kind not in ("complete", "input_required") and not (capabilities and b'"extensions"' in bytes(capabilities)):
+    if kind in ("complete", "input_required"):
+        return
+    capabilities = meta_of(request).get(CLIENT_CAPABILITIES)
+    if not capabilities or b'"extensions"' not in bytes(capabilities):
         raise ValueError(f"resultType {kind!r} is unknown")
 
 
