@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Any, Final, Literal
 
 import aiohttp
@@ -36,6 +37,8 @@ _LONGEST_OPENING_S: Final = 60.0  # for a probe, a handshake or a notification, 
 # Answers of a guard or a proxy: they say nothing about the server's era.
 _NO_VERDICT: Final = frozenset({401, 403, 407, 408, 429})
 _PAGES: Final = 100  # of a tools/list, when a schema has to be learnt anew
+
+_UNSAID: Final = ("user-agent", "accept-encoding")  # headers that aiohttp would add to each request
 
 
 class HttpOptions(Options, frozen=True):
@@ -64,7 +67,7 @@ class HttpUpstream:
         self._links: dict[str, Link] = {}
         self._mirrored: Mapping[str, Sequence[headers.MirroredParam]] = {}
         self._next_id = 0
-        self._in_flight = 0
+        self.in_flight = 0
         self._state = State.IDLE
         self._last_error: str | None = None
         self._changed_at = time.monotonic()
@@ -207,7 +210,7 @@ class HttpUpstream:
             kind="http",
             state=self._state,
             eras=sorted(era.value for era in self._eras or ()),
-            in_flight=self._in_flight,
+            in_flight=self.in_flight,
             since_s=time.monotonic() - self._changed_at,
             last_error=self._last_error,
             dropped=self.dropped,
@@ -245,37 +248,35 @@ class HttpUpstream:
         self._next_id += 1
         return self._next_id
 
-    @asynccontextmanager
-    async def open(
-        self, method: str, head: Mapping[str, str], body: bytes | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One HTTP request. Raises Unavailable if the server cannot be reached or the connection breaks."""
-        self._in_flight += 1
-        try:
-            async with self._client().request(
-                method, self._url, headers={**_ACCEPT, **head}, data=body, allow_redirects=False
-            ) as response:
-                self._enter(State.READY if response.status < 500 else State.DOWN)
-                yield response
-        except (aiohttp.ClientError, OSError) as error:
-            self._last_error = f"{type(error).__name__}: {error}"  # with its addresses, for the operator only
-            self._enter(State.DOWN)
-            if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-                raise Unavailable(f"cannot be reached ({type(error).__name__})").at(self.name) from error
-            # The request may have arrived before the connection broke, and may have been run.
-            raise Broken(f"the connection broke ({type(error).__name__})").at(self.name) from error
-        finally:
-            self._in_flight -= 1
+    def open(self, method: str, head: Mapping[str, str], body: bytes | None = None) -> "Opened":
+        """One HTTP request, as a context. Raises Unavailable if the server cannot be reached, Broken if
+        the connection ends in the middle."""
+        request = self._client().request(method, self._url, headers=head, data=body, allow_redirects=False)
+        return Opened(self, request)
+
+    def answered(self, status: int) -> None:
+        """The server has answered, with this HTTP status."""
+        self._enter(State.READY if status < 500 else State.DOWN)
+
+    def failed(self, error: Exception) -> BasculeError:
+        """What a failed request means, in our words."""
+        self._last_error = f"{type(error).__name__}: {error}"  # with its addresses, for the operator only
+        self._enter(State.DOWN)
+        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            return Unavailable(f"cannot be reached ({type(error).__name__})").at(self.name)
+        # The request may have arrived before the connection broke, and may have been run.
+        return Broken(f"the connection broke ({type(error).__name__})").at(self.name)
 
     def _client(self) -> aiohttp.ClientSession:
         if self._state is State.STOPPED:
             raise Unavailable("is stopped").at(self.name)
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                headers=self._options.headers,
+                headers={**_ACCEPT, **self._options.headers},
+                skip_auto_headers=_UNSAID,
                 connector=aiohttp.TCPConnector(limit=self._options.max_connections, keepalive_timeout=60),
                 # The pipeline owns the deadline of a call; only the connection is timed here.
-                timeout=aiohttp.ClientTimeout(total=None, connect=self._options.connect_timeout_s),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._options.connect_timeout_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=True,
                 read_bufsize=256 * 1024,
@@ -304,3 +305,37 @@ def _versions(discovered: Raw) -> Any:
 def _info(discovered: Raw) -> Mapping[str, Any]:
     info = modern.meta_of(jsonrpc.members(discovered)).get(modern.SERVER_INFO)
     return jsonrpc.decode(info) if info else {}
+
+
+class Opened:
+    """An HTTP request while its response is being read; foreign errors leave it as ours.
+
+    A class, because as a generator it would cost every call a few microseconds more.
+    """
+
+    __slots__ = ("_request", "_upstream")
+
+    def __init__(self, upstream: HttpUpstream, request: Any) -> None:
+        self._upstream = upstream
+        self._request = request
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        self._upstream.in_flight += 1
+        try:
+            response: aiohttp.ClientResponse = await self._request.__aenter__()
+        except (aiohttp.ClientError, OSError) as error:
+            self._upstream.in_flight -= 1
+            raise self._upstream.failed(error) from error
+        except BaseException:
+            self._upstream.in_flight -= 1
+            raise
+        self._upstream.answered(response.status)
+        return response
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._upstream.in_flight -= 1
+        await self._request.__aexit__(kind, error, trace)
+        if isinstance(error, aiohttp.ClientError | OSError):
+            raise self._upstream.failed(error) from error
