@@ -13,7 +13,7 @@ from msgspec import Raw
 from bascule.call import Call, Result, Session, Target
 from bascule.errors import BasculeError, InvalidParams, MethodNotFound, ResourceNotFound
 from bascule.registry.catalog import LISTS, Catalog
-from bascule.registry.sync import Registry
+from bascule.registry.sync import Follower, Registry
 from bascule.upstream.base import INFO, State, Status, Upstream, reach
 from bascule.wire import headers, jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Params
@@ -150,10 +150,7 @@ class Aggregate:
             follower.refresh()
             for name in self._registry.upstreams
             for follower in self._registry.followers(name)
-            if follower.era is era
-            and follower.listing is not None
-            and not follower.stale
-            and follower.age_s() > max(_STALE_AFTER_S, follower.listing.ttl_ms / 1000)
+            if follower.era is era and _may_be_old(follower)
         ]
         if old:
             await asyncio.wait([asyncio.ensure_future(_quietly(each)) for each in old], timeout=1.0)
@@ -254,6 +251,15 @@ class _Updates:
 
     async def ask(self, method: str, params: Params) -> Result:
         return await self._call.client.ask(method, params)
+
+
+def _may_be_old(follower: Follower) -> bool:
+    """Whether a server should be asked for its lists again: not if it tells of changes itself, or rests."""
+    listing = follower.listing
+    if listing is None or follower.stale or follower.upstream.status().state is State.IDLE:
+        return False
+    tells = any(isinstance(each, dict) and each.get("listChanged") for each in listing.capabilities.values())
+    return not tells and follower.age_s() > max(_STALE_AFTER_S, listing.ttl_ms / 1000)
 
 
 async def _quietly(work: Awaitable[None]) -> None:
