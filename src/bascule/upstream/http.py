@@ -320,15 +320,15 @@ class Opened:
         self._request = request
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
+        response: aiohttp.ClientResponse | None = None
         self._upstream.in_flight += 1
         try:
-            response: aiohttp.ClientResponse = await self._request.__aenter__()
+            response = await self._request.__aenter__()
         except (aiohttp.ClientError, OSError) as error:
-            self._upstream.in_flight -= 1
             raise self._upstream.failed(error) from error
-        except BaseException:
-            self._upstream.in_flight -= 1
-            raise
+        finally:
+            if response is None:
+                self._upstream.in_flight -= 1
         self._upstream.answered(response.status)
         return response
 
