@@ -239,7 +239,6 @@ class Registry:
         self._catalogs = {era: Catalog(era, {}, aliases) for era in Era}
         self._listeners: set[Callable[[Catalog, Sequence[str]], None]] = set()
         self._openers: set[asyncio.Task[None]] = set()
-        self.eras_of: dict[str, frozenset[Era]] = {}
 
     def start(self, upstream: Upstream) -> None:
         """Follow *upstream* in its own era, in the background."""

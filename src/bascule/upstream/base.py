@@ -1,6 +1,6 @@
 """What every kind of upstream offers, and the one function through which calls reach it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, Protocol
 
@@ -9,12 +9,13 @@ from msgspec import Raw
 
 import bascule
 from bascule.call import Call, Result, Session
-from bascule.errors import UpstreamBrokeProtocol
+from bascule.errors import BasculeError, InvalidParams, UpstreamBrokeProtocol
 from bascule.wire import headers, modern
-from bascule.wire.jsonrpc import Params, encode, members, replaced
+from bascule.wire.jsonrpc import Params, Request, Response, answer, encode, members, refusal, replaced
 from bascule.wire.versions import Era
 
 INFO: Final = {"name": "bascule", "version": bascule.__version__}
+_PONG: Final = Result(Raw(b"{}"))
 
 
 class State(Enum):
@@ -122,6 +123,35 @@ def with_token(params: Params, token: int) -> tuple[Params, Raw | None]:
 def restored_token(params: Params, token: Raw) -> Params:
     """A progress notification's *params* with the client's own token back in place."""
     return {**params, "progressToken": token}
+
+
+def result_of(call: Call, response: Response, source: str) -> Result:
+    """What a server's *response* to *call* comes to; a subscription's end carries the client's own id.
+
+    Raises UpstreamBrokeProtocol, said to have happened at *source*, for a response that is none.
+    """
+    if bool(response.result) == bool(response.error):
+        broken = "both a result and an error" if response.result else "neither a result nor an error"
+        raise UpstreamBrokeProtocol(f"the server's answer holds {broken}").at(source)
+    if response.error:
+        return Result(response.error, refused=True)
+    if not bytes(response.result).startswith(b"{"):
+        raise UpstreamBrokeProtocol("the server's answer is a result that is no object").at(source)
+    if call.method != modern.LISTEN:
+        return Result(response.result)
+    try:
+        return Result(encode(modern.retag(members(response.result), call.id)))
+    except InvalidParams as error:
+        raise UpstreamBrokeProtocol(f"the server's answer is no result: {error}").at(source) from error
+
+
+async def answer_to(question: Request, ask: Callable[[], Awaitable[Result]]) -> bytes:
+    """The message that answers a server's *question*: a ping at once, anything else with what *ask* gives."""
+    try:
+        result = _PONG if question.method == "ping" else await ask()
+    except BasculeError as error:
+        result = Result(error_object(error.family, error.message), refused=True)
+    return (refusal if result.refused else answer)(question.id, result.value)
 
 
 def error_object(code: int, message: str) -> Raw:

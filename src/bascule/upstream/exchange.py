@@ -11,13 +11,14 @@ import aiohttp
 
 from bascule.call import Call, Result
 from bascule.errors import Unavailable, UpstreamBrokeProtocol
-from bascule.upstream.base import restored_token, with_token
+from bascule.upstream.base import restored_token, result_of, with_token
 from bascule.wire import jsonrpc, legacy, modern, sse
 from bascule.wire.jsonrpc import Notification, Params, Request, Response
 
 if TYPE_CHECKING:
     from bascule.upstream.http import HttpUpstream
     from bascule.upstream.link import Link
+
 _RESUMES: Final = 20  # reconnections for one answer of a server that closes its streams (SEP-1699)
 _DEFAULT_RETRY_S: Final = 1.0
 _LONGEST_RETRY_S: Final = 30.0
@@ -47,7 +48,7 @@ class Exchange:
         self._link = link
 
     async def read(self, response: aiohttp.ClientResponse) -> Result:
-        """The answer. Raises NotMcp, UpstreamBrokeProtocol or Unavailable (the stream broke)."""
+        """The answer. Raises NotMcp, or UpstreamBrokeProtocol for another bad answer or a stream that is lost."""
         if response.content_type == "text/event-stream" and response.status == 200:
             return await self._read_events(response)
         body = await read_limited(response, self._upstream.max_message_bytes, self._upstream.name)
@@ -58,7 +59,7 @@ class Exchange:
         except ValueError as error:
             raise NotMcp(_http_problem(response, body), response.status).at(self._upstream.name) from error
         if isinstance(message, Response) and (self._is_ours(message) or _is_nameless(message, response)):
-            return self._result(message)
+            return result_of(self._call, message, self._upstream.name)
         if response.status >= 400:
             raise NotMcp(_http_problem(response, body), response.status).at(self._upstream.name)
         raise UpstreamBrokeProtocol("answered with something else than a response to the request").at(
@@ -89,7 +90,7 @@ class Exchange:
         async for message in messages(response, cursor, self._upstream):
             match message:
                 case Response() if self._is_ours(message):
-                    return self._result(message)
+                    return result_of(self._call, message, self._upstream.name)
                 case Response():
                     self._upstream.dropped["unmatched_answer"] += 1
                 case Notification():
@@ -111,19 +112,6 @@ class Exchange:
 
     def _is_ours(self, message: Response) -> bool:
         return bytes(message.id) == b"%d" % self.id
-
-    def _result(self, message: Response) -> Result:
-        if bool(message.result) == bool(message.error):
-            raise UpstreamBrokeProtocol("answered with both or neither of a result and an error").at(
-                self._upstream.name
-            )
-        if message.error:
-            return Result(message.error, refused=True)
-        if bytes(message.result)[:1] != b"{":
-            raise UpstreamBrokeProtocol("answered with a result that is no object").at(self._upstream.name)
-        if self._call.method == modern.LISTEN:
-            return Result(jsonrpc.encode(modern.retag(jsonrpc.members(message.result), self._call.id)))
-        return Result(message.result)
 
 
 class Cursor:

@@ -71,7 +71,6 @@ class HttpUpstream:
         self._state = State.IDLE
         self._last_error: str | None = None
         self._changed_at = time.monotonic()
-        self._retry_at = 0.0
         self.dropped: Counter[str] = Counter()
         self.withheld: dict[str, str] = {}  # tools that clients must not see, and why
         self.server_info: Mapping[str, Any] = {}
@@ -125,7 +124,7 @@ class HttpUpstream:
             return frozenset({Era.LEGACY})
         if found.refused or not modern.shared_versions(_versions(found.value)):
             return frozenset({Era.LEGACY})
-        self.server_info = _info(found.value)
+        self.server_info = modern.server_info(jsonrpc.members(found.value))
         return frozenset({Era.MODERN, Era.LEGACY})  # the handshake is tried when a legacy client comes
 
     async def send(self, call: Call) -> Result:
@@ -300,11 +299,6 @@ class HttpUpstream:
 def _versions(discovered: Raw) -> Any:
     raw = jsonrpc.members(discovered).get("supportedVersions")
     return jsonrpc.decode(raw) if raw else None
-
-
-def _info(discovered: Raw) -> Mapping[str, Any]:
-    info = modern.meta_of(jsonrpc.members(discovered)).get(modern.SERVER_INFO)
-    return jsonrpc.decode(info) if info else {}
 
 
 class Opened:

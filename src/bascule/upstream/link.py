@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from bascule.call import BASCULE, Call, Client, Result, Session
 from bascule.errors import BasculeError, UnsupportedVersion, UpstreamBrokeProtocol
-from bascule.upstream.base import error_object
+from bascule.upstream.base import answer_to
 from bascule.upstream.exchange import Cursor, Exchange, NotMcp, messages, read_limited
 from bascule.upstream.shared import NOBODY
 from bascule.wire import headers, jsonrpc, legacy, modern
@@ -40,7 +40,6 @@ class Link:
         self._opening = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
         self._asks: dict[bytes, asyncio.Task[None]] = {}
-        self._sent: dict[bytes, int] = {}  # the client's request ids and ours, for cancellation
 
     async def greeting(self) -> Raw:
         """The server's InitializeResult; the handshake is made when first needed."""
@@ -61,8 +60,7 @@ class Link:
             self._id = response.headers.get(headers.SESSION)
         greeting = jsonrpc.members(result.value)
         self._version = jsonrpc.text(greeting.get("protocolVersion")) or LATEST_LEGACY.version
-        info = greeting.get("serverInfo")
-        upstream.server_info = jsonrpc.decode(info) if info else {}
+        upstream.server_info = legacy.server_info(greeting)
         await self._post(jsonrpc.notification(legacy.INITIALIZED))
         return result.value
 
@@ -93,8 +91,6 @@ class Link:
 
     async def _send_once(self, call: Call, params: Params) -> Result:
         exchange = Exchange(self._upstream, call, params, self)
-        key = bytes(call.id)
-        self._sent[key] = exchange.id
         try:
             async with self._upstream.open("POST", self._headers(), exchange.body) as response:
                 return await exchange.read(response)
@@ -102,8 +98,6 @@ class Link:
             # A task of its own: not cancelled with us, and a server that does not listen does not hold us up.
             await asyncio.wait({asyncio.ensure_future(self._cancel(exchange.id))}, timeout=_CANCEL_S)
             raise
-        finally:
-            self._sent.pop(key, None)
 
     async def _cancel(self, id: int) -> None:
         note = jsonrpc.notification(legacy.CANCELLED, {"requestId": jsonrpc.encode(id)})
@@ -149,15 +143,9 @@ class Link:
         task.add_done_callback(lambda _: self._asks.pop(key, None))
 
     async def _answer(self, message: Request, client: Client) -> None:
+        line = await answer_to(message, lambda: client.ask(message.method, message.params))
         try:
-            result = (
-                Result(Raw(b"{}")) if message.method == "ping" else await client.ask(message.method, message.params)
-            )
-        except BasculeError as error:
-            result = Result(error_object(error.family, error.message), refused=True)
-        make = jsonrpc.refusal if result.refused else jsonrpc.answer
-        try:
-            await self._post(make(message.id, result.value))
+            await self._post(line)
         except BasculeError:
             self._upstream.dropped["answer_not_delivered"] += 1
 

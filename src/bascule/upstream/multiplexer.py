@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from bascule.call import BASCULE, Call, Result
 from bascule.errors import BasculeError, InvalidParams, Unavailable, UpstreamBrokeProtocol
-from bascule.upstream.base import error_object, restored_token, with_token
+from bascule.upstream.base import answer_to, error_object, restored_token, result_of, with_token
 from bascule.wire import jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Notification, Params, Request, Response
 
@@ -172,23 +172,11 @@ class Multiplexer:
         pending = self._pending.pop(int(id), None) if id.isdigit() and len(id) < 20 else None
         if pending is None:
             self.dropped["unmatched_answer"] += 1
-        elif bool(response.result) == bool(response.error):
-            broken = "both a result and an error" if response.result else "neither a result nor an error"
-            _settle(pending, UpstreamBrokeProtocol(f"the server's answer holds {broken}").at(self._name))
-        elif response.error:
-            _settle(pending, Result(response.error, refused=True))
         else:
-            _settle(pending, self._own_tag(pending.call, response.result))
-
-    def _own_tag(self, call: Call, result: Raw) -> Result | BasculeError:
-        if bytes(result)[:1] != b"{":
-            return UpstreamBrokeProtocol("the server's answer is a result that is no object").at(self._name)
-        if call.method != modern.LISTEN:
-            return Result(result)
-        try:
-            return Result(jsonrpc.encode(modern.retag(jsonrpc.members(result), call.id)))
-        except InvalidParams as error:
-            return UpstreamBrokeProtocol(f"the server's answer is no result: {error}").at(self._name)
+            try:
+                _settle(pending, result_of(pending.call, response, self._name))
+            except UpstreamBrokeProtocol as error:
+                _settle(pending, error)
 
     def _notified(self, message: Notification) -> None:
         method, params = message.method, message.params
@@ -239,14 +227,7 @@ class Multiplexer:
         task.add_done_callback(lambda _: self._asks.pop(key, None))
 
     async def _answer(self, message: Request) -> None:
-        try:
-            if message.method == "ping":
-                result = Result(Raw(b"{}"))
-            else:
-                result = await self._host.asked(message.method, message.params, self._sole())
-        except BasculeError as error:
-            result = Result(error_object(error.family, error.message), refused=True)
-        self._reply((jsonrpc.refusal if result.refused else jsonrpc.answer)(message.id, result.value))
+        self._reply(await answer_to(message, lambda: self._host.asked(message.method, message.params, self._sole())))
 
     def _reply(self, line: bytes) -> None:
         try:

@@ -117,11 +117,8 @@ class Supervisor:
             raise Unavailable("is stopped").at(self._name)
         if self.state in (State.DOWN, State.FAILED) and (self.retry_in_s or 0) > 0:
             raise self._why_down()
-        if self._starting is None:
-            self._starting = asyncio.ensure_future(self._start())
-            self._starting.add_done_callback(self._started)
         # Shielded: one impatient caller must not stop the start that the others wait for.
-        await asyncio.shield(self._starting)
+        await asyncio.shield(self._starting or self._begin())
 
     async def request(self, call: Call, params: Params) -> Result:
         self._used_at = time.monotonic()
@@ -145,6 +142,11 @@ class Supervisor:
         self._mux.dropped[what] += 1
 
     # ---- life
+
+    def _begin(self) -> "asyncio.Future[None]":
+        self._starting = asyncio.ensure_future(self._start())
+        self._starting.add_done_callback(self._started)
+        return self._starting
 
     def _started(self, done: "asyncio.Future[None]") -> None:
         self._starting = None
@@ -211,7 +213,7 @@ class Supervisor:
         if found.refused:
             raise Unavailable(f"speaks only MCP {', '.join(modern.supported_by(found.value))}").at(self._name)
         self.greeting = found.value
-        self.server_info = _server_info(found.value)
+        self.server_info = modern.server_info(jsonrpc.members(found.value))
 
     async def _open_legacy(self) -> None:
         answer = await self.own(legacy.INITIALIZE, legacy.initialize_params(INFO, legacy.RELAYED_CAPABILITIES))
@@ -221,8 +223,7 @@ class Supervisor:
             raise Unavailable(f"refused the handshake: {modern.error_message(answer.value)}").at(self._name)
         self.tell(legacy.INITIALIZED, {})
         self.greeting = answer.value
-        info = jsonrpc.members(answer.value).get("serverInfo")
-        self.server_info = jsonrpc.decode(info) if info else {}
+        self.server_info = legacy.server_info(jsonrpc.members(answer.value))
 
     def _ended(self, life: int, how: str) -> None:
         """The process is gone, or as good as gone."""
@@ -264,13 +265,12 @@ class Supervisor:
     def _revive(self) -> None:
         self._retry_at = None
         if self.state is State.DOWN and self._starting is None:
-            self._starting = asyncio.ensure_future(self._start())
-            self._starting.add_done_callback(self._started)
+            self._begin()
 
     def _why_down(self) -> Unavailable:
         error = Unavailable(f"is down: {self.last_error}", stderr=list(self.stderr)[-5:])
         error.retry_after_s = self.retry_in_s
-        error.at(self._name)
+        error.source = self._name
         return error
 
     def _enter(self, state: State) -> None:
@@ -307,8 +307,3 @@ class Supervisor:
         if self._child is None:
             raise Unavailable("is not running").at(self._name)
         self._child.write(line)
-
-
-def _server_info(discovered: Raw) -> Mapping[str, Any]:
-    info = modern.meta_of(jsonrpc.members(discovered)).get(modern.SERVER_INFO)
-    return jsonrpc.decode(info) if info else {}

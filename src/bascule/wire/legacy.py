@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from bascule.errors import InvalidParams
-from bascule.wire.jsonrpc import Params, decode, encode, text
+from bascule.wire.jsonrpc import Params, decode, encode, text, value_of
 from bascule.wire.versions import LATEST_LEGACY, Revision, agree
 
 INITIALIZE: Final = "initialize"
@@ -53,6 +53,11 @@ def initialize_params(info: Mapping[str, str], capabilities: Mapping[str, Any]) 
         "capabilities": encode(capabilities),
         "clientInfo": encode(info),
     }
+
+
+def server_info(greeting: Params) -> Mapping[str, Any]:
+    """What a server says of itself in its InitializeResult; nothing if it says it wrongly."""
+    return value_of(greeting.get("serverInfo"), dict) or {}
 
 
 def may_ask(capabilities: Mapping[str, Any], method: str, params: Params) -> bool:

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from bascule.errors import HeaderMismatch, InvalidParams, UnsupportedVersion
 from bascule.wire import headers
-from bascule.wire.jsonrpc import Params, decode, encode, members, replaced, text
+from bascule.wire.jsonrpc import Params, decode, encode, members, replaced, text, value_of
 from bascule.wire.versions import LATEST_MODERN, MODERN, MODERN_VERSIONS
 
 PREFIX: Final = "io.modelcontextprotocol/"
@@ -151,6 +151,11 @@ def discovered(result: Raw) -> Raw:
     found = members(result)
     versions = shared_versions(decode(found["supportedVersions"])) if "supportedVersions" in found else []
     return encode(replaced(found, supportedVersions=versions))
+
+
+def server_info(discovered: Params) -> Mapping[str, Any]:
+    """What a server says of itself in its DiscoverResult; nothing if it says it wrongly."""
+    return value_of(meta_of(discovered).get(SERVER_INFO), dict) or {}
 
 
 def complete(result: Mapping[str, Any], *, ttl_ms: int | None = None, shared: bool = False) -> Raw:
