@@ -18,7 +18,7 @@ PURE: Final = [
 # What a pure module may import besides our own: all of these compute and none of them looks outside.
 CALCULATING: Final = frozenset({
     *("base64", "collections", "enum", "functools", "hashlib", "hmac", "ipaddress", "itertools", "math", "re"),
-    *("typing", "jiter", "msgspec"),
+    *("typing", "binascii", "cryptography", "jiter", "msgspec"),
 })  # fmt: skip
 
 # Who must not import whom. Every folder and top-level module stands here, so that a new one needs a rule.

@@ -3,6 +3,8 @@
 Nothing else in Bascule reads a configuration file or expands a reference in one.
 """
 
+import base64
+import binascii
 import ipaddress
 import json
 import logging
@@ -10,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 import yaml
@@ -20,6 +22,7 @@ from bascule.options import Bytes, Count, Options, Port, Seconds
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
 from bascule.wire.names import MAX_LENGTH, slug
+from bascule.wire.seal import KEY_BYTES
 
 log = logging.getLogger("bascule.config")
 
@@ -41,12 +44,31 @@ class ListenOptions(Options, frozen=True):
     max_body_bytes: Bytes = 4 * 1024 * 1024
     max_sessions: Count = 10_000
     session_idle_s: Seconds = 1800.0
+    session_max_s: Seconds = 86_400.0  # however busy it is, a session ends after so long
+
+
+class SealOptions(Options, frozen=True):
+    """The keys of what clients keep for us: session ids, the state of parked calls."""
+
+    # Newest first: the first seals, all open. References such as ${env:SEAL_KEY}, to 32 bytes in base64
+    # (`openssl rand -base64 32`). None: a key of this process, gone when it ends.
+    keys: tuple[str, ...] = ()
+
+
+class ParkingOptions(Options, frozen=True):
+    """Calls that wait, at a server of the old protocol, for a stateless client to come back with answers."""
+
+    ttl_s: Seconds = 600.0  # how long one waits for each of its answers
+    max_per_caller: Count = 100
 
 
 class Config(Options, frozen=True):
     """A whole configuration."""
 
     http: ListenOptions = ListenOptions()
+    seal: SealOptions = SealOptions()
+    parking: ParkingOptions = ParkingOptions()
+    replicas: Annotated[int, msgspec.Meta(ge=1)] = 1  # how many processes answer under one address
     servers: Mapping[str, ServerOptions] = msgspec.field(default_factory=dict)
     aliases: Mapping[str, str] = msgspec.field(default_factory=dict)  # `namespace/name` -> name on the wire
     patience_s: Seconds = 10.0  # how long the first list waits for servers that are still starting
@@ -56,6 +78,9 @@ class _Outline(Options, frozen=True):
     """The file before its servers are told apart by their keys."""
 
     http: ListenOptions = ListenOptions()
+    seal: SealOptions = SealOptions()
+    parking: ParkingOptions = ParkingOptions()
+    replicas: Annotated[int, msgspec.Meta(ge=1)] = 1
     servers: Mapping[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     aliases: Mapping[str, str] = msgspec.field(default_factory=dict)
     patience_s: Seconds = 10.0
@@ -91,7 +116,26 @@ def check(config: Config) -> Config:
         raise ConfigInvalid(f"the token has fewer than {_LEAST_TOKEN} characters", field="http.bearer")
     if config.http.bearer is not None and not _TOKEN.fullmatch(config.http.bearer):
         raise ConfigInvalid("the token holds characters that an HTTP header cannot carry", field="http.bearer")
+    for number, text in enumerate(config.seal.keys):
+        seal_key(text, f"seal.keys.{number}")
+    if config.replicas > 1 and not config.seal.keys:
+        raise ConfigInvalid(
+            "several replicas need the same key, or none opens what another sealed: set seal.keys to a reference"
+            " such as ${env:SEAL_KEY}, made with `openssl rand -base64 32`",
+            field="replicas",
+        )
     return config
+
+
+def seal_key(text: str, field: str = "seal.keys") -> bytes:
+    """The key that *text* spells in base64. Raises ConfigInvalid."""
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ConfigInvalid(f"a key is {KEY_BYTES} bytes in base64: `openssl rand -base64 {KEY_BYTES}`", field=field)
+    return key
 
 
 def is_loopback(host: str) -> bool:
@@ -152,15 +196,18 @@ class _Source:
     def config(self) -> Config:
         value = self._value()
         outline = self._convert(value, _Outline, "")
-        raw_bearer = outline.http.bearer
-        if raw_bearer is not None and (":-" in raw_bearer or not _REFERENCE.search(raw_bearer)):
-            raise self._wrong(
-                "a secret does not stand in the file, not even as a default: write a reference, such as ${env:TOKEN}",
-                "http.bearer",
-            )
-        http = msgspec.structs.replace(outline.http, bearer=self._expanded(raw_bearer, "http.bearer"))
+        bearer = outline.http.bearer
         servers = {name: self._server(name, each) for name, each in outline.servers.items()}
-        return self._checked(Config(http=http, servers=servers, aliases=outline.aliases, patience_s=outline.patience_s))
+        config = Config(
+            http=msgspec.structs.replace(outline.http, bearer=bearer and self._secret(bearer, "http.bearer")),
+            seal=SealOptions(keys=tuple(self._secret(k, f"seal.keys.{i}") for i, k in enumerate(outline.seal.keys))),
+            parking=outline.parking,
+            replicas=outline.replicas,
+            servers=servers,
+            aliases=outline.aliases,
+            patience_s=outline.patience_s,
+        )
+        return self._checked(config)
 
     def config_of_clients(self) -> Config:
         value = self._value()
@@ -228,6 +275,16 @@ class _Source:
             unknown = re.search(r"unknown field `(\w+)`", message)
             path = ".".join(part for part in (field, inner, unknown[1] if unknown else "") if part)
             raise self._wrong(message, path) from error
+
+    def _secret(self, text: str, field: str) -> str:
+        """What the reference *text* stands for. A secret itself in its place is refused."""
+        if ":-" in text or not _REFERENCE.search(text):
+            raise self._wrong(
+                "a secret does not stand in the file, not even as a default: write a reference, such as ${env:TOKEN}",
+                field,
+            )
+        found: str = self._expanded(text, field)
+        return found
 
     def _expanded(self, value: Any, field: str) -> Any:
         """*value* with the references in its strings replaced by what they stand for."""

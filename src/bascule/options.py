@@ -4,7 +4,8 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-_SECRET: Final = frozenset({"env", "headers", "bearer", "args", "url"})  # fields whose values never show in a repr
+# Fields whose values never show in a repr.
+_SECRET: Final = frozenset({"env", "headers", "bearer", "args", "url", "keys"})
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
