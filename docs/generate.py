@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 import typer
 
-from bascule.cli import app
+from bascule.cli.commands import app
 from bascule.config import Config, ListenOptions, ServerOptions
 from bascule.errors import BasculeError
 from bascule.options import Options

@@ -1,5 +1,6 @@
 """A configuration is read, checked and refused with its file, line and field; secrets never show."""
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -277,6 +278,33 @@ def test_secrets_never_show_in_a_repr(folder: Folder) -> None:
     assert "command='x'" in repr(found.servers["a"])
 
 
+# ---- sealing, parking, replicas
+
+KEYS = {"OLD": base64.b64encode(b"o" * 32).decode(), "NEW": base64.b64encode(b"n" * 32).decode(), "TOKEN": SECRET}
+
+
+def test_a_key_ring_is_references_to_keys_newest_first(folder: Folder) -> None:
+    loaded = folder.load('seal:\n  keys: ["${env:NEW}", "${env:OLD}"]\nreplicas: 3\n', environ=KEYS)
+    assert [config.seal_key(key) for key in loaded.seal.keys] == [b"n" * 32, b"o" * 32]
+    assert loaded.replicas == 3
+    assert KEYS["NEW"] not in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("seal:\n  keys: [bm90IGEga2V5]\n", "b.yaml:2: seal.keys.0: a secret does not stand in the file"),
+        ('seal:\n  keys: ["${env:TOKEN}"]\n', "b.yaml:2: seal.keys.0: a key is 32 bytes in base64: `openssl rand"),
+        ("replicas: 2\n", "b.yaml:1: replicas: several replicas need the same key"),
+        ("replicas: 0\n", "b.yaml:1: replicas: Expected `int` >= 1"),
+        ("parking:\n  ttl_s: 0\n", "b.yaml:2: parking.ttl_s: Expected `float` > 0.0"),
+        ("parking:\n  per_caller: 5\n", "b.yaml:2: parking.per_caller: Object contains unknown field"),
+    ],
+)
+def test_what_would_silently_be_unsafe_is_refused(folder: Folder, text: str, why: str) -> None:
+    assert why in folder.refusal(text)
+
+
 # ---- files of clients
 
 
@@ -348,7 +376,8 @@ def test_a_file_without_servers_is_no_clients_file(folder: Folder, text: str) ->
 
 def test_the_schema_describes_every_option(folder: Folder) -> None:
     described = config.schema()
-    assert set(described["properties"]) == {"http", "servers", "aliases", "patience_s"}
+    parts = {"http", "seal", "parking", "replicas", "servers", "aliases", "patience_s"}
+    assert set(described["properties"]) == parts
     kinds = described["properties"]["servers"]["additionalProperties"]["anyOf"]
     assert [kind["$ref"] for kind in kinds] == ["#/$defs/StdioOptions", "#/$defs/HttpOptions"]
     for name, kind in (("StdioOptions", StdioOptions), ("HttpOptions", HttpOptions)):

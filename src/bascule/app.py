@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any, Final
 
 import bascule
 from bascule.admin import status
-from bascule.config import Config, ServerOptions, is_loopback
+from bascule.config import Config, ServerOptions, is_loopback, seal_key
+from bascule.crossing.bilingual import Bilingual
+from bascule.crossing.parking import Parking
 from bascule.edge.door import LOOPBACK, Rules
 from bascule.edge.http import HttpEdge
+from bascule.edge.rim import Rim
 from bascule.errors import BasculeError, ConfigInvalid
 from bascule.pipeline import build
 from bascule.pipeline.deadline import Deadline
@@ -24,14 +28,17 @@ from bascule.registry.sync import Registry
 from bascule.upstream.base import Upstream
 from bascule.upstream.http import HttpUpstream
 from bascule.upstream.stdio import StdioOptions, StdioUpstream
+from bascule.wire.seal import KEY_BYTES, KeyRing
 
 log = logging.getLogger("bascule")
 
 _DRAIN_S: Final = 30.0  # how long calls of a server that leaves the configuration may still run
 
 
-def upstream_for(name: str, options: ServerOptions) -> Upstream:
-    return StdioUpstream(name, options) if isinstance(options, StdioOptions) else HttpUpstream(name, options)
+def upstream_for(name: str, options: ServerOptions, parking: Parking) -> Upstream:
+    """The server called *name*, for clients of either era."""
+    server = StdioUpstream(name, options) if isinstance(options, StdioOptions) else HttpUpstream(name, options)
+    return Bilingual(server, parking)
 
 
 class Gateway:
@@ -43,7 +50,13 @@ class Gateway:
         self._address = (config.http.host, config.http.port)  # as long as the process lives
         self.config_error: str | None = None
         self.config_loaded_at = time.time()
-        self.upstreams: dict[str, Upstream] = {n: upstream_for(n, o) for n, o in config.servers.items()}
+        self.ring = ring_of(config)
+        self.parking = Parking(
+            lambda: self.ring, ttl_s=config.parking.ttl_s, max_per_caller=config.parking.max_per_caller
+        )
+        self.upstreams: dict[str, Upstream] = {
+            name: upstream_for(name, options, self.parking) for name, options in config.servers.items()
+        }
         self.registry = Registry(self.upstreams, config.aliases, config.patience_s)
         self.aggregate = Aggregate(self.registry)
         self.observe = Observe()
@@ -57,9 +70,9 @@ class Gateway:
         self.forward = forward
         self.edge = HttpEdge(
             rules=rules_of(config),
-            forward=forward,
+            rim=Rim(forward=forward, registry=self.registry, aggregate=self.aggregate),
             registry=self.registry,
-            aggregate=self.aggregate,
+            ring=self.ring,
             pages={
                 "/status": lambda: (200, _json(status.report(self))),
                 "/mcp-status": lambda: (200, _json(status.report(self))),
@@ -69,6 +82,7 @@ class Gateway:
             sole=sole,
             max_sessions=config.http.max_sessions,
             session_idle_s=config.http.session_idle_s,
+            session_max_s=config.http.session_max_s,
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -90,6 +104,7 @@ class Gateway:
             task.cancel()
         await self.edge.sessions.end_all()
         await self.registry.stop()
+        await self.parking.close()
         await asyncio.gather(*(upstream.stop() for upstream in self.upstreams.values()))
 
     async def reload(self, config: Config) -> str:
@@ -100,13 +115,20 @@ class Gateway:
         """
         old = self.config
         kept = {name: up for name, up in self.upstreams.items() if config.servers.get(name) == old.servers[name]}
-        fresh = {name: upstream_for(name, options) for name, options in config.servers.items() if name not in kept}
+        fresh = {n: upstream_for(n, o, self.parking) for n, o in config.servers.items() if n not in kept}
         leaving = [upstream for name, upstream in self.upstreams.items() if name not in kept]
         self.upstreams = {name: kept.get(name) or fresh[name] for name in config.servers}
         self.config, self.config_error, self.config_loaded_at = config, None, time.time()
         self._timeouts = _timeouts(config)
+        if config.seal != old.seal:
+            self.ring = ring_of(config)
+        self.parking.ttl_s, self.parking.max_per_caller = config.parking.ttl_s, config.parking.max_per_caller
         self.edge.adopt(
-            rules_of(config), max_sessions=config.http.max_sessions, session_idle_s=config.http.session_idle_s
+            rules_of(config),
+            self.ring,
+            max_sessions=config.http.max_sessions,
+            session_idle_s=config.http.session_idle_s,
+            session_max_s=config.http.session_max_s,
         )
         await self.registry.adopt(self.upstreams, config.aliases, config.patience_s)
         for upstream in fresh.values():
@@ -114,7 +136,11 @@ class Gateway:
         for upstream in leaving:
             self._tasks.append(asyncio.ensure_future(_retire(upstream)))
         said = [f"servers: {len(fresh)} started or changed, {len(leaving)} stopped or changed, {len(kept)} untouched"]
-        said += [f"{part} changed" for part in ("aliases", "http") if getattr(old, part) != getattr(config, part)]
+        said += [
+            f"{part} changed"
+            for part in ("aliases", "http", "parking", "seal")
+            if getattr(old, part) != getattr(config, part)
+        ]
         if self._address != (config.http.host, config.http.port):
             said.append("http.host and http.port need a restart")
         return "; ".join(said)
@@ -156,6 +182,11 @@ async def _retire(upstream: Upstream) -> None:
         await upstream.stop()
     except BasculeError as error:
         log.warning("%s did not stop cleanly: %s", upstream.name, error)
+
+
+def ring_of(config: Config) -> KeyRing:
+    """The keys of the configuration; without any, one that ends with this process."""
+    return KeyRing([seal_key(key) for key in config.seal.keys] or [secrets.token_bytes(KEY_BYTES)])
 
 
 def rules_of(config: Config) -> Rules:

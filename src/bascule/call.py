@@ -47,6 +47,7 @@ class Session(Client, Protocol):
     """A legacy client's session, as upstreams see it."""
 
     id: str
+    family: str  # sessions of one family answer for one another; most are a family of one
     caller: Caller
     revision: Revision
     hello: Params  # the parameters of its `initialize`

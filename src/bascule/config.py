@@ -197,9 +197,10 @@ class _Source:
         value = self._value()
         outline = self._convert(value, _Outline, "")
         bearer = outline.http.bearer
+        token = None if bearer is None else self._secret(bearer, "http.bearer")
         servers = {name: self._server(name, each) for name, each in outline.servers.items()}
         config = Config(
-            http=msgspec.structs.replace(outline.http, bearer=bearer and self._secret(bearer, "http.bearer")),
+            http=msgspec.structs.replace(outline.http, bearer=token),
             seal=SealOptions(keys=tuple(self._secret(k, f"seal.keys.{i}") for i, k in enumerate(outline.seal.keys))),
             parking=outline.parking,
             replicas=outline.replicas,

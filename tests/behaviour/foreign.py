@@ -11,7 +11,14 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
+
+from bascule.call import ANONYMOUS, Call, Caller, Result, Target
+from bascule.upstream.base import Upstream, reach
+from bascule.upstream.http import HttpOptions, HttpUpstream
+from bascule.wire import jsonrpc, legacy, modern
+from bascule.wire.jsonrpc import Params
+from bascule.wire.versions import LATEST_LEGACY, LATEST_MODERN, Revision
 
 Json: TypeAlias = dict[str, Any]
 Handler: TypeAlias = "Callable[[Asked], Awaitable[None]]"
@@ -30,6 +37,7 @@ class Asked:
     """One HTTP request, and the way back."""
 
     method: str
+    path: str
     headers: dict[str, str]  # names in lower case
     body: bytes
     reader: asyncio.StreamReader
@@ -82,9 +90,12 @@ class Asked:
     async def chunk(self, data: bytes) -> None:
         await self.write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    async def event(self, message: Json | None = None, *, id: str = "", retry_ms: int | None = None) -> None:
+    async def event(
+        self, message: Json | None = None, *, id: str = "", retry_ms: int | None = None, name: str = ""
+    ) -> None:
         """One event, without any data if there is no message."""
-        lines = [f"id: {id}"] if id else []
+        lines = [f"event: {name}"] if name else []
+        lines += [f"id: {id}"] if id else []
         lines += [f"retry: {retry_ms}"] if retry_ms is not None else []
         lines += [f"data: {json.dumps(message)}"] if message is not None else []
         await self.chunk("".join(f"{line}\n" for line in [*lines, ""]).encode())
@@ -160,10 +171,148 @@ class Foreign:
                 await asked.refuse(-32601, "Method not found", 404 if self.modern else 200)
 
 
+@dataclass
+class OldForeign(Foreign):
+    """A server of 2024-11-05: GET opens a stream, which names where to POST; what is POSTed is answered on the stream.
+
+    `says` has the exceptions, by JSON-RPC method: they get the message and the stream of its session.
+    """
+
+    endpoint: str = "/messages?session={session}"
+    streams: list[Asked] = field(default_factory=list)
+    says: dict[str, Callable[[Asked, Asked], Awaitable[None]]] = field(default_factory=dict)
+
+    async def answer(self, asked: Asked) -> None:
+        if asked.method == "GET":
+            await self.open(asked)
+        elif asked.method != "POST" or "session=" not in asked.path:
+            await asked.reply(405, b"Method Not Allowed", "text/plain")
+        else:
+            await asked.reply(202, b"Accepted", "text/plain")
+            await self.say(asked)
+
+    async def open(self, asked: Asked) -> None:
+        self.streams.append(asked)
+        await asked.stream()
+        await asked.chunk(f"event: endpoint\ndata: {self.endpoint.format(session=len(self.streams))}\n\n".encode())
+        await asked.left()
+
+    def stream_of(self, asked: Asked) -> Asked:
+        return self.streams[int(asked.path.rpartition("session=")[2]) - 1]
+
+    async def say(self, asked: Asked) -> None:
+        """Answer a message on the stream of its session."""
+        stream = self.stream_of(asked)
+        if (handler := self.says.get(asked.name)) is not None:
+            await handler(asked, stream)
+        elif asked.id is not None and "method" in asked.message:
+            await stream.event({"jsonrpc": "2.0", "id": asked.id, "result": self.result(asked)}, name="message")
+
+    def result(self, asked: Asked) -> Json:
+        match asked.name:
+            case "initialize":
+                return {"protocolVersion": "2024-11-05", "serverInfo": INFO, "capabilities": {"tools": {}}}
+            case "tools/list":
+                return {"tools": self.tools}
+            case "tools/call":
+                return {"content": [{"type": "text", "text": asked.text}]}
+            case _:
+                return {}
+
+
+@dataclass
+class Visitor:
+    """A legacy client's session in front of an upstream and of nothing else. It keeps what it hears."""
+
+    id: str = "visitor"
+    caller: Caller = ANONYMOUS
+    revision: Revision = LATEST_LEGACY
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    news: "asyncio.Queue[tuple[str, Json]]" = field(default_factory=asyncio.Queue)
+    asked: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)  # methods of questions
+    withdrawn: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)  # to answer what is asked
+
+    family: str = field(init=False)
+    hello: Params = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.family = self.id
+        self.hello = legacy.initialize_params({"name": self.id, "version": "1"}, self.capabilities)
+
+    def notify(self, method: str, params: Params) -> None:
+        self.news.put_nowait((method, {key: jsonrpc.decode(raw) for key, raw in params.items()}))
+
+    announce = notify
+
+    async def ask(self, method: str, params: Params) -> Result:
+        self.asked.put_nowait(method)
+        try:
+            await self.ready.wait()
+        except asyncio.CancelledError:
+            self.withdrawn.put_nowait(method)
+            raise
+        return Result(jsonrpc.encode({"from": self.id}))
+
+    async def heard(self, method: str) -> Json:
+        """The parameters of the next notification, which has to be this one."""
+        async with asyncio.timeout(15):
+            said, params = await self.news.get()
+        assert said == method
+        return params
+
+
+async def ask(
+    upstream: Upstream,
+    method: str,
+    params: Json | None = None,
+    *,
+    session: Visitor | None = None,
+    client: Visitor | None = None,
+) -> Json:
+    """What *upstream* answers: in the session if there is one, else statelessly. An error is `{"error": …}`."""
+    raws: Params = {key: jsonrpc.encode(value) for key, value in (params or {}).items()}
+    if method == "initialize" and session is not None:
+        raws = session.hello
+    if session is None:
+        raws = modern.stamp(raws, info={"name": "t", "version": "1"}, capabilities={})
+    call = Call(
+        caller=ANONYMOUS,
+        client=client or session or Visitor(),
+        revision=session.revision if session else LATEST_MODERN,
+        method=method,
+        params=raws,
+        id=jsonrpc.encode("theirs"),
+        session=session,
+        target=Target(upstream, raws),
+    )
+    async with asyncio.timeout(30):
+        result = await reach(call)
+    found: Json = jsonrpc.decode(result.value)
+    return {"error": found} if result.refused else found
+
+
+async def echoed(upstream: Upstream, text: str, session: Visitor | None = None, client: Visitor | None = None) -> str:
+    """What the tool `echo` returns."""
+    params = {"name": "echo", "arguments": {"text": text}}
+    result = await ask(upstream, "tools/call", params, session=session, client=client)
+    said: str = result["content"][0]["text"]
+    return said
+
+
 @asynccontextmanager
 async def far(*, modern: bool = False) -> AsyncIterator[Foreign]:
     """One such server on a free port, of the handshake or of 2026-07-28."""
-    foreign = Foreign(modern)
+    async with listening(Foreign(modern)) as foreign:
+        yield foreign
+
+
+Some = TypeVar("Some", bound=Foreign)
+
+
+@asynccontextmanager
+async def listening(foreign: Some) -> AsyncIterator[Some]:
+    """*foreign* on a free port."""
     connections: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -182,6 +331,16 @@ async def far(*, modern: bool = False) -> AsyncIterator[Foreign]:
         await asyncio.gather(*connections, return_exceptions=True)
 
 
+@asynccontextmanager
+async def reaching(foreign: Foreign, **more: Any) -> AsyncIterator[HttpUpstream]:
+    """The upstream alone, without a gateway before it; *more* are its options."""
+    upstream = HttpUpstream("far", HttpOptions(url=foreign.url, **more))
+    try:
+        yield upstream
+    finally:
+        await upstream.stop()
+
+
 async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Asked | None:
     """The next request of a connection; None at its end."""
     try:
@@ -189,9 +348,10 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> A
     except asyncio.IncompleteReadError:
         return None
     first, *lines = head.decode("latin-1").rstrip().split("\r\n")
+    method, path, _ = first.split()
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Asked(first.split()[0], headers, body, reader, writer)
+    return Asked(method, path, headers, body, reader, writer)
 
 
 def _head(status: int, headers: Mapping[str, str]) -> bytes:

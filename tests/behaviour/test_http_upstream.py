@@ -9,8 +9,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from foreign import ECHO, Asked, Foreign, Handler, far
+from foreign import ECHO, Asked, Foreign, Handler, Visitor, ask, echoed, far, reaching
 from gateway import Bascule, Json, Legacy, Modern, failure_of, gateway, local, remote, text_of
+
+from bascule.upstream.asks import MAX_ASKS
 
 HELLO: Json = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
 BOUND_S = 4.0
@@ -424,6 +426,168 @@ async def test_a_session_that_is_lost_again_at_once_is_an_error() -> None:
         error = failure_of(await client.call("echo", text="x"))
         assert (error["kind"], error["details"]["http_status"]) == ("upstream_protocol", 404)
         assert len(foreign.asked("tools/call")) == 2
+
+
+RESTORED: Json = {"resources/subscribe": {"uri": "test://b"}, "logging/setLevel": {"level": "warning"}}
+
+
+async def test_what_a_lost_session_had_set_is_set_again_and_who_watches_hears_that_anything_may_have_changed() -> None:
+    async with far() as foreign, reaching(foreign, era="legacy") as upstream:
+
+        async def obey(asked: Asked) -> None:
+            await asked.answer({})
+
+        foreign.on |= dict.fromkeys(("resources/subscribe", "resources/unsubscribe", "logging/setLevel"), obey)
+        foreign.on["GET"] = open_a_silent_stream
+        visitor = Visitor()
+        await upstream.watch(visitor)
+        for uri in ("test://a", "test://b"):
+            await ask(upstream, "resources/subscribe", {"uri": uri}, session=visitor)
+        await ask(upstream, "resources/unsubscribe", {"uri": "test://a"}, session=visitor)
+        await ask(upstream, "logging/setLevel", {"level": "error"}, session=visitor)
+        await ask(upstream, "logging/setLevel", {"level": "warning"}, session=visitor)
+        foreign.on["tools/call"] = forgetting(foreign, "session-1", LOST["plain"])
+        before = len(foreign.seen)
+        assert await echoed(upstream, "x", visitor) == "x"
+        renewed = [asked for asked in foreign.seen[before:] if asked.headers.get("mcp-session-id") == "session-2"]
+        assert {asked.name: asked.message.get("params") for asked in renewed if asked.name in RESTORED} == RESTORED
+        heard = {(await asyncio.wait_for(visitor.news.get(), BOUND_S))[0] for _ in range(3)}
+        assert heard == {f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources")}
+        assert visitor.news.empty()
+        async with asyncio.timeout(BOUND_S):
+            while foreign.asked("GET")[-1].headers.get("mcp-session-id") != "session-2":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # what a server was asked has no event
+
+
+async def test_what_cannot_be_set_again_is_counted_and_does_not_fail_the_call() -> None:
+    async with far() as foreign, reaching(foreign, era="legacy") as upstream:
+        visitor = Visitor()
+        foreign.on["logging/setLevel"] = lambda asked: asked.answer({})
+        await ask(upstream, "logging/setLevel", {"level": "error"}, session=visitor)
+        foreign.on["logging/setLevel"] = reset
+        foreign.on["tools/call"] = forgetting(foreign, "session-1", LOST["plain"])
+        assert await echoed(upstream, "x", visitor) == "x"
+        assert upstream.status().dropped["not_restored"] == 1
+
+
+# ---- questions -----------------------------------------------------------------------------------
+
+
+def question(id: Any) -> Json:
+    return {"jsonrpc": "2.0", "id": id, "method": "elicitation/create", "params": {"message": "?"}}
+
+
+def withdrawing(id: Any) -> Json:
+    return {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}
+
+
+@pytest.mark.parametrize("asked_on", ["call", "standing"])
+@pytest.mark.parametrize("withdrawn_on", ["call", "standing"])
+async def test_a_question_that_the_server_withdraws_is_withdrawn_whichever_stream_says_it(
+    asked_on: str, withdrawn_on: str
+) -> None:
+    streams: dict[str, Asked] = {}
+    open_now = asyncio.Event()
+
+    def opening(name: str) -> Handler:
+        async def keep_open(asked: Asked) -> None:
+            await asked.stream()
+            streams[name] = asked
+            if len(streams) == 2:
+                open_now.set()
+            await asked.left()
+
+        return keep_open
+
+    async with far() as foreign, reaching(foreign, era="legacy") as upstream:
+        foreign.on |= {"GET": opening("standing"), "tools/call": opening("call")}
+        visitor = Visitor()
+        await upstream.watch(visitor)
+        call = asyncio.ensure_future(echoed(upstream, "x", visitor))
+        async with asyncio.timeout(BOUND_S):
+            await open_now.wait()
+            await streams[asked_on].event(question("q"))
+            assert await visitor.asked.get() == "elicitation/create"
+            await streams[withdrawn_on].event(withdrawing("another"))
+            await streams[withdrawn_on].event(withdrawing("q"))
+            assert await visitor.withdrawn.get() == "elicitation/create"
+        answer = {"jsonrpc": "2.0", "id": streams["call"].id, "result": {"content": [{"type": "text", "text": "done"}]}}
+        await streams["call"].event(answer)
+        assert await call == "done"
+        assert visitor.news.empty()
+
+
+async def test_too_many_questions_are_refused_and_so_is_one_twice() -> None:
+    refused: asyncio.Queue[Json] = asyncio.Queue()
+
+    async def flood(asked: Asked) -> None:
+        await asked.stream()
+        for id in ("twice", "twice", *range(MAX_ASKS + 20)):
+            await asked.event(question(id))
+        await asked.left()
+
+    async def take(asked: Asked) -> None:
+        refused.put_nowait(asked.message)
+        await asked.reply(202)
+
+    async with far() as foreign, reaching(foreign, era="legacy") as upstream:
+        visitor = Visitor()
+        assert await echoed(upstream, "x", visitor) == "x"
+        foreign.on |= {"tools/call": flood, "POST": take}
+        call = asyncio.ensure_future(echoed(upstream, "x", visitor))
+        async with asyncio.timeout(BOUND_S * 2):
+            answers = [await refused.get() for _ in range(22)]
+        assert [answer["id"] for answer in answers] == ["twice", *range(MAX_ASKS - 1, MAX_ASKS + 20)]
+        assert {answer["error"]["code"] for answer in answers} == {-32603}
+        assert visitor.asked.qsize() == MAX_ASKS
+        call.cancel()
+
+
+# ---- connections ---------------------------------------------------------------------------------
+
+MANY = 300
+
+
+async def acknowledge(asked: Asked) -> None:
+    await asked.stream()
+    await asked.event({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {}})
+    await asked.left()
+
+
+async def test_streams_that_stand_open_leave_the_connections_for_calls_alone() -> None:
+    async with far(modern=True) as foreign, reaching(foreign, max_connections=4) as upstream:
+        foreign.on["subscriptions/listen"] = acknowledge
+        clients = [Visitor(f"{n}") for n in range(MANY)]
+        open_now = [asyncio.ensure_future(ask(upstream, "subscriptions/listen", client=each)) for each in clients]
+        for each in clients:
+            await each.heard("notifications/subscriptions/acknowledged")
+        async with asyncio.timeout(BOUND_S):
+            assert await asyncio.gather(*(echoed(upstream, f"{n}") for n in range(20))) == [f"{n}" for n in range(20)]
+        assert upstream.status().in_flight == 0
+        assert len({asked.writer for asked in foreign.asked("tools/call")}) <= 4
+        for listener in open_now:
+            listener.cancel()
+        await asyncio.gather(*open_now, return_exceptions=True)
+
+
+async def test_sessions_that_listen_leave_the_connections_for_calls_alone() -> None:
+    listening = asyncio.Semaphore(0)
+
+    async def listen(asked: Asked) -> None:
+        await asked.stream()
+        listening.release()
+        await asked.left()
+
+    async with far() as foreign, reaching(foreign, max_connections=4, era="legacy") as upstream:
+        foreign.on["GET"] = listen
+        visitors = [Visitor(f"{n}") for n in range(MANY)]
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(upstream.watch(each) for each in visitors))
+            for _ in visitors:
+                await listening.acquire()
+        async with asyncio.timeout(BOUND_S):
+            assert await asyncio.gather(*(echoed(upstream, each.id, each) for each in visitors[:20]))
+        assert len({asked.writer for asked in foreign.asked("tools/call")}) <= 4
 
 
 # ---- lists ---------------------------------------------------------------------------------------

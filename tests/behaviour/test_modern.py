@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from gateway import ELICITS, META, MODERN, Bascule, Json, Legacy, Modern, gateway, local, remote, text_of
+from gateway import ELICITS, META, MODERN, Bascule, Json, Modern, gateway, local, remote, text_of
 
 PATHS = ("/mcp", "/servers/new/mcp")
 
@@ -267,47 +267,23 @@ async def test_logs_come_only_to_a_call_that_wants_them(new: Bascule) -> None:
         assert "id" in await call.next()
 
 
-@pytest.mark.parametrize("over", ["stdio", "http"])
-async def test_a_modern_client_of_a_legacy_server_is_told_what_is_supported(over: str) -> None:
-    async with (
-        gateway({"old": local("plain")}) as inner,
-        gateway({"old": remote(f"{inner.url}/servers/old/mcp") if over == "http" else local("plain")}) as bascule,
-    ):
-        await inner.up("old")
-        await bascule.up("old")
-        for path, name in (("/servers/old/mcp", "echo"), ("/mcp", "old__echo")):
-            params = {"name": name, "arguments": {"text": "x"}}
-            async with bascule.modern(path).open("tools/call", params, id="mine") as exchange:
-                assert exchange.status == 400
-                answer = await exchange.json()
-            assert (answer["id"], answer["error"]["code"]) == ("mine", -32022)
-            assert "2025-11-25" in answer["error"]["data"]["supported"]
-            assert MODERN not in answer["error"]["data"]["supported"]
-            assert answer["error"]["data"]["requested"] == MODERN
-            assert "old" in answer["error"]["message"]
-
-
-@pytest.mark.parametrize("over", ["stdio", "http"])
-async def test_a_legacy_client_of_a_modern_server_gets_a_clear_error(over: str) -> None:
-    async with behind(over) as bascule:
-        client = Legacy(bascule, "/servers/new/mcp", "2025-11-25")
-        hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
-        for _ in range(2):
-            answer = await client.ask("initialize", hello)
-            assert answer["error"]["code"] == -32022, answer
-            assert answer["error"]["data"]["supported"] == [MODERN]
-            assert "new" in answer["error"]["message"]
-        whole = await bascule.session("/mcp")
-        answer = await whole.ask("tools/call", {"name": "new__echo", "arguments": {"text": "x"}})
-        assert answer["error"]["code"] == -32022
-        assert text_of(await bascule.modern("/servers/new/mcp").call("echo", text="still")) == "still"
-
-
-async def test_both_eras_are_served_on_one_url_at_once() -> None:
+async def test_every_client_sees_and_uses_the_servers_of_both_eras_at_the_same_urls() -> None:
     async with gateway({"old": local("plain"), "new": local("modern")}) as bascule:
         await bascule.up("old", "new")
-        legacy, modern = await bascule.session(), bascule.modern()
-        assert text_of(await legacy.call("old__echo", text="x")) == "x"
-        assert text_of(await modern.call("new__echo", text="y")) == "y"
-        assert {tool["name"].partition("__")[0] for tool in (await legacy.result("tools/list"))["tools"]} == {"old"}
-        assert {tool["name"].partition("__")[0] for tool in (await modern.result("tools/list"))["tools"]} == {"new"}
+        for client in (await bascule.session(), bascule.modern()):
+            listed = {tool["name"].partition("__")[0] for tool in (await client.result("tools/list"))["tools"]}
+            assert listed == {"old", "new"}
+            for server in ("old", "new"):
+                assert text_of(await client.call(f"{server}__echo", text="x")) == "x"
+        for server in ("old", "new"):
+            path = f"/servers/{server}/mcp"
+            for client in (await bascule.session(path), bascule.modern(path)):
+                assert text_of(await client.call("echo", text="x")) == "x"
+
+
+async def test_status_says_what_a_server_speaks_itself() -> None:
+    async with gateway({"old": local("plain"), "new": local("modern")}) as bascule:
+        await bascule.up("old", "new")
+        await bascule.modern("/servers/old/mcp").call("echo", text="x")
+        assert (await bascule.server("old"))["eras"] == ["legacy"]
+        assert (await bascule.server("new"))["eras"] == ["modern"]

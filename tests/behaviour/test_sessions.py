@@ -1,11 +1,15 @@
 """Legacy sessions over HTTP, from the handshake to the DELETE, with everything that may happen between."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from gateway import ELICITS, Bascule, Exchange, Json, Legacy, gateway, local, remote, text_of, until
+
+from bascule.config import Config, ListenOptions, SealOptions
 
 PATHS = ("/mcp", "/servers/it/mcp")
 ACCEPTED: Json = {"action": "accept", "content": {"answer": "yes"}}
@@ -354,3 +358,130 @@ async def test_a_quick_answer_to_an_older_client_has_no_empty_event(plain: Bascu
         params = {**calling(client, "progress", steps=2), "_meta": {"progressToken": 1}}
         async with client.open("tools/call", params) as call:
             assert b"data: \n" not in await call.body()
+
+
+# ---- the id is a sealed capsule
+
+KEYS = {"ONE": base64.b64encode(bytes(range(32))).decode(), "TWO": base64.b64encode(bytes(range(32, 64))).decode()}
+REST = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+
+
+def sealing(*names: str, **more: Any) -> Json:
+    """Further members of a configuration that seals with these KEYS."""
+    return {"seal": {"keys": [f"${{env:{name}}}" for name in names]}, **more}
+
+
+async def status_of(client: Legacy, bascule: Bascule | None = None, path: str | None = None) -> int:
+    """What a request of *client* gets, there."""
+    there = Legacy(bascule or client.bascule, path or client.path, client.version, client.headers)
+    async with there.post(REST) as exchange:
+        return exchange.status
+
+
+@pytest.mark.parametrize("over", ["stdio", "http"])
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_session_goes_on_at_another_process_with_the_same_keys(path: str, over: str) -> None:
+    async with gateway({"it": local("plain")}) as behind_it:
+        servers = {"it": local("plain") if over == "stdio" else remote(f"{behind_it.url}/servers/it/mcp")}
+        async with (
+            gateway(servers, environ=KEYS, **sealing("ONE")) as one,
+            gateway(servers, environ=KEYS, **sealing("TWO", "ONE")) as other,
+        ):
+            client = await one.session(path, capabilities=ELICITS)
+            assert (await client.result("tools/list"))["tools"]
+            await one.up("it")
+            await other.up("it")
+            client.bascule = other
+            assert text_of(await client.call(named(client, "echo"), text="still here")) == "still here"
+            async with client.open("tools/call", calling(client, "ask", question="sure?")) as call:
+                await client.answer(await call.next_of("elicitation/create"), ACCEPTED)
+                assert (await call.last())["result"]["structuredContent"]["answers"] == [ACCEPTED]
+            async with client.listen() as ear:
+                await next_is_new(client, ear)
+
+
+async def test_a_standing_stream_comes_back_at_another_process() -> None:
+    config = sealing("ONE")
+    async with (
+        gateway({"it": local("plain")}, environ=KEYS, **config) as one,
+        gateway({"it": local("plain")}, environ=KEYS, **config) as other,
+    ):
+        client = await one.session("/servers/it/mcp")
+        async with client.listen() as ear:
+            await next_is_new(client, ear)
+            last_id = ear.last_id
+        client.bascule = other
+        async with client.listen(last_id) as ear:
+            assert ear.status == 200
+            await next_is_new(client, ear)
+            assert ear.last_id.partition("-")[0] != last_id.partition("-")[0]
+
+
+async def test_nobody_else_can_use_a_session_and_all_that_is_wrong_looks_the_same() -> None:
+    config = sealing("ONE", http={"bearer": "${env:TOKEN}"})
+    environ = {**KEYS, "TOKEN": "a-token-of-sixteen-or-more"}
+    async with (
+        gateway({"it": local("plain")}, environ=environ, **config) as here,
+        gateway({"it": local("plain")}, environ=KEYS, **sealing("ONE")) as open_to_all,
+        gateway({"it": local("plain")}, environ=environ, **{**config, **sealing("TWO")}) as of_another_key,
+    ):
+        client = await here.session(headers={"authorization": "Bearer a-token-of-sixteen-or-more"})
+        id = client.headers["mcp-session-id"]
+        assert id
+        answers = set()
+        for bascule, path, given in (
+            *((here, "/servers/it/mcp", id), (open_to_all, "/mcp", id), (of_another_key, "/mcp", id)),
+            *((here, "/mcp", id[:-1]), (here, "/mcp", id + "A"), (here, "/mcp", "x"), (here, "/mcp", "A" * 5000)),
+        ):
+            stranger = Legacy(bascule, path, client.version, {**client.headers, "mcp-session-id": given})
+            async with stranger.post(REST) as exchange:
+                assert exchange.status == 404
+                answers.add((await exchange.json())["error"]["message"])
+        assert len(answers) == 1
+        assert await client.result("ping") == {}
+
+
+async def test_an_ended_session_stays_dead_also_where_it_was_brought_back() -> None:
+    async with (
+        gateway({"it": local("plain")}, environ=KEYS, **sealing("ONE")) as one,
+        gateway({"it": local("plain")}, environ=KEYS, **sealing("ONE")) as other,
+    ):
+        client = await one.session()
+        client.bascule = other
+        assert await client.end() == 204
+        assert await status_of(client) == 404
+        client.bascule = one
+        assert await client.end() == 204
+        assert await status_of(client) == 404
+
+
+async def test_without_configured_keys_a_session_ends_with_its_process(plain: Bascule) -> None:
+    client = await plain.session()
+    async with gateway({"it": local("plain")}) as other:
+        assert await status_of(client, other) == 404
+    assert await status_of(client) == 200
+
+
+async def test_however_busy_a_session_ends_at_last() -> None:
+    async with gateway({"it": local("plain")}, http={"session_max_s": 0.6}, environ=KEYS, **sealing("ONE")) as bascule:
+        client = await bascule.session("/servers/it/mcp")
+        async with client.listen() as ear:
+            assert ear.status == 200
+            await ear.ended()
+        assert await status_of(client) == 404
+
+
+async def test_keys_are_changed_without_a_restart_and_sessions_go_on() -> None:
+    def config(*names: str) -> Config:
+        listen = ListenOptions(host="127.0.0.1", port=1)
+        return Config(http=listen, seal=SealOptions(keys=tuple(KEYS[name] for name in names)))
+
+    async with gateway({}, environ=KEYS, **sealing("ONE")) as bascule:
+        assert bascule.gateway
+        before = await bascule.session()
+        assert "seal changed" in await bascule.gateway.reload(config("TWO", "ONE"))
+        after = await bascule.session()
+        assert (await status_of(before), await status_of(after)) == (200, 200)
+        async with gateway({}, environ=KEYS, **sealing("ONE")) as of_the_old_key:
+            assert await status_of(before, of_the_old_key) == 200
+            assert await status_of(after, of_the_old_key) == 404

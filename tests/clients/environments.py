@@ -45,10 +45,19 @@ def can_make_node() -> bool:
     return shutil.which("npm") is not None
 
 
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Tests may run in parallel processes; one of them makes, the others wait, or get BlockingIOError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT), "r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
 def _made(name: str, requirements: tuple[str, ...], make: Callable[[Path, tuple[str, ...]], None]) -> Path:
     key = hashlib.sha256("\n".join((sys.version, *requirements)).encode()).hexdigest()[:8]
     folder = CACHE / name / key
-    with _locked(CACHE / f"{name}.lock"):
+    with locked(CACHE / f"{name}.lock"):
         if not (folder / ".made").exists():
             shutil.rmtree(CACHE / name, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -76,15 +85,6 @@ def _run(*command: str) -> None:
     ran = subprocess.run(command, capture_output=True, text=True, timeout=MAKE_WITHIN_S, check=False)
     if ran.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{ran.stdout}{ran.stderr}")
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Tests may run in parallel processes; one of them makes, the others wait."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT), "r+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":  # make everything ahead of a test run

@@ -1,146 +1,252 @@
-"""The official Python SDK, 2.x: `sdk2.py URL [--mode auto|legacy|2026-07-28] [--everything]`."""
+"""The official Python SDK, 2.x: `sdk2.py [--mode …] [--everything] [--transport …] URL or COMMAND`."""
 
 import argparse
 import asyncio
 import json
+import os
+import warnings
 from typing import Any
 
 import anyio
+import features
 import mcp_types as types
-from mcp import Client
+from features import NEWS, NOTE, PAGE, TEXT
+from mcp import Client, MCPError, StdioServerParameters
 from mcp.client import ClientRequestContext
 from mcp.client.session import IncomingMessage
+from mcp.client.sse import sse_client
+from mcp.shared.exceptions import MCPDeprecationWarning, UrlElicitationRequiredError
 
-TEXT = "Zuglbrücke ⇅ 😀"
-NOTE = "test://notes/1"
-WITHIN_S = 15
-
-
-async def accept(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
-    return types.ElicitResult(action="accept", content={"answer": f"yes to {params.message}"})
+warnings.simplefilter("ignore", MCPDeprecationWarning)  # what 2026-07-28 took away, and older servers have
 
 
-async def sample(context: ClientRequestContext, params: types.CreateMessageRequestParams) -> types.CreateMessageResult:
-    return types.CreateMessageResult(role="assistant", model="test", content=types.TextContent(text="said the model"))
-
-
-async def roots(context: ClientRequestContext) -> types.ListRootsResult:
-    return types.ListRootsResult(roots=[types.Root(uri="file:///tmp/root")])  # type: ignore[arg-type]
-
-
-class Heard:
-    """What the server says unasked, and the moment it is heard."""
+class User:
+    """Answers the server, and hears what it says unasked."""
 
     def __init__(self) -> None:
+        self.person = features.Person()
         self.logged: list[Any] = []
         self.updated = anyio.Event()
+        self.relisted = anyio.Event()
+
+    async def elicit(self, context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
+        url = params.url if isinstance(params, types.ElicitRequestURLParams) else None
+        return types.ElicitResult(**self.person.answer(params.message, url))
+
+    async def sample(
+        self, context: ClientRequestContext, params: types.CreateMessageRequestParams
+    ) -> types.CreateMessageResult:
+        said = types.TextContent(text=features.SAID)
+        return types.CreateMessageResult(role="assistant", model=features.MODEL, content=said)
+
+    async def roots(self, context: ClientRequestContext) -> types.ListRootsResult:
+        return types.ListRootsResult(roots=[types.Root(uri=features.ROOT)])  # type: ignore[arg-type]
 
     async def log(self, params: types.LoggingMessageNotificationParams) -> None:
         self.logged.append(params.data)
 
-    async def message(self, message: IncomingMessage) -> None:
+    async def hear(self, message: IncomingMessage) -> None:
         if isinstance(message, types.ResourceUpdatedNotification) and message.params.uri == NOTE:
             self.updated.set()
+        if isinstance(message, types.ToolListChangedNotification):
+            self.relisted.set()
 
 
-async def list_tools(client: Client) -> list[str]:
-    page = await client.list_tools()
-    names = [tool.name for tool in page.tools]
-    while page.next_cursor is not None:
-        page = await client.list_tools(cursor=page.next_cursor)
-        names += [tool.name for tool in page.tools]
-    return names
+class Exercise:
+    """Each of features.EVERYTHING that this client has, by that name."""
+
+    def __init__(self, client: Client, user: User, prefix: str) -> None:
+        self.client = client
+        self.user = user
+        self.prefix = prefix
+        self.modern = client.protocol_version >= "2026-07-28"
+
+    async def call(self, name: str, /, **arguments: Any) -> str:
+        result = await self.client.call_tool(self.prefix + name, arguments)
+        content = result.content[0]
+        assert isinstance(content, types.TextContent)
+        assert not result.is_error, content.text
+        return content.text
+
+    async def asked(self, name: str, /, **arguments: Any) -> Any:
+        return json.loads(await self.call(name, **arguments))
+
+    async def listed(self) -> list[types.Tool]:
+        page = await self.client.list_tools()
+        tools = [*page.tools]
+        while page.next_cursor is not None:
+            page = await self.client.list_tools(cursor=page.next_cursor)
+            tools += page.tools
+        return tools
+
+    async def tools(self) -> list[str]:
+        return [tool.name for tool in await self.listed()]
+
+    async def echo(self) -> str:
+        return await self.call("echo", text=TEXT)
+
+    async def structured(self) -> Any:
+        return (await self.client.call_tool(self.prefix + "add", {"a": 1, "b": 2})).structured_content
+
+    async def failure(self) -> list[Any]:
+        result = await self.client.call_tool(self.prefix + "fail", {"reason": "no luck"})
+        content = result.content[0]
+        assert isinstance(content, types.TextContent)
+        return [result.is_error, content.text]
+
+    async def unknown_tool(self) -> int | None:
+        try:
+            await self.client.call_tool(self.prefix + "nothing", {})
+        except MCPError as error:
+            return error.code
+        return None
+
+    async def prompts(self) -> list[Any]:
+        listed = [prompt.name for prompt in (await self.client.list_prompts()).prompts]
+        return [*listed, await self.prompt("greet", name="Bo")]
+
+    async def prompt(self, name: str, /, **arguments: str) -> str:
+        content = (await self.client.get_prompt(self.prefix + name, arguments)).messages[0].content
+        assert isinstance(content, types.TextContent)
+        return content.text
+
+    async def prompt_that_asks(self) -> str:
+        return await self.prompt("interview")
+
+    async def resources(self) -> list[str]:
+        listed = [str(resource.uri) for resource in (await self.client.list_resources()).resources]
+        templates = (await self.client.list_resource_templates()).resource_templates
+        return [*listed, *(template.uri_template for template in templates)]
+
+    async def read(self, uri: str) -> str:
+        content = (await self.client.read_resource(uri)).contents[0]
+        return content.text if isinstance(content, types.TextResourceContents) else content.blob
+
+    async def reading(self) -> list[str]:
+        return [await self.read("test://notes/2"), await self.read("test://pixel")]
+
+    async def unknown_resource(self) -> int | None:
+        try:
+            await self.read("test://nowhere")
+        except MCPError as error:
+            return error.code
+        return None
+
+    async def completion(self) -> list[list[str]]:
+        greet = types.PromptReference(name=self.prefix + "greet")
+        note = types.ResourceTemplateReference(uri="test://notes/{number}")
+        return [
+            (await self.client.complete(greet, {"name": "style", "value": "fr"})).completion.values,
+            (await self.client.complete(note, {"name": "number", "value": ""})).completion.values,
+        ]
+
+    async def progress(self) -> list[list[Any]]:
+        steps: list[list[Any]] = []
+
+        async def heard(progress: float, total: float | None, message: str | None) -> None:
+            steps.append([progress, total, message])
+
+        await self.client.call_tool(self.prefix + "progress", {"steps": 3}, progress_callback=heard)
+        return steps
+
+    async def log_level(self) -> list[Any]:
+        if not self.modern:  # there each request says it, see `main`
+            await self.client.set_logging_level("info")
+        await self.call("log", level="debug", message="whispered")
+        await self.call("log", level="info", message="said")
+        return self.user.logged
+
+    async def question(self) -> Any:
+        return await self.asked("ask", question="sure?")
+
+    async def declined_question(self) -> Any:
+        return await self.asked("ask", question="no?")
+
+    async def questions_in_a_row(self) -> Any:
+        return await self.asked("ask", question="still?", times=3)
+
+    async def questions_at_once(self) -> Any:
+        return await self.asked("survey", one="one?", other="other?")
+
+    async def url_question(self) -> list[Any]:
+        return [await self.asked("visit", url=PAGE), [*self.user.person.visited]]
+
+    async def url_first(self) -> list[Any]:
+        """Clients are asked on the way, or what users write: visit what the error names, then call again."""
+        self.user.person.visited.clear()
+        try:
+            said = await self.call("visit_first", url=PAGE)
+            return [self.user.person.visited, said]
+        except MCPError as error:
+            required = UrlElicitationRequiredError.from_error(error.error)
+        return [[page.url for page in required.elicitations], await self.call("visit_first", url=PAGE)]
+
+    async def sampling(self) -> Any:
+        return await self.asked("sample", prompt="say")
+
+    async def roots(self) -> Any:
+        return await self.asked("roots")
+
+    async def list_changed(self) -> Any:
+        if self.modern:
+            async with self.client.listen(tools_list_changed=True) as subscription:
+                await self.call("redefine", tool="add", description=NEWS)
+                await anext(subscription)
+        else:
+            await self.call("redefine", tool="add", description=NEWS)
+            await self.user.relisted.wait()
+        return [tool.description for tool in await self.listed() if tool.name == self.prefix + "add"]
+
+    async def resource_updated(self) -> list[str]:
+        before = await self.read(NOTE)
+        if self.modern:
+            async with self.client.listen(resource_subscriptions=[NOTE]) as subscription:
+                await self.call("touch", uri=NOTE)
+                await anext(subscription)
+        else:
+            await self.client.subscribe_resource(NOTE)
+            await self.call("touch", uri=NOTE)
+            await self.user.updated.wait()
+            await self.client.unsubscribe_resource(NOTE)
+        return [before, await self.read(NOTE)]
+
+    async def cancel(self) -> int:
+        """How many more calls the server saw cancelled."""
+        before = len((await self.asked("cancelled"))["ids"])
+        with anyio.CancelScope() as scope:
+
+            async def asleep(progress: float, total: float | None, message: str | None) -> None:
+                scope.cancel()
+
+            await self.client.call_tool(self.prefix + "sleep", {"seconds": 60}, progress_callback=asleep)
+        return len((await self.asked("cancelled", at_least=before + 1))["ids"]) - before
 
 
-async def call(client: Client, name: str, **arguments: Any) -> str:
-    content = (await client.call_tool(name, arguments)).content[0]
-    assert isinstance(content, types.TextContent)
-    return content.text
+def place(args: argparse.Namespace) -> Any:
+    match args.transport:
+        case "sse":
+            return sse_client(args.where[0])
+        case "stdio":
+            command, *rest = args.where
+            return StdioServerParameters(command=command, args=rest, env=dict(os.environ))
+    return args.where[0]
 
 
-async def progress(client: Client) -> list[list[float | None]]:
-    steps: list[list[float | None]] = []
-
-    async def heard(progress: float, total: float | None, message: str | None) -> None:
-        steps.append([progress, total])
-
-    await client.call_tool("progress", {"steps": 3}, progress_callback=heard)
-    return steps
-
-
-async def cancellation(client: Client) -> int:
-    """How many calls the server saw cancelled after one was."""
-    with anyio.CancelScope() as scope:
-
-        async def asleep(progress: float, total: float | None, message: str | None) -> None:
-            scope.cancel()
-
-        await client.call_tool("sleep", {"seconds": 60}, progress_callback=asleep)
-    return len(json.loads(await call(client, "cancelled", at_least=1))["ids"])
-
-
-async def update(client: Client, heard: Heard) -> str:
-    """The resource whose change was heard of after it was subscribed to and touched."""
-    if client.protocol_version >= "2026-07-28":
-        async with client.listen(resource_subscriptions=[NOTE]) as subscription:
-            await call(client, "touch", uri=NOTE)
-            async for event in subscription:
-                return str(getattr(event, "uri", event))
-    await client.subscribe_resource(NOTE)
-    await call(client, "touch", uri=NOTE)
-    await heard.updated.wait()
-    await client.unsubscribe_resource(NOTE)
-    return NOTE
-
-
-async def exercise(client: Client, heard: Heard) -> dict[str, Any]:
-    if client.protocol_version < "2026-07-28":
-        await client.set_logging_level("info")
-    await call(client, "log", level="info", message="hello")
-    prompt = (await client.get_prompt("greet", {"name": "Bo"})).messages[0].content
-    read = (await client.read_resource(NOTE)).contents[0]
-    styles = await client.complete(types.PromptReference(name="greet"), {"name": "style", "value": "fr"})
-    assert isinstance(prompt, types.TextContent)
-    assert isinstance(read, types.TextResourceContents)
-    return {
-        "progress": await progress(client),
-        "ask": json.loads(await call(client, "ask", question="sure?", times=2)),
-        "sample": json.loads(await call(client, "sample", prompt="say")),
-        "roots": json.loads(await call(client, "roots")),
-        "prompts": [prompt.name for prompt in (await client.list_prompts()).prompts],
-        "prompt": prompt.text,
-        "resources": [str(resource.uri) for resource in (await client.list_resources()).resources],
-        "read": read.text,
-        "completion": styles.completion.values,
-        "updated": await update(client, heard),
-        "cancelled": await cancellation(client),
-        "logged": heard.logged,
-    }
-
-
-async def main(url: str, mode: str, everything: bool) -> None:
-    heard = Heard()
-    with anyio.fail_after(WITHIN_S * (1 + everything)):
-        async with Client(
-            url,
-            mode=mode,
-            elicitation_callback=accept,
-            sampling_callback=sample,
-            list_roots_callback=roots,
-            logging_callback=heard.log,
-            log_level="info",
-            message_handler=heard.message,
-        ) as client:
-            said: dict[str, Any] = {"protocol": client.protocol_version, "tools": await list_tools(client)}
-            said["echo"] = await call(client, "echo", text=TEXT)
-            said |= await exercise(client, heard) if everything else {}
-    print(json.dumps(said))
+async def main(args: argparse.Namespace) -> None:
+    user = User()
+    client = Client(
+        place(args),
+        mode=args.mode,
+        elicitation_callback=user.elicit,
+        sampling_callback=user.sample,
+        list_roots_callback=user.roots,
+        logging_callback=user.log,
+        log_level="info",
+        message_handler=user.hear,
+    )
+    async with client:
+        await features.report(client.protocol_version, Exercise(client, user, args.prefix), everything=args.everything)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
-    parser.add_argument("--mode", default="auto")
-    parser.add_argument("--everything", action="store_true")
-    args = parser.parse_args()
-    asyncio.run(main(args.url, args.mode, args.everything))
+    asyncio.run(main(features.arguments(__doc__)))

@@ -5,7 +5,8 @@
 
 Every tool is written once, against `Call.ask`, and so works in both eras: a question to the person, the model
 or the file system travels as a multi round-trip result (2026-07-28), as a server-to-client request (2025-*),
-or as the input of a task (SEP-2663). Needs the official SDK, `mcp>=2.3,<3`; it knows nothing about Bascule.
+or as the input of a task (SEP-2663). With `--era` the other era is refused as a server that never heard of it
+would refuse it. Needs the official SDK, `mcp>=2.3,<3`; it knows nothing about Bascule.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ import anyio
 import mcp_types as types
 import uvicorn
 from mcp.server.caching import CacheHint
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
-from mcp.server.runner import serve_loop
+from mcp.server.runner import _serve_modern_stream, serve_dual_era_loop, serve_loop
 from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
 from mcp.server.subscriptions import (
@@ -44,7 +45,8 @@ from mcp.shared.inbound import decode_header_value
 from mcp.shared.message import ServerMessageMetadata
 from mcp_types.methods import CACHEABLE_METHODS
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 warnings.simplefilter("ignore", MCPDeprecationWarning)  # logging and sampling: the suite still tests them
@@ -151,10 +153,11 @@ def ask_by_rounds(ctx: Context) -> Ask:
 
 
 def ask_by_request(ctx: Context) -> Ask:
-    """2025-*: one server-to-client request per question, on the stream of the call that needs the answer."""
+    """2025-*: one server-to-client request per question, all at once, on the stream of the call that asks."""
 
     async def ask(**requests: Json) -> Json:
-        return {key: await send(request) for key, request in requests.items()}
+        answers = await asyncio.gather(*map(send, requests.values()))
+        return dict(zip(requests, answers, strict=True))
 
     async def send(request: Json) -> Json:
         _, request_type, result_type = ANSWERS[request["method"]]
@@ -176,11 +179,13 @@ class Call:
     arguments: Json
 
     async def ask(self, **requests: Json) -> Json:
+        """Ask the client; in 2025 whether it can answer or not, which is what the SDKs of that era do."""
+        if not is_modern(self.ctx):
+            return await ask_by_request(self.ctx)(**requests)
         needed = {ANSWERS[request["method"]][0] for request in requests.values()}
         if absent := needed - declared(self.ctx).keys():
             raise missing({name: {} for name in absent})
-        ask = ask_by_rounds(self.ctx) if is_modern(self.ctx) else ask_by_request(self.ctx)
-        return await ask(**requests)
+        return await ask_by_rounds(self.ctx)(**requests)
 
     async def log(self, line: str) -> None:
         await self.ctx.session.send_log_message("info", line, related_request_id=self.ctx.request_id)
@@ -458,9 +463,8 @@ async def test_streaming_elicitation(call: Call) -> Outcome:
 @tool()
 async def test_missing_capability(call: Call) -> Outcome:
     """Cannot run for a client without sampling."""
-    if "sampling" not in declared(call.ctx):
-        raise missing({"sampling": {}})
-    return "The client can sample."
+    answer = await call.ask(reply=sample("Say hello", 50))
+    return f"The client can sample: {answer['reply']['content'].get('text')}"
 
 
 @tool(takes(region=STRING | {"x-mcp-header": "Region"}))
@@ -688,7 +692,7 @@ async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> Json:
         return outcome
     if has_tasks(ctx):
         return begin(outcome)
-    if outcome.impossible_now:
+    if outcome.impossible_now and is_modern(ctx):
         raise missing({"extensions": {TASKS: {}}})
     said = await settled(outcome.work(call.ask))
     assert isinstance(said, dict), "work for later is not put off twice"
@@ -765,6 +769,7 @@ RESOURCES: Final[dict[str, Json]] = {
     "test://watched-resource": {"mimeType": "text/plain", "text": "Subscribe to me."},
 }
 TEMPLATE: Final = "test://template/{id}/data"
+NOT_FOUND_2025: Final = -32002
 
 
 async def list_resources(ctx: Context, params: types.PaginatedRequestParams) -> Json:
@@ -785,7 +790,8 @@ async def read_resource(ctx: Context, params: types.ReadResourceRequestParams) -
         row = {"id": uri[len(before) : -len(after)], "templateTest": True}
         contents = {"mimeType": "application/json", "text": json.dumps(row)}
     else:
-        raise MCPError(types.INVALID_PARAMS, "Resource not found", {"uri": uri})
+        code = types.INVALID_PARAMS if is_modern(ctx) else NOT_FOUND_2025
+        raise MCPError(code, "Resource not found", {"uri": uri})
     return {"contents": [{"uri": uri, **contents}]}
 
 
@@ -870,45 +876,71 @@ class Events(EventStore):
         return wanted
 
 
-async def refuse_handshake(ctx: Context, call_next: CallNext) -> HandlerResult:
-    """What a server of 2026-07-28 alone does with `initialize`."""
-    if ctx.method == "initialize" and not is_modern(ctx):
-        requested = (ctx.params or {}).get("protocolVersion")
-        supported = {"supported": [*MODERN_PROTOCOL_VERSIONS], "requested": requested}
-        raise MCPError(types.UNSUPPORTED_PROTOCOL_VERSION, "Unsupported protocol version", supported)
-    return await call_next(ctx)
-
-
 def refuse_modern(app: ASGIApp) -> ASGIApp:
     """What an HTTP server older than 2026-07-28 does with that version."""
 
     async def door(scope: Scope, receive: Receive, send: Send) -> None:
-        version = dict(scope.get("headers", [])).get(b"mcp-protocol-version", b"").decode()
+        version = asked_version(scope)
         if version not in MODERN_PROTOCOL_VERSIONS:
             await app(scope, receive, send)
             return
-        error = {"code": -32000, "message": f"Bad Request: Unsupported protocol version: {version}"}
-        await JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, 400)(scope, receive, send)
+        refusal = refused(None, -32000, f"Bad Request: Unsupported protocol version: {version}")
+        await refusal(scope, receive, send)
 
     return door
+
+
+def refuse_legacy(app: ASGIApp) -> ASGIApp:
+    """What an HTTP server of 2026-07-28 alone does with a handshake, a session or no version at all."""
+
+    async def door(scope: Scope, receive: Receive, send: Send) -> None:
+        version = asked_version(scope)
+        if scope["type"] != "http" or version in MODERN_PROTOCOL_VERSIONS:
+            await app(scope, receive, send)
+        elif scope["method"] != "POST":
+            await Response(status_code=405, headers={"Allow": "POST"})(scope, receive, send)
+        else:
+            await refuse(await Request(scope, receive).json(), version)(scope, receive, send)
+
+    def refuse(request: Json, version: str) -> Response:
+        if not version and request["method"] != "initialize":
+            return refused(request.get("id"), types.HEADER_MISMATCH, "The MCP-Protocol-Version header is missing")
+        requested = version or request["params"]["protocolVersion"]
+        supported = {"supported": [*MODERN_PROTOCOL_VERSIONS], "requested": requested}
+        return refused(request.get("id"), types.UNSUPPORTED_PROTOCOL_VERSION, "Unsupported protocol version", supported)
+
+    return door
+
+
+def asked_version(scope: Scope) -> str:
+    return dict(scope.get("headers", [])).get(b"mcp-protocol-version", b"").decode()
+
+
+def refused(id: Any, code: int, message: str, data: Json | None = None) -> Response:
+    error = {"code": code, "message": message, **({"data": data} if data else {})}
+    return JSONResponse({"jsonrpc": "2.0", "id": id, "error": error}, 400)
+
+
+DOORS: Final = {"legacy": refuse_modern, "modern": refuse_legacy}
+LOOPS: Final = {
+    None: serve_dual_era_loop,
+    "legacy": serve_loop,
+    "modern": partial(_serve_modern_stream, raise_exceptions=False),
+}
 
 
 async def serve_http(server: Everything, port: int, era: str | None) -> None:
     door = socket.create_server(("127.0.0.1", port))
     print(f"http://127.0.0.1:{door.getsockname()[1]}/mcp", flush=True)
     app: ASGIApp = server.streamable_http_app(event_store=Events(), retry_interval=100)
-    config = uvicorn.Config(
-        refuse_modern(app) if era == "legacy" else app, log_level="warning", timeout_graceful_shutdown=1
-    )
+    app = DOORS[era](app) if era else app
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
     await uvicorn.Server(config).serve(sockets=[door])
 
 
 async def serve_stdio(server: Everything, era: str | None) -> None:
     async with stdio_server() as (reader, writer):
-        if era == "legacy":
-            await serve_loop(server, reader, writer, lifespan_state={})
-        else:
-            await server.run(reader, writer, server.create_initialization_options())
+        await LOOPS[era](server, reader, writer, lifespan_state={})
 
 
 def main() -> None:
@@ -917,13 +949,10 @@ def main() -> None:
     parser.add_argument("port", type=int, nargs="?", default=0)
     parser.add_argument("--era", choices=["legacy", "modern"], help="speak only this era; default: both")
     options = parser.parse_args()
-    server = everything()
-    if options.era == "modern":
-        server.middleware.append(refuse_handshake)
     if options.transport == "http":
-        anyio.run(serve_http, server, options.port, options.era)
+        anyio.run(serve_http, everything(), options.port, options.era)
     else:
-        anyio.run(serve_stdio, server, options.era)
+        anyio.run(serve_stdio, everything(), options.era)
 
 
 if __name__ == "__main__":

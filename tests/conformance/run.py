@@ -4,7 +4,8 @@
         --node NODE --python PYTHON_WITH_MCP [--direct]
 
 Runs the official server suite against `everything.py` and then against Bascule in front of it, per revision
-of the specification and per route to the upstream, and compares check by check. Exits 0 when nothing is lost
+of the specification and per route to the upstream, and compares check by check. Then the same across the eras:
+the suite of one era, through Bascule, on an upstream that speaks only the other. Exits 0 when nothing is lost
 that `expected-failures.yaml` does not excuse, 1 when something is or when an excuse is stale, 2 on bad usage
 or when a process does not start. Standard library only.
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import os
 import re
@@ -36,6 +36,9 @@ HERE: Final = Path(__file__).resolve().parent
 VERSIONS: Final = ("2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28")
 ROUTES: Final = ("http", "stdio")
 ERAS: Final = ("dual", "legacy", "modern")
+CROSSINGS: Final = (("2025-11-25", "modern"), ("2026-07-28", "legacy"))
+"""The suite's revision and the only era that the upstream speaks."""
+
 TASK_SCENARIOS: Final = (
     "tasks-lifecycle",
     "tasks-capability-negotiation",
@@ -47,7 +50,8 @@ TASK_SCENARIOS: Final = (
     "tasks-required-task-error",
     "tasks-mrtr-composition",
 )
-"""An extension is in no revision of the suite, so these are run by name, at 2026-07-28."""
+"""An extension is in no revision of the suite, so these are run by name, at 2026-07-28. Not with a legacy upstream:
+it cannot have the extension, so Bascule does not advertise it (2026-07-28, Versioning, "Extension Negotiation")."""
 
 START_S: Final = 30.0
 SUITE_S: Final = 300.0  # a gateway that answers nothing makes each scenario wait for its own timeout
@@ -72,6 +76,9 @@ class Verdict(NamedTuple):
     status: str
     message: str
 
+    def __str__(self) -> str:
+        return f"{self.status}: {self.message}" if self.message else self.status
+
 
 Results = Mapping[Check, Verdict]
 
@@ -86,6 +93,14 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         upstream = "" if self.era == "dual" else f" ({self.era} upstream)"
         return f"{self.version} {self.route or 'direct'}{upstream}"
+
+    @property
+    def crosses(self) -> bool:
+        return self.era != "dual" and self.era != era_of(self.version)
+
+
+def era_of(version: str) -> str:
+    return "modern" if version == VERSIONS[-1] else "legacy"
 
 
 @dataclass(frozen=True)
@@ -115,7 +130,7 @@ class Options:
     bascule: tuple[str, ...]
     versions: tuple[str, ...]
     routes: tuple[str, ...]
-    eras: tuple[str, ...]
+    upstream: str | None
     scenario: str | None
     jobs: int
     out: Path
@@ -154,13 +169,25 @@ def failed(results: Results) -> list[Check]:
 
 
 def lost(direct: Results, through: Results) -> dict[Check, str]:
-    """What passed directly and did not pass through Bascule, each with what the suite said about it."""
-    losses = {}
-    for check in passed(direct):
-        verdict = through.get(check, Verdict("MISSING", "the scenario ended before this check"))
-        if verdict.status != "SUCCESS":
-            losses[check] = f"{verdict.status}: {verdict.message}" if verdict.message else verdict.status
-    return losses
+    """What passed directly and did not pass through Bascule, each with what the suite said about it.
+
+    A failure of which the direct run knows nothing counts too: the suite makes some checks only when they fail.
+    """
+    missing = Verdict("MISSING", "the scenario ended before this check")
+    losses = {check: through.get(check, missing) for check in passed(direct)}
+    losses |= {check: through[check] for check in failed(through) if check not in direct}
+    return {check: str(verdict) for check, verdict in losses.items() if verdict.status != "SUCCESS"}
+
+
+def passed_scenarios(results: Results) -> set[str]:
+    """The scenarios in which something passed and nothing failed; the suite's INFO and SKIPPED say nothing."""
+    return {check.scenario for check in passed(results)} - {check.scenario for check in failed(results)}
+
+
+def expected_of(target: Target, direct: Results) -> Results:
+    """What *target* can be asked for, of the results of the upstream that speaks both eras."""
+    tasks = TASK_SCENARIOS if target.era == "legacy" else ()
+    return {check: verdict for check, verdict in direct.items() if check.scenario not in tasks}
 
 
 def read_excuses(path: Path) -> list[Excuse]:
@@ -255,6 +282,56 @@ async def until_ready(url: str, log: Path) -> None:
         await asyncio.sleep(0.1)
 
 
+_META: Final = {
+    "io.modelcontextprotocol/protocolVersion": VERSIONS[-1],
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+_INITIALIZE: Final = {
+    "protocolVersion": VERSIONS[-2],
+    "capabilities": {},
+    "clientInfo": {"name": "judge", "version": "0"},
+}
+OPENINGS: Final[Mapping[str, tuple[dict[str, Any], dict[str, str]]]] = {
+    "legacy": ({"method": "server/discover", "params": {"_meta": _META}}, {"MCP-Protocol-Version": VERSIONS[-1]}),
+    "modern": ({"method": "initialize", "params": _INITIALIZE}, {}),
+}
+"""What a client of the other era opens with, and its headers: a server of this era alone has to refuse it."""
+
+
+async def refuses(era: str, options: Options) -> bool:
+    """Whether the upstream of *era* turns a client of the other one away, over HTTP and over a pipe."""
+    opening, headers = OPENINGS[era]
+    message = json.dumps({"jsonrpc": "2.0", "id": 1, **opening}).encode() + b"\n"
+    command = [options.python, str(HERE / "everything.py")]
+
+    def status_at(url: str) -> int:
+        accepted = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, message, accepted | headers), timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    async with serving([*command, "http", "0", "--era", era], options.out / f"refusing-{era}.log") as url:
+        status = await asyncio.to_thread(status_at, url)
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        *("stdio", "--era", era),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(message)
+        line = await asyncio.wait_for(process.stdout.readline(), START_S)
+    finally:
+        process.stdin.close()
+        await stop(process)
+    return status == 400 and "error" in json.loads(line)
+
+
 @asynccontextmanager
 async def reaching(target: Target, options: Options, folder: Path) -> AsyncIterator[str]:
     """The URL for the suite: the upstream's own, or Bascule's in front of it."""
@@ -305,15 +382,14 @@ async def run_suite(arguments: Sequence[str], options: Options, log: Path) -> No
             await stop(process)
 
 
-def suite_runs(version: str, scenario: str | None) -> list[list[str]]:
-    """The command lines that cover *version*, without URL and output folder."""
-    modern = version == VERSIONS[-1]
+def suite_runs(target: Target, scenario: str | None) -> list[list[str]]:
+    """The command lines that cover *target*, without URL and output folder."""
+    tasks = TASK_SCENARIOS if target.version == VERSIONS[-1] and target.era != "legacy" else ()
     if scenario in TASK_SCENARIOS:
-        return [["--scenario", scenario]] if modern else []
+        return [["--scenario", scenario]] if scenario in tasks else []
     if scenario:
-        return [["--scenario", scenario, "--spec-version", version]]
-    tasks = [["--scenario", name] for name in TASK_SCENARIOS] if modern else []
-    return [["--suite", "all", "--spec-version", version], *tasks]
+        return [["--scenario", scenario, "--spec-version", target.version]]
+    return [["--suite", "all", "--spec-version", target.version], *(["--scenario", name] for name in tasks)]
 
 
 async def results_of(target: Target, options: Options, units: asyncio.Semaphore, suites: asyncio.Semaphore) -> Results:
@@ -328,7 +404,7 @@ async def results_of(target: Target, options: Options, units: asyncio.Semaphore,
             await run_suite([*arguments, *output], options, folder / f"suite-{number}.log")
 
     async with units, reaching(target, options, folder) as url:
-        runs = suite_runs(target.version, options.scenario)
+        runs = suite_runs(target, options.scenario)
         await asyncio.gather(*(run(number, arguments, url) for number, arguments in enumerate(runs)))
     return read_results(folder / "results")
 
@@ -336,16 +412,24 @@ async def results_of(target: Target, options: Options, units: asyncio.Semaphore,
 # --- The report
 
 
-def report_direct(target: Target, results: Results) -> None:
-    print(f"{target}  {len(passed(results))} passed, {len(failed(results))} failed")
-    for check in failed(results):
-        print(f"    {check}\n        {results[check].message}")
+def report_direct(target: Target, results: Mapping[Target, Results]) -> bool:
+    """Print what the upstream itself passes; true unless it passes less for speaking one era only."""
+    found = results[target]
+    print(f"{target}  {len(passed(found))} passed, {len(failed(found))} failed")
+    losses = lost(expected_of(target, results[target._replace(era="dual")]), found)
+    for check in {**dict.fromkeys(failed(found)), **losses}:
+        print(f"    {check}\n        {found.get(check, losses.get(check))}")
+    return not losses
 
 
 def report_route(target: Target, direct: Results, through: Results, excuses: Sequence[Excuse]) -> bool:
     """Print one line and the losses below it; true when every loss is excused and no excuse is stale."""
-    losses = lost(direct, through)
-    print(f"{target}  LOST {len(losses)}/{len(passed(direct))}")
+    expected = expected_of(target, direct)
+    losses = lost(expected, through)
+    if target.crosses:
+        print(crossing_line(target, expected, through))
+    else:
+        print(f"{target}  LOST {len(losses)}/{len(passed(expected))}")
     good = True
     for check, message in losses.items():
         excuse = next((each for each in excuses if each.covers(target, check)), None)
@@ -354,29 +438,55 @@ def report_route(target: Target, direct: Results, through: Results, excuses: Seq
         if excuse:
             print(f"        expected: {excuse.why}")
     for excuse in excuses:
-        if stale(excuse, target, direct, losses):
+        if stale(excuse, target, expected, losses):
             good = False
             print(f"    {excuse.check} passes now: take it out of expected-failures.yaml")
     return good
 
 
+def crossing_line(target: Target, expected: Results, through: Results) -> str:
+    scenarios, checks = passed_scenarios(expected), passed(expected)
+    kept = scenarios & passed_scenarios(through)
+    same = [check for check in checks if check in through and through[check].status == "SUCCESS"]
+    client = target.version[:4] if (target.version, target.era) in CROSSINGS else target.version
+    server = VERSIONS[-1][:4] if target.era == "modern" else VERSIONS[-2][:4]
+    counts = f"{len(kept)}/{len(scenarios)} scenarios {len(same)}/{len(checks)} checks"
+    return f"CROSS {client}-on-{server} {counts} ({target.route})"
+
+
+def targets(options: Options) -> tuple[list[Target], list[Target]]:
+    """The runs without Bascule, which say what can be expected, and those through it."""
+    direct = [Target(version, None, "dual") for version in options.versions]
+    if not options.routes:
+        # Each upstream of one era is worth as much in it as the one that speaks both.
+        direct += [Target(version, None, era_of(version)) for version in options.versions]
+    if options.upstream is None:
+        pairs = [(version, "dual") for version in options.versions]
+        pairs += [pair for pair in CROSSINGS if pair[0] in options.versions]
+    else:
+        eras = ERAS if options.upstream == "all" else (options.upstream,)
+        pairs = [(version, era) for era in eras for version in options.versions]
+    return direct, [Target(version, route, era) for version, era in pairs for route in options.routes]
+
+
 async def judge(options: Options, excuses: Sequence[Excuse]) -> bool:
     """Run and report everything that was asked for; true when Bascule loses nothing."""
     units, suites = asyncio.Semaphore(options.jobs), asyncio.Semaphore(2 * options.jobs)
-    direct = {version: Target(version, None, "dual") for version in options.versions}
-    combinations = itertools.product(options.versions, options.routes, options.eras)
-    through = [Target(*combination) for combination in combinations]
+    direct, through = targets(options)
     async with asyncio.TaskGroup() as group:
         running = {
-            target: group.create_task(results_of(target, options, units, suites))
-            for target in [*direct.values(), *through]
+            target: group.create_task(results_of(target, options, units, suites)) for target in [*direct, *through]
         }
     results = {target: task.result() for target, task in running.items()}
-    if not any(passed(results[target]) for target in direct.values()):
+    if not any(passed(results[target]) for target in direct):
         raise NotStarted(f"nothing passed directly, so there is nothing to compare, see {options.out}")
-    for target in direct.values():
-        report_direct(target, results[target])
-    verdicts = [report_route(each, results[direct[each.version]], results[each], excuses) for each in through]
+    verdicts = [report_direct(target, results) for target in direct]
+    for era in sorted({target.era for target in direct} & OPENINGS.keys()):
+        verdicts.append(await refuses(era, options))
+        print(f"the {era} upstream {'refuses' if verdicts[-1] else 'SERVES'} clients of the other era")
+    for target in through:
+        expected = results[Target(target.version, None, "dual")]
+        verdicts.append(report_route(target, expected, results[target], excuses))
     return all(verdicts)
 
 
@@ -388,7 +498,9 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--bascule", default=f"{sys.executable} -m bascule", help="the command to judge")
     parser.add_argument("--only", choices=VERSIONS, help="one revision only")
     parser.add_argument("--route", choices=ROUTES, help="one route only")
-    parser.add_argument("--upstream", choices=[*ERAS, "all"], default="dual", help="the eras the upstream may speak")
+    parser.add_argument(
+        "--upstream", choices=[*ERAS, "all"], help="the eras the upstream may speak; default: both, and the crossings"
+    )
     parser.add_argument("--scenario", help="one scenario only")
     parser.add_argument("--jobs", type=int, default=2, help="how many upstreams run at once")
     parser.add_argument("--direct", action="store_true", help="score the upstream itself, without Bascule")
@@ -403,7 +515,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         bascule=tuple(shlex.split(given.bascule)),
         versions=(given.only,) if given.only else VERSIONS,
         routes=() if given.direct else (given.route,) if given.route else ROUTES,
-        eras=ERAS if given.upstream == "all" else (given.upstream,),
+        upstream=given.upstream,
         scenario=given.scenario,
         jobs=given.jobs,
         out=given.out or Path(tempfile.mkdtemp(prefix="bascule-conformance-")),

@@ -331,4 +331,17 @@ def test_memory_is_bounded() -> None:
         guarded.admit("GET", [HOST, (b"x", b"%d" % i)])
     guarded.admit("GET", [HOST, (b"y", b"x" * 100_000)])
     assert len(guarded._admitted) <= 512
-    assert all(len(value) < 5000 for _, raw in guarded._admitted for _, value in raw)
+    assert all(len(value) < 5000 for *_, raw in guarded._admitted for _, value in raw)
+
+
+def test_a_post_that_is_answered_elsewhere_may_accept_anything() -> None:
+    guarded = Door(RULES)
+    for accept in ((), ((b"accept", b"text/html"),), ((b"accept", b""),)):
+        assert guarded.admit("POST", [HOST, JSON, *accept], answered=False)
+    for _ in range(2):  # also once it is remembered
+        with pytest.raises(Refused) as refused:
+            guarded.admit("POST", [HOST, JSON, (b"accept", b"text/html")])
+        assert refused.value.status == 406
+    with pytest.raises(Refused) as refused:
+        guarded.admit("POST", [HOST], answered=False)
+    assert refused.value.status == 415

@@ -26,6 +26,8 @@ ECHO: Final[Json] = {
     "description": "Returns the text.",
     "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
 }
+INFO: Final[Json] = {"name": "hostile", "version": "1.0.0"}
+COMPLETE: Final[Json] = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
 GARBAGE: Final = (b"Starting up...", b"", b"[1, 2]", b"null", b'"{"', b'{"level":"info","msg":"ready"}')
 
 
@@ -125,6 +127,76 @@ def answer_with_garbage(id: Id, said: str) -> None:
     write(*GARBAGE)
 
 
+def tell_hello(id: Id, said: str) -> None:
+    echo(id, json.dumps(hellos[-1]))
+
+
+hellos: list[Json] = []  # what came with each `initialize`
+
+# What to do with server/discover.
+
+
+def know_nothing_of_it(id: Id) -> None:
+    send(id, error={"code": -32601, "message": "Method not found: server/discover"})
+
+
+def discover(id: Id) -> None:
+    offer = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
+    send(id, result=offer | COMPLETE | {"_meta": {"io.modelcontextprotocol/serverInfo": INFO}})
+
+
+def offer_old_versions(id: Id) -> None:
+    send(id, result={"supportedVersions": ["2025-11-25", "2025-06-18"], "capabilities": {}} | COMPLETE)
+
+
+def refuse_parameters(id: Id) -> None:
+    send(id, error={"code": -32602, "message": "Invalid request parameters"})
+
+
+def refuse_oddly(id: Id) -> None:
+    send(id, error={"code": -7, "message": "not before initialize"})
+
+
+def answer_something(id: Id) -> None:
+    send(id, result={})
+
+
+def refuse_to_begin(id: Id) -> NoReturn:
+    sys.exit("that is no initialize")
+
+
+def put_off(id: Id) -> None:
+    """Answer, but the first time only after the next request, whatever that is."""
+    if late:
+        discover(id)
+    else:
+        late.append(id)
+
+
+def want_the_future(id: Id) -> None:
+    supported = {"supported": ["2027-01-01"], "requested": "2026-07-28"}
+    send(id, error={"code": -32022, "message": "Unsupported protocol version", "data": supported})
+
+
+def discover_while_known(id: Id) -> None:
+    (discover if knows else know_nothing_of_it)(id)
+
+
+def forget_all(id: Id, said: str) -> None:
+    """From now on this is another server: an old one."""
+    if said == "forget":
+        knows.clear()
+    if knows:
+        send(id, result=text(said) | COMPLETE)
+    else:
+        want_the_future(id)
+
+
+late: list[Id] = []  # the probe that was put off
+came_late: list[Id] = []  # the same, once it is answered
+knows = ["2026-07-28"]
+
+
 # What to do at the start.
 
 
@@ -170,6 +242,7 @@ class Mode:
     does: str
     at_start: Callable[[], None] = nothing
     on_call: Callable[[Id, str], None] = echo
+    on_discover: Callable[[Id], None] = know_nothing_of_it
     shakes_hands: bool = True
     stops_at_eof: bool = True
     modern: bool = False  # 2026-07-28 instead of the handshake
@@ -198,13 +271,35 @@ MODES: Final = {
     "huge-result": Mode("answers with 10 MiB", on_call=answer_at_length),
     "batch-reply": Mode("answers with an array", on_call=answer_in_batch),
     "null-id-error": Mode("answers with an error for nobody", on_call=answer_nobody),
-    "unknown-result-type": Mode("answers with an unknown resultType", on_call=answer_unknown, modern=True),
+    "unknown-result-type": Mode(
+        "answers with an unknown resultType", on_call=answer_unknown, on_discover=discover, modern=True
+    ),
+    # Well-behaved but for how they meet a client of the other era.
+    "new": Mode("is stateless, and has never heard of initialize", on_discover=discover, modern=True),
+    "both-eras": Mode("knows both eras", on_discover=discover),
+    "tells-hello": Mode("answers with what came with initialize", on_call=tell_hello),
+    "old-versions": Mode("discovers only old versions", on_discover=offer_old_versions),
+    "bad-params": Mode("calls the probe badly parametrised", on_discover=refuse_parameters),
+    "odd-refusal": Mode("refuses the probe with a code of its own", on_discover=refuse_oddly),
+    "answers-anything": Mode("answers the probe with an empty result", on_discover=answer_something),
+    "ends-at-probe": Mode("exits when it is probed", on_discover=refuse_to_begin),
+    "late-probe": Mode("answers the probe when it is too late", on_discover=put_off),
+    "late-new": Mode("is stateless and slow to say so", on_discover=put_off, modern=True),
+    "future": Mode("speaks only versions to come", on_discover=want_the_future),
+    "turns-old": Mode(
+        "is stateless until it is told to forget it", on_discover=discover_while_known, on_call=forget_all
+    ),
+    "refuses-version": Mode(
+        "refuses calls for their version, and is modern",
+        on_discover=discover,
+        on_call=lambda id, said: want_the_future(id),
+        modern=True,
+    ),
 }
 
 
 def reply(mode: Mode, id: Id, method: str, params: Json) -> None:
-    info = {"name": "hostile", "version": "1.0.0"}
-    complete = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"} if mode.modern else {}
+    complete = COMPLETE if mode.modern else {}
     match method:
         case "tools/call":
             mode.on_call(id, params["arguments"]["text"])
@@ -212,13 +307,14 @@ def reply(mode: Mode, id: Id, method: str, params: Json) -> None:
             send(id, result={"tools": [ECHO], **complete})
         case "ping":
             send(id, result={})
-        case "server/discover" if mode.modern:
-            offer = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
-            send(id, result=offer | complete | {"_meta": {"io.modelcontextprotocol/serverInfo": info}})
+        case "server/discover":
+            mode.on_discover(id)
         case "initialize" if not mode.modern:
+            hellos.append(params)
+            print("initialize", file=sys.stderr, flush=True)
             if mode.shakes_hands:
                 spoken = {"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}}}
-                send(id, result=spoken | {"serverInfo": info})
+                send(id, result=spoken | {"serverInfo": INFO})
         case _:
             send(id, error={"code": -32601, "message": f"Method not found: {method}"})
 
@@ -232,7 +328,11 @@ def main() -> None:
     for line in sys.stdin.buffer:
         message = json.loads(line)
         if "method" in message and "id" in message:
+            waiting = late.copy()
             reply(mode, message["id"], message["method"], message.get("params", {}))
+            if waiting and not came_late:
+                came_late.append(waiting[0])
+                discover(waiting[0])
     if not mode.stops_at_eof:
         pause(0, "")
 

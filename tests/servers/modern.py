@@ -1,4 +1,4 @@
-"""A well-behaved stateless MCP server over stdio: 2026-07-28 only, questions by multi round-trip requests."""
+"""A well-behaved stateless MCP server over stdio, or HTTP (web.py): 2026-07-28 only, questions by multi round-trips."""
 
 import argparse
 import base64
@@ -7,7 +7,21 @@ import hmac
 import json
 from typing import Any, ClassVar, Final
 
-from server import INVALID_PARAMS, LEVELS, Call, Id, Json, Refusal, Server, options
+from server import (
+    INVALID_PARAMS,
+    LEVELS,
+    Call,
+    Id,
+    Json,
+    Method,
+    Outlet,
+    Question,
+    Refusal,
+    Server,
+    World,
+    lacking,
+    options,
+)
 
 REVISION: Final = "2026-07-28"
 META: Final = "io.modelcontextprotocol/"
@@ -21,11 +35,6 @@ CACHEABLE: Final = (
     "resources/templates/list",
     "resources/read",
 )
-NEEDS: Final[dict[str, Json]] = {  # the client capability without which an input must not be requested
-    "elicitation/create": {"elicitation": {}},
-    "sampling/createMessage": {"sampling": {}},
-    "roots/list": {"roots": {}},
-}
 SEAL_KEY: Final = b"only tests know this"
 
 
@@ -43,10 +52,10 @@ class ModernServer(Server):
     info: ClassVar[Json] = {"name": "modern", "version": "1.0.0"}
     resource_not_found: ClassVar = INVALID_PARAMS
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        super().__init__(options)
+    def __init__(self, options: argparse.Namespace, world: World | None = None, outlet: Outlet | None = None) -> None:
+        super().__init__(options, world, outlet)
         self.cache_hints: Json = {"ttlMs": options.ttl_ms, "cacheScope": options.cache_scope}
-        self.subscriptions: dict[Id, Json] = {}
+        self.subscriptions: list[tuple[Call, Json]] = []
         self.methods |= {
             "initialize": _refuse_handshake,
             "server/discover": self._discover,
@@ -70,42 +79,52 @@ class ModernServer(Server):
             dressed |= self.cache_hints
         return dressed | {"_meta": {f"{META}serverInfo": self.info} | result.get("_meta", {})}
 
-    def ask(self, call: Call, key: str, method: str, params: Json) -> Json:
-        needed = NEEDS[method]
-        if not needed.keys() <= call.meta[f"{META}clientCapabilities"].keys():
-            raise Refusal(MISSING_CAPABILITY, f"{method} needs a capability", requiredCapabilities=needed)
+    def ask(self, call: Call, questions: dict[str, Question]) -> Json:
+        if needed := lacking(call.meta[f"{META}clientCapabilities"], questions):
+            raise Refusal(MISSING_CAPABILITY, "A capability is needed", requiredCapabilities=needed)
         answers = unseal(call)
-        if key not in answers:
-            raise InputRequired({key: {"method": method, "params": params}}, seal(call, answers))
-        answer: Json = answers[key]
-        return answer
+        if missing := questions.keys() - answers.keys():
+            requests = {key: {"method": method, "params": params} for key, (method, params) in questions.items()}
+            raise InputRequired({key: requests[key] for key in requests if key in missing}, seal(call, answers))
+        return {key: answers[key] for key in questions}
+
+    def visit_first(self, call: Call, url: str) -> None:
+        call.ask("visited", "elicitation/create", {"mode": "url", "message": "Please sign in", "url": url})
 
     def log_level(self, call: Call) -> str | None:
         return call.meta.get(f"{META}logLevel")
 
     def tools_changed(self) -> None:
-        for id, wanted in list(self.subscriptions.items()):
+        for call, wanted in list(self.subscriptions):
             if wanted.get("toolsListChanged"):
-                self.notify("tools/list_changed", _meta=_tag(id))
+                call.notify("tools/list_changed", _meta=_tag(call.id))
 
     def resource_updated(self, uri: str) -> None:
-        for id, wanted in list(self.subscriptions.items()):
+        for call, wanted in list(self.subscriptions):
             if uri in wanted.get("resourceSubscriptions", ()):
-                self.notify("resources/updated", uri=uri, _meta=_tag(id))
+                call.notify("resources/updated", uri=uri, _meta=_tag(call.id))
 
     def take_notification(self, method: str, params: Json) -> None:
         if method == "notifications/cancelled":
-            self.subscriptions.pop(params["requestId"], None)
+            for call, _ in list(self.subscriptions):
+                if call.id == params["requestId"]:
+                    self.cancel(call)
         super().take_notification(method, params)
+
+    def cancel(self, call: Call) -> None:
+        if any(call is subscribed for subscribed, _ in self.subscriptions):
+            self.subscriptions = [each for each in self.subscriptions if each[0] is not call]
+        else:
+            super().cancel(call)
 
     def serve(self) -> None:
         super().serve()
-        for id in self.subscriptions:
-            self.send(id=id, result={"resultType": "complete", "_meta": _tag(id)})
+        for call, _ in self.subscriptions:
+            call.send(id=call.id, result={"resultType": "complete", "_meta": _tag(call.id)})
 
-    def _call_tool(self, call: Call) -> Json:
+    def run(self, method: Method, call: Call) -> Json | None:
         try:
-            return super()._call_tool(call)
+            return super().run(method, call)
         except InputRequired as required:
             return required.result
 
@@ -116,8 +135,8 @@ class ModernServer(Server):
     def _listen(self, call: Call) -> None:
         asked, kinds = call.params["notifications"], ("toolsListChanged", "resourceSubscriptions")
         wanted = {kind: asked[kind] for kind in kinds if asked.get(kind)}
-        self.notify("subscriptions/acknowledged", notifications=wanted, _meta=_tag(call.id))
-        self.subscriptions[call.id] = wanted
+        call.notify("subscriptions/acknowledged", notifications=wanted, _meta=_tag(call.id))
+        self.subscriptions.append((call, wanted))
 
 
 def unsupported(requested: str) -> Refusal:
@@ -162,8 +181,12 @@ def _refuse_handshake(call: Call) -> Json:
     raise unsupported(call.params["protocolVersion"])
 
 
-if __name__ == "__main__":
-    parser = options(__doc__)
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    parser = options(description)
     parser.add_argument("--ttl-ms", type=int, default=60_000, help="how long lists may be cached")
     parser.add_argument("--cache-scope", choices=("public", "private"), default="public")
-    ModernServer(parser.parse_args()).serve()
+    return parser
+
+
+if __name__ == "__main__":
+    ModernServer(arguments(__doc__).parse_args()).serve()

@@ -1,8 +1,9 @@
 """What plain.py and modern.py share: JSON lines over stdio, calls in threads, and the toolbox.
 
-A server is a table of methods. `tools/call` runs in a thread of its own, so calls overlap and finish in
-any order; everything else is answered by the reading thread, so its effect is in place before the next line.
-How a revision asks the client, announces a change and dresses a result is left to the subclasses.
+A server is a table of methods. `tools/call` and `prompts/get` run in a thread of their own, so they overlap and
+finish in any order; everything else is answered by the reading thread, so its effect is in place before the next
+line. How a revision asks the client, announces a change and dresses a result is left to the subclasses.
+`web.py` serves the same over HTTP: what concerns a call goes out on its outlet, all else on the server's.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
 Id: TypeAlias = int | str
+Outlet: TypeAlias = Callable[[Json | None], None]  # None: nothing more will be said about a call
+Question: TypeAlias = tuple[str, Json]  # a method and its params
 
 INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
@@ -30,6 +33,14 @@ NOTES: Final = tuple(f"test://notes/{number}" for number in (1, 2, 3))
 PIXEL: Final = "test://pixel"
 PIXEL_BYTES: Final = base64.b64encode(b"GIF89a\x01\x00\x01\x00\x00\x00\x00;").decode()
 STYLES: Final = ("formal", "friendly", "french")
+FORM: Final[Json] = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+
+URL_MODE: Final[Json] = {"elicitation": {"url": {}}}
+NEEDS: Final[dict[str, Json]] = {  # the client capability without which a request must not be sent
+    "elicitation/create": {"elicitation": {}},
+    "sampling/createMessage": {"sampling": {}},
+    "roots/list": {"roots": {}},
+}
 
 
 class Refusal(Exception):
@@ -60,6 +71,7 @@ class Call:
     id: Id
     method: str
     params: Json
+    outlet: Outlet
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -71,15 +83,28 @@ class Call:
         if self.cancelled.wait(seconds):
             raise Cancelled
 
+    def send(self, **message: Any) -> None:
+        self.outlet({"jsonrpc": "2.0", **message})
+
+    def notify(self, name: str, **params: Any) -> None:
+        self.send(method=f"notifications/{name}", params=params)
+
     def report(self, progress: float, total: float, message: str) -> None:
         """Tell the client how far this call is, if it wants to know."""
         if (token := self.meta.get("progressToken")) is not None:
-            told = {"progress": progress, "total": total, "message": message}
-            self.server.notify("progress", progressToken=token, **told)
+            self.notify("progress", progressToken=token, progress=progress, total=total, message=message)
 
     def ask(self, key: str, method: str, params: Json) -> Json:
         """The client's result for *method*. *key* is unique within this call."""
-        return self.server.ask(self, key, method, params)
+        answer: Json = self.ask_at_once({key: (method, params)})[key]
+        return answer
+
+    def ask_at_once(self, questions: dict[str, Question]) -> Json:
+        """The client's results for all *questions*, none of which waits for another."""
+        return self.server.ask(self, questions)
+
+
+Method: TypeAlias = Callable[[Call], Json | None]  # None: answered later, or never
 
 
 class Tool:
@@ -117,8 +142,29 @@ class Tool:
         return _text(json.dumps(answer, ensure_ascii=False)) | {"structuredContent": answer}
 
 
+class World:
+    """What the sessions of one process share."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.tools = {name: Tool(name, run) for name, run in TOOLS.items()}
+        self.tools |= {name: Tool(name, echo) for name in (f"tool_{n:04}" for n in range(options.tools))}
+        self.cancelled: list[Id] = []
+        self.cancellation = threading.Condition()
+        self.revisions = dict.fromkeys((*NOTES, PIXEL), 1)
+        self.visited: set[str] = set()
+        self.sessions: list[Server] = []
+
+    def tools_changed(self) -> None:
+        for session in list(self.sessions):
+            session.tools_changed()
+
+    def resource_updated(self, uri: str) -> None:
+        for session in list(self.sessions):
+            session.resource_updated(uri)
+
+
 class Server:
-    """A well-behaved MCP server over stdin and stdout."""
+    """A well-behaved MCP server: for stdin and stdout, unless it is given another outlet."""
 
     info: ClassVar[Json]
     capabilities: ClassVar[Json] = {
@@ -130,25 +176,26 @@ class Server:
     }
     resource_not_found: ClassVar[int]
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.tools = {name: Tool(name, run) for name, run in TOOLS.items()}
-        self.tools |= {name: Tool(name, echo) for name in (f"tool_{n:04}" for n in range(options.tools))}
-        self.cancelled: list[Id] = []
-        self.cancellation = threading.Condition()
-        self.revisions = dict.fromkeys((*NOTES, PIXEL), 1)
+    def __init__(self, options: argparse.Namespace, world: World | None = None, outlet: Outlet | None = None) -> None:
+        self.world = world or World(options)
+        self.world.sessions.append(self)
+        self.outlet = outlet or Stdout()
         self.page_size: int | None = options.page_size
-        self.methods: dict[str, Callable[[Call], Json | None]] = {
+        self.methods: dict[str, Method] = {
             "tools/list": lambda call: self._page(call, "tools", [t.definition for t in self.tools.values()]),
             "tools/call": self._call_tool,
-            "resources/list": lambda call: self._page(call, "resources", map(_resource, self.revisions)),
+            "resources/list": lambda call: self._page(call, "resources", map(_resource, self.world.revisions)),
             "resources/templates/list": lambda call: self._page(call, "resourceTemplates", [NOTE_TEMPLATE]),
             "resources/read": self._read,
             "prompts/list": lambda call: self._page(call, "prompts", [GREETING]),
-            "prompts/get": _greet,
+            "prompts/get": _get_prompt,
             "completion/complete": _complete,
         }
         self._in_flight: dict[Id, Call] = {}
-        self._writing = threading.Lock()
+
+    @property
+    def tools(self) -> dict[str, Tool]:
+        return self.world.tools
 
     # What a revision decides.
 
@@ -156,11 +203,18 @@ class Server:
         """Raise Refusal if *call* may not be served now."""
         raise NotImplementedError
 
+    def run(self, method: Method, call: Call) -> Json | None:
+        return method(call)
+
     def dress(self, call: Call, result: Json) -> Json:
         """*result* with what the revision adds to it, or without what it does not know."""
         raise NotImplementedError
 
-    def ask(self, call: Call, key: str, method: str, params: Json) -> Json:
+    def ask(self, call: Call, questions: dict[str, Question]) -> Json:
+        raise NotImplementedError
+
+    def visit_first(self, call: Call, url: str) -> None:
+        """Return once the person was sent to *url*; only the retried call may get there."""
         raise NotImplementedError
 
     def log_level(self, call: Call) -> str | None:
@@ -178,36 +232,40 @@ class Server:
 
     def take_notification(self, method: str, params: Json) -> None:
         if method == "notifications/cancelled" and (call := self._in_flight.get(params["requestId"])):
-            call.cancelled.set()
-            with self.cancellation:
-                self.cancelled.append(call.id)
-                self.cancellation.notify_all()
+            self.cancel(call)
+
+    def cancel(self, call: Call) -> None:
+        call.cancelled.set()
+        with self.world.cancellation:
+            self.world.cancelled.append(call.id)
+            self.world.cancellation.notify_all()
 
     # The wire.
 
     def serve(self) -> None:
         """Answer until end of file; calls still in flight then are lost."""
         for line in sys.stdin.buffer:
-            message: Json = json.loads(line)
-            match message:
-                case {"method": method, "id": id}:
-                    self._take_request(Call(self, id, method, message.get("params", {})))
-                case {"method": method}:
-                    self.take_notification(method, message.get("params", {}))
-                case response:
-                    self.take_response(response)
+            self.take(json.loads(line), self.outlet)
 
-    def send(self, **message: Any) -> None:
-        line = json.dumps({"jsonrpc": "2.0", **message}, ensure_ascii=False, separators=(",", ":"))
-        with self._writing:
-            sys.stdout.buffer.write(line.encode() + b"\n")
-            sys.stdout.buffer.flush()
+    def take(self, message: Json, outlet: Outlet) -> Call | None:
+        """What a client sent. A request is answered, sooner or later, on *outlet*; this gives its Call."""
+        match message:
+            case {"method": method, "id": id}:
+                call = Call(self, id, method, message.get("params", {}), outlet)
+                self._take_request(call)
+                return call
+            case {"method": method}:
+                self.take_notification(method, message.get("params", {}))
+            case response:
+                self.take_response(response)
+        return None
 
     def notify(self, name: str, **params: Any) -> None:
-        self.send(method=f"notifications/{name}", params=params)
+        """Tell the client what belongs to no call."""
+        self.outlet({"jsonrpc": "2.0", "method": f"notifications/{name}", "params": params})
 
     def _take_request(self, call: Call) -> None:
-        if call.method == "tools/call":
+        if call.method in ("tools/call", "prompts/get"):
             self._in_flight[call.id] = call
             threading.Thread(target=self._answer, args=[call], daemon=True).start()
         else:
@@ -218,14 +276,17 @@ class Server:
             if not (method := self.methods.get(call.method)):
                 raise Refusal(METHOD_NOT_FOUND, f"Method not found: {call.method}")
             self.admit(call)
-            if (result := method(call)) is not None and not call.cancelled.is_set():
-                self.send(id=call.id, result=self.dress(call, result))
+            result = self.run(method, call)
+            if call.cancelled.is_set():
+                raise Cancelled
+            if result is not None:
+                call.send(id=call.id, result=self.dress(call, result))
         except Refusal as refusal:
-            self.send(id=call.id, error=refusal.error)
+            call.send(id=call.id, error=refusal.error)
         except Cancelled:
-            pass
+            call.outlet(None)
         except Exception as error:  # the rim: whatever a test sends, it gets an answer
-            self.send(id=call.id, error={"code": INTERNAL_ERROR, "message": repr(error)})
+            call.send(id=call.id, error={"code": INTERNAL_ERROR, "message": repr(error)})
         finally:
             self._in_flight.pop(call.id, None)
 
@@ -251,9 +312,34 @@ class Server:
         uri = call.params["uri"]
         if uri == PIXEL:
             return {"contents": [{"uri": uri, "mimeType": "image/gif", "blob": PIXEL_BYTES}]}
-        if not (revision := self.revisions.get(uri)):
+        if not (revision := self.world.revisions.get(uri)):
             raise Refusal(self.resource_not_found, "Resource not found", uri=uri)
         return {"contents": [{"uri": uri, "mimeType": "text/plain", "text": f"{uri}, revision {revision} ✓"}]}
+
+
+def lacking(capabilities: Json, questions: dict[str, Question]) -> Json | None:
+    """The first capability that *questions* need and *capabilities* lack."""
+    for method, params in questions.values():
+        needed = URL_MODE if params.get("mode") == "url" else NEEDS[method]
+        for name, modes in needed.items():
+            if name not in capabilities or not modes.keys() <= capabilities[name].keys():
+                return needed
+    return None
+
+
+class Stdout:
+    """Standard output, a line for each message. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._writing = threading.Lock()
+
+    def __call__(self, message: Json | None) -> None:
+        if message is None:
+            return
+        line = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+        with self._writing:
+            sys.stdout.buffer.write(line.encode() + b"\n")
+            sys.stdout.buffer.flush()
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
@@ -291,9 +377,10 @@ def sleep(call: Call, seconds: float) -> str:
 
 def cancelled(call: Call, at_least: int = 0) -> Json:
     """The ids, as this server saw them, of calls cancelled in flight. Waits 10 s until there are so many."""
-    with call.server.cancellation:
-        call.server.cancellation.wait_for(lambda: len(call.server.cancelled) >= at_least, timeout=10)
-    return {"ids": call.server.cancelled}
+    world = call.server.world
+    with world.cancellation:
+        world.cancellation.wait_for(lambda: len(world.cancelled) >= at_least, timeout=10)
+    return {"ids": world.cancelled}
 
 
 def progress(call: Call, steps: int) -> str:
@@ -307,21 +394,36 @@ def log(call: Call, level: str, message: str) -> str:
     """Logs a message to the client."""
     least = call.server.log_level(call)
     if least is not None and LEVELS.index(level) >= LEVELS.index(least):
-        call.server.notify("message", level=level, logger="test", data=message)
+        call.notify("message", level=level, logger="test", data=message)
     return "logged" if least is not None else "nobody listens"
 
 
 def ask(call: Call, question: str, times: int = 1) -> Json:
     """Asks the person behind the client, as often as told, one question after the other."""
-    wanted = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
-    form = {"message": question, "requestedSchema": wanted}
-    return {"answers": [call.ask(f"answer-{n}", "elicitation/create", form) for n in range(times)]}
+    return {"answers": [call.ask(f"answer-{n}", *_form(question)) for n in range(times)]}
+
+
+def survey(call: Call, one: str, other: str) -> Json:
+    """Asks the person twice, the model and the client, all at once."""
+    asked = {"one": _form(one), "other": _form(other), "said": _sampling(one), "roots": ("roots/list", {})}
+    return call.ask_at_once(asked)
+
+
+def visit(call: Call, url: str) -> Json:
+    """Asks the person to visit a page."""
+    page = {"mode": "url", "message": "Please sign in", "url": url}
+    return call.ask("visited", "elicitation/create", page)
+
+
+def visit_first(call: Call, url: str) -> str:
+    """Refuses until the person was sent to a page, as 2025-11-25 does with -32042."""
+    call.server.visit_first(call, url)
+    return f"welcome back from {url}"
 
 
 def sample(call: Call, prompt: str) -> Json:
     """Asks the model behind the client."""
-    said = {"role": "user", "content": {"type": "text", "text": prompt}}
-    return call.ask("said", "sampling/createMessage", {"messages": [said], "maxTokens": 100})
+    return call.ask("said", *_sampling(prompt))
 
 
 def roots(call: Call) -> Json:
@@ -331,24 +433,27 @@ def roots(call: Call) -> Json:
 
 def touch(call: Call, uri: str = NOTES[0]) -> str:
     """Changes a resource and tells those who subscribed to it."""
-    call.server.revisions[uri] += 1
-    call.server.resource_updated(uri)
-    return f"{uri} is at revision {call.server.revisions[uri]}"
+    world = call.server.world
+    world.revisions[uri] += 1
+    world.resource_updated(uri)
+    return f"{uri} is at revision {world.revisions[uri]}"
 
 
 def rename(call: Call, tool: str, to: str) -> str:
     """Renames a tool and tells the clients that the list changed."""
-    call.server.tools[tool].definition["name"] = to
+    world = call.server.world
+    world.tools[tool].definition["name"] = to
     # A new table in one step: the reading thread may be listing the old one.
-    call.server.tools = {to if name == tool else name: each for name, each in call.server.tools.items()}
-    call.server.tools_changed()
+    world.tools = {to if name == tool else name: each for name, each in world.tools.items()}
+    world.tools_changed()
     return f"{tool} is now {to}"
 
 
 def redefine(call: Call, tool: str, description: str) -> str:
     """Gives a tool another description and tells the clients that the list changed."""
-    call.server.tools[tool].definition["description"] = description
-    call.server.tools_changed()
+    world = call.server.world
+    world.tools[tool].definition["description"] = description
+    world.tools_changed()
     return f"{tool} is redefined"
 
 
@@ -383,10 +488,19 @@ def params(call: Call) -> Json:
 
 
 _TOOLBOX: Final[tuple[Callable[..., str | Json], ...]] = (
-    echo, add, raw, sleep, cancelled, progress, log, ask, sample, roots,
+    echo, add, raw, sleep, cancelled, progress, log, ask, survey, visit, visit_first, sample, roots,
     touch, rename, redefine, fail, crash, pid, env, meta, params,
 )  # fmt: skip
 TOOLS: Final = {tool.__name__: tool for tool in _TOOLBOX}
+
+
+def _form(question: str) -> Question:
+    return "elicitation/create", {"message": question, "requestedSchema": FORM}
+
+
+def _sampling(prompt: str) -> Question:
+    said = {"role": "user", "content": {"type": "text", "text": prompt}}
+    return "sampling/createMessage", {"messages": [said], "maxTokens": 100}
 
 
 # Resources, prompts and completion.
@@ -408,11 +522,16 @@ def _resource(uri: str) -> Json:
     return {"uri": uri, "name": uri.removeprefix("test://"), "mimeType": kind}
 
 
-def _greet(call: Call) -> Json:
-    arguments = call.params.get("arguments") or {}
-    if call.params["name"] != GREETING["name"] or "name" not in arguments:
-        raise Refusal(INVALID_PARAMS, "The prompt is greet, and it needs a name")
-    said = f"Greet {arguments['name']} in a {arguments.get('style', STYLES[0])} way."
+def _get_prompt(call: Call) -> Json:
+    """The listed prompt `greet`, or `interview`, which is not listed and asks the person."""
+    match call.params["name"], call.params.get("arguments") or {}:
+        case "greet", {"name": name, **rest}:
+            said = f"Greet {name} in a {rest.get('style', STYLES[0])} way."
+        case "interview", _:
+            answer = call.ask("whom", *_form("whom?"))
+            said = f"Greet {answer.get('content', {}).get('answer', answer['action'])}."
+        case _:
+            raise Refusal(INVALID_PARAMS, "The prompts are greet, which needs a name, and interview")
     return {"messages": [{"role": "user", "content": {"type": "text", "text": said}}]}
 
 

@@ -14,7 +14,8 @@ from msgspec import Raw
 
 from bascule.call import ANONYMOUS, BASCULE, Call, Caller, Result
 from bascule.errors import BasculeError, InvalidParams, MethodNotFound, Unavailable, UpstreamBrokeProtocol
-from bascule.upstream.multiplexer import MAX_ASKS, Multiplexer
+from bascule.upstream.asks import MAX_ASKS
+from bascule.upstream.multiplexer import Multiplexer
 from bascule.wire import jsonrpc, modern
 from bascule.wire.jsonrpc import Params
 from bascule.wire.versions import LATEST_LEGACY, LATEST_MODERN

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from bascule.errors import HeaderMismatch, InvalidParams, UnsupportedVersion
-from bascule.wire import jsonrpc, legacy, modern, translate, versions
+from bascule.wire import jsonrpc, legacy, modern, versions
 from bascule.wire.jsonrpc import Params
-from bascule.wire.versions import Era, Revision
+from bascule.wire.versions import Revision
 
 LATEST = "2026-07-28"
 
@@ -52,27 +52,6 @@ def test_a_handshake_agrees_on_the_offered_legacy_version_or_the_latest(offered:
 
 def test_the_earlier_of_two_dates_is_the_smaller_text() -> None:
     assert versions.earlier("2025-06-18", "2024-11-05") == versions.earlier("2024-11-05", "2025-06-18") == "2024-11-05"
-
-
-# ---- translate
-
-
-@pytest.mark.parametrize("era", list(Era))
-def test_a_server_serves_the_clients_of_every_era_that_it_speaks(era: Era) -> None:
-    assert translate.era_for(era, {era}, "s", "x") is era
-    assert translate.era_for(era, set(Era), "s", "x") is era
-
-
-@pytest.mark.parametrize(
-    ("client", "spoken", "supported"),
-    [(Era.MODERN, Era.LEGACY, versions.LEGACY_VERSIONS), (Era.LEGACY, Era.MODERN, versions.MODERN_VERSIONS)],
-)
-def test_a_client_of_the_other_era_is_told_what_would_work(
-    client: Era, spoken: Era, supported: tuple[str, ...]
-) -> None:
-    with pytest.raises(UnsupportedVersion, match="server 'crm' speaks MCP") as caught:
-        translate.era_for(client, {spoken}, "crm", "its version")
-    assert caught.value.details == {"requested": "its version", "supported": list(supported)}
 
 
 # ---- legacy

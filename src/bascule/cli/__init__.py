@@ -1,34 +1,5 @@
-"""The command line. Standard output is data, standard error is talk; exit 0 done, 1 failed, 2 bad usage or config."""
+"""The command line. Standard output is data, standard error is talk; exit 0 done, 1 failed, 2 bad usage or config.
 
-from typing import Annotated
-
-import typer
-
-import bascule
-from bascule.cli import inspect, serve
-
-app = typer.Typer(
-    name="bascule",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"bascule {bascule.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def main(
-    version: Annotated[
-        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """The governed bridge between AI agents and tools."""
-
-
-serve.register(app)
-inspect.register(app)
+Importing it costs nothing: the commands are in commands.py, and `bridge`, whose clients wait for it, begins
+without them.
+"""

@@ -83,14 +83,9 @@ def call(target: Target, tool: str, words: str | None, *, argument: Arguments = 
     given = _arguments(words, argument)
     result = _with_peer(target, lambda peer: peer.call(tool, given))
     value = _settled(target, result)
-    from bascule.admin.inspect import input_required
     from bascule.cli import show
     from bascule.wire import jsonrpc
 
-    asked = input_required(result.value)
-    if asked is not None:
-        show.questions(asked)
-        sys.exit(1)
     answer = jsonrpc.decode(result.value)
     if value:
         show.content(answer)
@@ -325,7 +320,7 @@ def _show_about(about: Any) -> None:
 
     rows = [
         ("server", f"{about.server.get('name', '?')} {about.server.get('version', '')}"),
-        ("era", ", ".join(about.eras)),
+        ("era", about.era),
         ("protocol", ", ".join(about.versions)),
         ("capabilities", ", ".join(about.capabilities) or "none"),
     ]
@@ -349,7 +344,7 @@ async def _pinged(target: Target, peer: "Peer", count: int) -> dict[str, Any]:
     return {
         "name": name,
         "reachable": True,
-        "eras": about.eras,
+        "era": about.era,
         "versions": about.versions,
         "server": about.server,
         "took_ms": [round(each, 3) for each in took_ms],
@@ -360,4 +355,4 @@ def _ping_row(row: dict[str, Any]) -> tuple[str, ...]:
     took_ms = row["took_ms"]
     server = f"{row['server'].get('name', '?')} {row['server'].get('version', '')}"
     times = f"{min(took_ms):.1f} / {sum(took_ms) / len(took_ms):.1f} / {max(took_ms):.1f}"
-    return row["name"], ", ".join(row["eras"]), ", ".join(row["versions"]), server, times
+    return row["name"], row["era"], ", ".join(row["versions"]), server, times

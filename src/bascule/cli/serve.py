@@ -1,4 +1,4 @@
-"""`bascule run`, `serve`, `validate`, `schema`: start it, and check what it would start with."""
+"""`bascule run`, `serve`, `bridge`, `validate`, `schema`: start it, and check what it would start with."""
 
 import json
 import logging
@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from bascule.cli import bridge as bridging
+from bascule.cli.bridge import WAIT_S
 from bascule.cli.talk import failing, note
 from bascule.errors import ConfigInvalid
 
@@ -28,6 +30,7 @@ PortOption = Annotated[
 def register(app: typer.Typer) -> None:
     app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(run)
     app.command()(serve)
+    app.command()(bridge)
     app.command()(validate)
     app.command()(schema)
 
@@ -93,6 +96,28 @@ def serve(
     _listen_to_logs()
     load = partial(_load, config, servers, _address(host, port))
     _start(load(), None, load=load, path=_file_of(config, servers))
+
+
+@failing
+def bridge(
+    url: Annotated[str, typer.Argument(metavar="URL", help="An MCP endpoint, of Bascule or any other.")],
+    header_env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VARIABLE", help="Send this header, with the value of that environment variable."),
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds that a request waits for a URL that is down.")] = WAIT_S,
+    secrets: Annotated[list[str] | None, typer.Option("--header", "-H", "--bearer", "--token", hidden=True)] = None,
+) -> None:
+    """Be the server behind a URL, on standard input and output, for clients that can only start commands.
+
+    BASCULE_TOKEN, if it is set, is sent as bearer token. Example: bascule bridge http://127.0.0.1:8777/mcp
+    """
+    if secrets:
+        raise ConfigInvalid(
+            "a secret on the command line can be read by every process of this machine:"
+            " export BASCULE_TOKEN, or name a variable with --header-env NAME=VARIABLE"
+        )
+    bridging.run(bridging.Wish(url, header_env or [], wait))
 
 
 @failing

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bascule.cli.talk import clean, note
+from bascule.cli.talk import clean
 
 
 def raw(value: bytes) -> None:
@@ -133,11 +133,3 @@ def _about(schema: Any) -> str:
         return ""
     default = f" (default {json.dumps(schema['default'], ensure_ascii=False)})" if "default" in schema else ""
     return f"{schema.get('description') or ''}{default}".strip()
-
-
-def questions(asked: Mapping[str, Any]) -> None:
-    """What a modern server wants to know before it goes on."""
-    note("the tool needs answers before it goes on; this command cannot give them yet:")
-    for key, question in asked.items():
-        params = question.get("params") or {}
-        note(f"  {key}: {question.get('method')}: {params.get('message') or json.dumps(params)}")

@@ -66,7 +66,7 @@ def _more(error: BasculeError) -> Iterator[str]:
         yield f"| {line}"
     match error:
         case BasculeError(details={"http_status": 401 | 403}):
-            yield "it wants a credential: export BASCULE_TOKEN=…, or give --bearer or --header"
+            yield "it wants a credential: export BASCULE_TOKEN=…, or see --help for other headers"
         case BasculeError(details={"http_status": 404 | 405}):
             yield "there is no MCP endpoint at this path; those of Bascule end in /mcp"
         case Unavailable():

@@ -11,7 +11,6 @@ line, without the runtime, so that `--help` and shell completion stay quick; cli
 """
 
 import inspect
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +21,12 @@ from urllib.parse import urlsplit
 import typer
 from typer.core import TyperCommand
 
+from bascule.cli.credentials import token_of_environment
 from bascule.cli.serve import named_after
-from bascule.cli.talk import note
 from bascule.errors import ConfigInvalid
 
 DEFAULT_FILE: Final = Path("bascule.yaml")
 _URL: Final = re.compile(r"https?://", re.IGNORECASE)
-_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _PANEL: Final = "Where"
 
 Config = Annotated[
@@ -174,19 +172,10 @@ def _headers(url: str, headers: Sequence[str], bearer: str | None) -> dict[str, 
             raise ConfigInvalid("--header and --bearer are for a URL; a configuration has `headers` of its own")
         return {}
     found = dict(_pair(each, ":", "--header") for each in headers)
-    token = bearer or _token_of_environment(url)
+    token = bearer or token_of_environment(url)
     if token and not any(name.lower() == "authorization" for name in found):
         found["authorization"] = f"Bearer {token}"
     return found
-
-
-def _token_of_environment(url: str) -> str | None:
-    token, parts = os.environ.get("BASCULE_TOKEN"), urlsplit(url)
-    if token and parts.scheme.lower() == "http" and parts.hostname not in _LOCAL:
-        # Nobody asked for it to be sent in the clear; --bearer does.
-        note(f"BASCULE_TOKEN is not sent to {url}: the connection is not encrypted")
-        return None
-    return token
 
 
 def _pair(text: str, separator: str, option: str) -> tuple[str, str]:

@@ -54,18 +54,19 @@ class Door:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._admitted: dict[tuple[str, tuple[tuple[bytes, bytes], ...]], Head] = {}
+        self._admitted: dict[tuple[str, bool, tuple[tuple[bytes, bytes], ...]], Head] = {}
 
-    def admit(self, method: str, raw: Headers) -> Head:
+    def admit(self, method: str, raw: Headers, *, answered: bool = True) -> Head:
         """The headers of a request that may come in, by lower-case name; a POST's length is not among them.
 
-        Raises Refused or Unauthenticated.
+        Not *answered* is a POST whose answer goes elsewhere, whatever it accepts. Raises Refused or
+        Unauthenticated.
         """
         repeated = tuple([pair for pair in raw if pair[0] != b"content-length"])
         if len(repeated) != len(raw):
             self._check_length(raw)
-        head = self._admitted.get((method, repeated))
-        return self._look(method, repeated) if head is None else head
+        head = self._admitted.get((method, answered, repeated))
+        return self._look(method, answered, repeated) if head is None else head
 
     def cors_for(self, raw: Headers) -> list[tuple[bytes, bytes]]:
         """What lets a page read even a refusal, if it comes from an allowed origin."""
@@ -81,15 +82,17 @@ class Door:
             raise Refused(405, "OPTIONS is for pages from elsewhere", [(b"allow", b"POST, GET, DELETE, OPTIONS")])
         return preflight(origin, head.get("access-control-request-headers", ""))
 
-    def _look(self, method: str, raw: tuple[tuple[bytes, bytes], ...]) -> Head:
+    def _look(self, method: str, answered: bool, raw: tuple[tuple[bytes, bytes], ...]) -> Head:
         head = read_head(raw)
         check(head, self.rules)
         if method == "POST":
             check_post(head)
+            if answered:
+                check_accept(head)
         if sum(len(name) + len(value) for name, value in raw) <= _REMEMBERED_BYTES:
             if len(self._admitted) >= _REMEMBERED:
                 self._admitted.clear()
-            self._admitted[method, raw] = head
+            self._admitted[method, answered, raw] = head
         return head
 
     def _check_length(self, raw: Headers) -> None:
@@ -166,13 +169,17 @@ def _is_port(text: str) -> bool:
 
 
 def check_post(head: Head) -> None:
-    """Raise Refused (406, 415) unless the body can be read and the answer delivered."""
+    """Raise Refused (415) unless the body can be read."""
     kind, _, parameters = head.get("content-type", "").partition(";")
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
     if kind.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
         raise Refused(415, "Content-Type has to be application/json in UTF-8")
     if head.get("content-encoding", "identity") != "identity":
         raise Refused(415, "compressed bodies are not accepted")
+
+
+def check_accept(head: Head) -> None:
+    """Raise Refused (406) unless the answer can be delivered, in whatever form it will have."""
     if not (accepts(head, "application/json") and accepts(head, "text/event-stream")):
         raise Refused(406, "Accept has to list both application/json and text/event-stream")
 

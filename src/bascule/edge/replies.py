@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 
 from bascule.call import Result
 from bascule.edge.door import Headers
-from bascule.edge.sessions import ClientSession
+from bascule.edge.session import ClientSession
 from bascule.edge.streams import STREAM_HEADERS, Send, Stream
 from bascule.errors import Unavailable
 from bascule.wire import jsonrpc, sse
@@ -91,7 +91,8 @@ class Reply:
     # ---- slow answers
 
     def _slow(self) -> None:
-        self._watch = asyncio.ensure_future(self._watch_client())
+        if self._watch is None:
+            self._watch = asyncio.ensure_future(self._watch_client())
         if self._session is not None and self._session.revision.priming:
             self._commit()
 

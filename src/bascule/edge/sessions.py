@@ -1,202 +1,127 @@
-"""Legacy clients' sessions: who they are, what they wait for, where their messages go.
+"""All legacy sessions of this process: found by what their clients hold, bounded in number and in time.
 
+A client holds a sealed capsule. One that we do not know comes from before a restart, or from another
+replica, and its session is opened again: the client does not notice.
 Source: MCP 2025-11-25, Transports, "Session Management".
 """
 
 import asyncio
-import secrets
+import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
-from msgspec import Raw
-
-from bascule.call import Caller, Result
+from bascule.call import Caller
+from bascule.edge.capsule import Capsule, opened, reduced, sealed
+from bascule.edge.session import ClientSession
 from bascule.edge.streams import Stream
-from bascule.errors import BasculeError, Overloaded, TimedOut, Unavailable
-from bascule.wire import jsonrpc, legacy
-from bascule.wire.jsonrpc import Params, Response
-from bascule.wire.versions import Revision
+from bascule.errors import BasculeError, Overloaded
+from bascule.wire import jsonrpc
+from bascule.wire.seal import NONCE_BYTES, KeyRing
+from bascule.wire.versions import BY_VERSION, Era
 
-MAX_ANSWER_S: Final = 600.0  # how long a person may think over a question
-_MAX_STREAMS: Final = 64  # finished ones that a session keeps for a client that resumes
-_STANDING: Final = 0  # the number of the stream that GET opens
-
-
-class Flight:
-    """A request that is being answered, and whether its client gave it up."""
-
-    __slots__ = ("cancelled", "task")
-
-    def __init__(self, task: "asyncio.Task[Any]") -> None:
-        self.task = task
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        if not self.cancelled:
-            self.cancelled = True
-            self.task.cancel()
-
-
-class ClientSession:
-    """One legacy client between its `initialize` and its DELETE."""
-
-    def __init__(self, caller: Caller, view: str, revision: Revision, hello: Params) -> None:
-        self.id = secrets.token_urlsafe(24)
-        self.caller = caller
-        self.view = view
-        self.revision = revision
-        self.hello = hello
-        raw = hello.get("capabilities")
-        self.capabilities: Mapping[str, Any] = jsonrpc.value_of(raw, dict) or {}
-        self.standing = Stream(_STANDING, resumable=revision.priming)
-        self.in_flight: dict[bytes, Flight] = {}
-        self.agreed = False
-        self.ended = False
-        self.used_at = time.monotonic()
-        self._streams: dict[int, Stream] = {_STANDING: self.standing}
-        self._next_stream = _STANDING
-        self._next_ask = 0
-        self._asks: dict[bytes, asyncio.Future[Result]] = {}
-
-    def agree(self, revision: Revision) -> None:
-        """The handshake went well: this is the revision that both sides speak."""
-        self.agreed = True
-        self.revision = revision
-        self.standing.resumable = revision.priming
-
-    # ---- call.Client, on the standing stream
-
-    def notify(self, method: str, params: Params) -> None:
-        # A server's word comes before our own list of all is new, and the aggregate announces that itself.
-        if self.view or method not in legacy.LIST_CHANGED:
-            self.announce(method, params)
-
-    def announce(self, method: str, params: Params) -> None:
-        self.standing.put(jsonrpc.notification(method, params))
-
-    async def ask(self, method: str, params: Params) -> Result:
-        return await self.ask_on(self.standing, method, params)
-
-    # ---- streams
-
-    def open_stream(self) -> Stream:
-        """A stream for one POST; the client may resume it while the session lasts."""
-        self._next_stream += 1
-        stream = self._streams[self._next_stream] = Stream(self._next_stream, resumable=self.revision.priming)
-        finished = [n for n, old in self._streams.items() if old.closed and not old.carried]
-        for number in finished[:-_MAX_STREAMS]:
-            del self._streams[number]
-        return stream
-
-    def stream(self, number: int) -> Stream | None:
-        return self._streams.get(number)
-
-    @property
-    def connected(self) -> bool:
-        return bool(self.in_flight) or any(stream.carried for stream in self._streams.values())
-
-    # ---- questions to the client
-
-    async def ask_on(self, stream: Stream, method: str, params: Params) -> Result:
-        """Send the client a request on *stream* and wait for the answer that it POSTs.
-
-        Raises Unavailable if the session ends, TimedOut after MAX_ANSWER_S. When it is cancelled,
-        the client is told.
-        """
-        if self.ended:
-            raise Unavailable("the client has gone")
-        self._next_ask += 1
-        id = jsonrpc.encode(self._next_ask)
-        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._asks[bytes(id)] = answer
-        stream.put(jsonrpc.request(id, method, params))
-        try:
-            async with asyncio.timeout(MAX_ANSWER_S):
-                return await answer
-        except TimeoutError:
-            raise TimedOut(f"the client did not answer {method} within {MAX_ANSWER_S:g} s") from None
-        except asyncio.CancelledError:
-            stream.put(jsonrpc.notification(legacy.CANCELLED, {"requestId": id}))
-            raise
-        finally:
-            self._asks.pop(bytes(id), None)
-
-    def answered(self, response: Response) -> bool:
-        """Deliver the client's answer to the question it belongs to. False if there is none."""
-        waiting = self._asks.get(bytes(response.id))
-        if waiting is None or waiting.done():
-            return False
-        refused = bool(response.error)
-        waiting.set_result(Result(response.error if refused else response.result, refused=refused))
-        return True
-
-    def cancel(self, request_id: Raw | None) -> None:
-        """The client gives up a request. An unknown id is none of our business: it may just have ended."""
-        flight = self.in_flight.get(bytes(request_id)) if request_id else None
-        if flight is not None:
-            flight.cancel()
-
-    def take_off(self, key: bytes) -> "Flight":
-        """A request, by its id as the client wrote it, is being answered by the current task."""
-        task = asyncio.current_task()
-        assert task is not None, "a coroutine always runs in a task"
-        flight = self.in_flight[key] = Flight(task)
-        return flight
-
-    def land(self, key: bytes, flight: "Flight") -> None:
-        """It has been answered. A second request under the same id stays."""
-        if self.in_flight.get(key) is flight:
-            del self.in_flight[key]
-
-    @property
-    def why_cancelled(self) -> str:
-        return "the session has ended" if self.ended else "cancelled by the client"
-
-    def end(self) -> None:
-        """Close everything that hangs on the session."""
-        self.ended = True
-        for waiting in self._asks.values():
-            if not waiting.done():
-                waiting.set_exception(Unavailable("the client has gone"))
-        for flight in list(self.in_flight.values()):
-            flight.cancel()
-        for stream in self._streams.values():
-            stream.close()
+_LOOK_EVERY_S: Final = 30.0
+_ENDED_KEPT: Final = 100_000
 
 
 class Sessions:
-    """All sessions of this process, bounded in number and in idle time."""
+    """The sessions that are open here."""
 
-    def __init__(self, *, limit: int, idle_s: float, forget: Callable[[ClientSession], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        *,
+        ring: KeyRing,
+        limit: int,
+        idle_s: float,
+        max_s: float,
+        forget: Callable[[ClientSession], Awaitable[None]],
+    ) -> None:
         """*forget* frees what upstreams keep for a session that has ended."""
+        self.ring = ring
         self.limit = limit
         self.idle_s = idle_s
+        self.max_s = max_s
         self._forget = forget
-        self._sessions: dict[str, ClientSession] = {}
+        self._open: dict[str, ClientSession] = {}  # by their own id
+        self._by_capsule: dict[str, ClientSession] = {}  # those that a client may come back to
+        self._ended = Ended(_ENDED_KEPT)
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return len(self._open)
 
     async def add(self, session: ClientSession) -> None:
         """Keep *session*. Raises Overloaded when there are too many and none is idle."""
-        if len(self._sessions) >= self.limit:
-            idle = [s for s in self._sessions.values() if not s.connected]
+        await self._make_room()
+        self._open[session.id] = session
+
+    async def _make_room(self) -> None:
+        if len(self._open) >= self.limit:
+            idle = [s for s in self._open.values() if not s.connected]
             if not idle:
                 raise Overloaded(f"{self.limit} sessions are open, as many as http.max_sessions allows")
             await self.end(min(idle, key=lambda s: s.used_at))
-        self._sessions[session.id] = session
 
-    def find(self, id: str, caller: Caller, view: str) -> ClientSession | None:
-        """The session, if it exists and is this caller's at this endpoint; a stranger's looks unknown."""
-        session = self._sessions.get(id)
+    def seal(self, session: ClientSession) -> str:
+        """What the client of *session*, whose handshake went well, finds it by from now on."""
+        capsule = Capsule(
+            id=session.id,
+            caller=session.caller.name,
+            view=session.view,
+            version=session.revision.version,
+            issued_s=session.issued_s,
+            hello=reduced(session.hello),
+        )
+        session.capsule = sealed(self.ring, capsule, os.urandom(NONCE_BYTES))
+        self._by_capsule[session.capsule] = session
+        return session.capsule
+
+    def find(self, capsule: str, caller: Caller, view: str) -> ClientSession | None:
+        """The session, if it is open here and is this caller's at this endpoint; a stranger's looks unknown."""
+        session = self._by_capsule.get(capsule)
         if session is None or session.caller != caller or session.view != view:
             return None
-        session.used_at = time.monotonic()
+        now = time.monotonic()
+        if now - session.began_at > self.max_s:
+            return None  # `expire` ends it within the minute
+        session.used_at = now
+        return session
+
+    async def restore(self, capsule: str, caller: Caller, view: str) -> ClientSession | None:
+        """The session that *capsule* holds, opened again; None unless it may live on, here, for this caller.
+
+        Raises Overloaded as `add` does.
+        """
+        held = self._living(capsule, caller, view)
+        if held is None:
+            return None
+        await self._make_room()
+        # Making room takes time: meanwhile another request may have brought the same session.
+        return self.find(capsule, caller, view) or self._again(held, capsule, caller)
+
+    def _living(self, capsule: str, caller: Caller, view: str) -> Capsule | None:
+        held = opened(self.ring, capsule)
+        if held is None or held.caller != caller.name or held.view != view or held.hello == jsonrpc.NULL:
+            return None
+        revision = BY_VERSION.get(held.version)
+        known = revision is not None and revision.era is Era.LEGACY
+        expired = time.time() - held.issued_s > self.max_s
+        return held if known and not expired and held.id not in self._open and not self._ended.holds(held) else None
+
+    def _again(self, held: Capsule, capsule: str, caller: Caller) -> ClientSession:
+        revision = BY_VERSION[held.version]
+        # Event ids of the life before are still with the client: no stream of this one may have the same.
+        standing = Stream(int(time.time()), resumable=revision.priming)
+        session = ClientSession(caller, held.view, revision, jsonrpc.members(held.hello), standing=standing)
+        session.agree(revision)
+        session.began_at -= max(0.0, session.issued_s - held.issued_s)
+        session.id, session.capsule, session.issued_s = held.id, capsule, held.issued_s
+        self._open[session.id] = self._by_capsule[capsule] = session
         return session
 
     async def end(self, session: ClientSession) -> None:
-        self._sessions.pop(session.id, None)
+        self._open.pop(session.id, None)
+        if self._by_capsule.pop(session.capsule, None) is not None:
+            self._ended.add(session.id, session.issued_s)
         session.end()
         try:
             await self._forget(session)
@@ -204,18 +129,50 @@ class Sessions:
             pass  # the upstream is down; it forgets by itself
 
     async def expire(self) -> None:
-        """End the sessions that nobody used for too long. Runs until cancelled."""
+        """End the sessions that nobody used for too long, and the old ones. Runs until cancelled."""
         while True:
-            await asyncio.sleep(min(30.0, self.idle_s))
-            horizon = time.monotonic() - self.idle_s
-            for session in list(self._sessions.values()):
-                if session.used_at < horizon and not session.connected:
+            await asyncio.sleep(min(_LOOK_EVERY_S, self.idle_s, self.max_s))
+            now = time.monotonic()
+            for session in list(self._open.values()):
+                idle = now - session.used_at > self.idle_s and not session.connected
+                if idle or now - session.began_at > self.max_s:
                     await self.end(session)
+            self._ended.drop_before(time.time() - self.max_s)
 
     def hang_up(self) -> None:
         """End the standing streams, which would otherwise stay open for ever."""
-        for session in self._sessions.values():
-            session.standing.close()
+        for session in self._open.values():
+            session.hang_up()
 
     async def end_all(self) -> None:
-        await asyncio.gather(*(self.end(session) for session in list(self._sessions.values())))
+        await asyncio.gather(*(self.end(session) for session in list(self._open.values())))
+
+
+class Ended:
+    """The sessions that have ended while their capsules could still be opened: they stay dead.
+
+    Of more than *limit*, the first is not remembered by itself, but every unknown capsule that is as
+    old counts as ended: to begin anew costs a client little.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._issued_s: dict[str, float] = {}  # by session id, in the order they ended
+        self._dead_until_s = -1.0
+
+    def __len__(self) -> int:
+        return len(self._issued_s)
+
+    def add(self, id: str, issued_s: float) -> None:
+        self._issued_s[id] = issued_s
+        if len(self._issued_s) > self._limit:
+            first = next(iter(self._issued_s))
+            self._dead_until_s = max(self._dead_until_s, self._issued_s.pop(first))
+
+    def holds(self, capsule: Capsule) -> bool:
+        return capsule.id in self._issued_s or capsule.issued_s <= self._dead_until_s
+
+    def drop_before(self, issued_s: float) -> None:
+        """Forget those that began before; their capsules are too old to be opened by now, and stay so."""
+        self._dead_until_s = max(self._dead_until_s, issued_s)
+        self._issued_s = {id: at for id, at in self._issued_s.items() if at >= issued_s}

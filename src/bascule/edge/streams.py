@@ -27,9 +27,12 @@ STREAM_HEADERS: Final = (
 class Stream:
     """An ordered, bounded log of events, and at most one response that carries it."""
 
-    def __init__(self, number: int, *, resumable: bool) -> None:
+    def __init__(self, number: int, *, resumable: bool, event: str = "", bound_bytes: int = MAX_KEPT_BYTES) -> None:
+        """*event* is what every message is called on the wire; without it, it is a `message` as well."""
         self.number = number
         self.resumable = resumable
+        self._event = event
+        self._bound = bound_bytes
         self.lost = False  # more was waiting than we keep: the oldest is gone
         self._events: deque[tuple[int, bytes]] = deque()
         self._size = 0
@@ -50,7 +53,11 @@ class Stream:
 
     def put(self, message: bytes) -> None:
         """Append one message."""
-        self._append(sse.frame(message, id=self._id(self._last + 1)))
+        self._append(sse.frame(message, id=self._id(self._last + 1), name=self._event))
+
+    def point(self, uri: str) -> None:
+        """Start by telling a client of 2024-11-05 where it sends its messages."""
+        self._append(sse.frame(uri.encode(), name="endpoint"))
 
     def prime(self) -> None:
         """Start with an empty event whose id lets the client resume even before the first message."""
@@ -111,7 +118,7 @@ class Stream:
         self._last += 1
         self._events.append((self._last, data))
         self._size += len(data)
-        while self._size > MAX_KEPT_BYTES and len(self._events) > 1:
+        while self._size > self._bound and len(self._events) > 1:
             if self._events[0][0] > self._sent:
                 self.lost = True
             self._drop_oldest()

@@ -8,11 +8,9 @@ from bascule.registry.aggregate import Aggregate
 from bascule.registry.catalog import Catalog, Place
 from bascule.registry.sync import Registry
 from bascule.upstream.base import Upstream
-from bascule.wire import jsonrpc, translate
+from bascule.wire import jsonrpc
 from bascule.wire.jsonrpc import Params
-from bascule.wire.legacy import INITIALIZE
 from bascule.wire.names import Table
-from bascule.wire.versions import Era
 
 _BY_URI = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
 
@@ -27,8 +25,6 @@ class Resolve:
     async def __call__(self, call: Call, forward: Forward) -> Result:
         if call.view:
             upstream: Upstream = self._registry.upstreams[call.view]
-            if call.session is None or call.method == INITIALIZE:  # later, a session is known to fit
-                translate.era_for(call.era, await upstream.eras(), upstream.name, call.revision.version)
             return await forward(msgspec.structs.replace(call, target=Target(upstream, call.params)))
         target = await self._settled_target(call)
         if call.session is not None and target.upstream is not self._aggregate:
@@ -69,17 +65,8 @@ class Resolve:
             raise InvalidParams('"name" is a string')
         place = table.find(name)
         if place is None:
-            self._explain_other_era(call, name)
             raise (ToolNotFound if kind == "tool" else PromptNotFound)(f"no {kind} {name!r}", name=name)
         return place
-
-    def _explain_other_era(self, call: Call, name: str) -> None:
-        """If a server of the other era has *name*, say so: it is not missing, it cannot be reached yet."""
-        other = Era.LEGACY if call.era is Era.MODERN else Era.MODERN
-        catalog = self._registry.catalog(other)
-        place = catalog.tools.find(name) or catalog.prompts.find(name)
-        if place is not None:
-            translate.era_for(call.era, {other}, place.server, call.revision.version)
 
     def _completion(self, call: Call, catalog: Catalog) -> Target:
         ref = jsonrpc.members(call.params.get("ref", jsonrpc.NOTHING))

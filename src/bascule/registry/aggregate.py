@@ -27,6 +27,7 @@ class Aggregate:
     """All servers as one. Answers what concerns all of them; `resolve` sends the rest where it belongs."""
 
     name = ""
+    spare = None
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry

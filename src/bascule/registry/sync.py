@@ -33,7 +33,7 @@ class Follower:
         self.error: BasculeError | None = None
         self.mirrored: Mapping[str, Sequence[headers.MirroredParam]] = {}
         self.settled = asyncio.Event()  # the first attempt is over, for better or worse
-        self.id = f"bascule-{upstream.name}-{era.value}"
+        self.id = self.family = f"bascule-{upstream.name}-{era.value}"
         self.caller = BASCULE
         self.revision = LATEST_MODERN if era is Era.MODERN else LATEST_LEGACY
         self.hello: Params = legacy.initialize_params(INFO, {})
@@ -306,11 +306,10 @@ class Registry:
                 continue
             try:
                 async with asyncio.timeout(self._patience_s):
-                    spoken = await asyncio.shield(asyncio.ensure_future(upstream.eras()))
+                    await asyncio.shield(asyncio.ensure_future(upstream.eras()))
             except (TimeoutError, BasculeError):
                 continue  # its own status says why
-            if era in spoken:
-                yield self.follow(upstream, era)
+            yield self.follow(upstream, era)
 
     async def find(self, name: str, era: Era) -> bool:
         """Ask the servers that *name* may lead to and whose lists are not known yet; False if there are none.
@@ -334,13 +333,17 @@ class Registry:
     async def mirrored(self, view: str, name: str) -> Sequence[headers.MirroredParam]:
         """Which arguments of tool *name*, as clients of *view* call it, they repeat in headers."""
         if not view:
-            place = self._catalogs[Era.MODERN].tools.find(name)
+            tools = self._catalogs[Era.MODERN].tools
+            if tools.find(name) is None and await self.find(name, Era.MODERN):
+                tools = self._catalogs[Era.MODERN].tools
+            place = tools.find(name)
             return place.mirrored if place else ()
-        follower = self._followers.get((view, Era.MODERN))
+        # A tool's schema is the same in both eras, so whoever follows the server knows it.
+        follower = self._followers.get((view, Era.MODERN)) or self._followers.get((view, Era.LEGACY))
         if follower is None:
             return ()
         if not follower.settled.is_set():
-            await self.current(Era.MODERN)
+            await self._settle([follower])
         return follower.mirrored.get(name, ())
 
     def followers(self, server: str) -> Iterator[Follower]:

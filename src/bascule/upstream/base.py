@@ -9,13 +9,20 @@ from msgspec import Raw
 
 import bascule
 from bascule.call import Call, Result, Session
-from bascule.errors import BasculeError, InvalidParams, UpstreamBrokeProtocol
+from bascule.errors import BasculeError, InvalidParams, Unavailable, UpstreamBrokeProtocol
 from bascule.wire import headers, modern
 from bascule.wire.jsonrpc import Params, Request, Response, answer, encode, members, refusal, replaced
 from bascule.wire.versions import Era
 
 INFO: Final = {"name": "bascule", "version": bascule.__version__}
 _PONG: Final = Result(Raw(b"{}"))
+
+
+class WrongEra(Unavailable):
+    """The verdict on the server's era has proved wrong; it is forgotten, and `eras()` asks anew.
+
+    The request was not run, so it may be sent again in another era.
+    """
 
 
 class State(Enum):
@@ -53,6 +60,14 @@ class Upstream(Protocol):
 
     name: str
 
+    @property
+    def spare(self) -> int | None:
+        """How many more sessions can be opened, where what the server asks is known by its session alone.
+
+        None where sessions share one pipe, or where a question comes on the stream of its call.
+        """
+        ...
+
     async def start(self) -> None:
         """Begin to bring the server up. Returns at once when it is lazy; never raises for its failures."""
         ...
@@ -62,13 +77,17 @@ class Upstream(Protocol):
         ...
 
     async def eras(self) -> Collection[Era]:
-        """The eras the server speaks, found out when first needed. Raises Unavailable if it cannot tell."""
+        """The eras the server speaks, found out when first needed. Raises Unavailable if it cannot tell.
+
+        Of a server that answered the modern probe the handshake is a guess, until a legacy client needs it.
+        """
         ...
 
     async def send(self, call: Call) -> Result:
         """Send one request; `call.target.params` are the parameters. Cancelling it cancels the request.
 
         `initialize` opens the call's session here and gives the server's InitializeResult.
+        Raises WrongEra when the server does not speak the call's era after all.
         """
         ...
 

@@ -46,22 +46,24 @@ class Exchange:
         self._upstream = upstream
         self._call = call
         self._link = link
+        self.status = 0  # of HTTP, once it is answered
 
     async def read(self, response: aiohttp.ClientResponse) -> Result:
         """The answer. Raises NotMcp, or UpstreamBrokeProtocol for another bad answer or a stream that is lost."""
+        self.status = response.status
         if response.content_type == "text/event-stream" and response.status == 200:
             return await self._read_events(response)
         body = await read_limited(response, self._upstream.max_message_bytes, self._upstream.name)
         if response.content_type != "application/json":
-            raise NotMcp(_http_problem(response, body), response.status).at(self._upstream.name)
+            raise NotMcp(http_problem(response, body), response.status).at(self._upstream.name)
         try:
             message = jsonrpc.read(body)
         except ValueError as error:
-            raise NotMcp(_http_problem(response, body), response.status).at(self._upstream.name) from error
+            raise NotMcp(http_problem(response, body), response.status).at(self._upstream.name) from error
         if isinstance(message, Response) and (self._is_ours(message) or _is_nameless(message, response)):
             return result_of(self._call, message, self._upstream.name)
         if response.status >= 400:
-            raise NotMcp(_http_problem(response, body), response.status).at(self._upstream.name)
+            raise NotMcp(http_problem(response, body), response.status).at(self._upstream.name)
         raise UpstreamBrokeProtocol("answered with something else than a response to the request").at(
             self._upstream.name
         )
@@ -97,7 +99,7 @@ class Exchange:
                     self._notified(message)
                 case Request():
                     if self._link is not None:
-                        self._link.asked(message, self._call.client)
+                        await self._link.asked(message, self._call.client)
         return None
 
     def _notified(self, message: Notification) -> None:
@@ -106,9 +108,19 @@ class Exchange:
             if self._token is None:
                 return
             params = restored_token(params, self._token)
+        elif message.method == legacy.CANCELLED:
+            self._withdrawn(params.get("requestId", jsonrpc.NOTHING))
+            return
         elif self._call.method == modern.LISTEN:
             params = modern.retag(params, self._call.id)
         self._call.client.notify(message.method, params)
+
+    def _withdrawn(self, id: jsonrpc.Id) -> None:
+        """The server gives up a question that it asked, on this stream or another, or ends a subscription."""
+        if self._link is not None:
+            self._link.withdrawn(id)
+        elif self._call.method == modern.LISTEN and bytes(id) == b"%d" % self.id:
+            raise Unavailable("the server ended the subscription").at(self._upstream.name)
 
     def _is_ours(self, message: Response) -> bool:
         return bytes(message.id) == b"%d" % self.id
@@ -146,6 +158,16 @@ async def messages(
         raise UpstreamBrokeProtocol(str(error)).at(upstream.name) from error
 
 
+def http_problem(response: aiohttp.ClientResponse, body: bytes) -> str:
+    """What an HTTP answer with *body*, which is no answer to us, says to a person."""
+    try:
+        message = jsonrpc.read(body)
+        said = modern.error_message(message.error) if isinstance(message, Response) else ""
+    except ValueError:
+        said = body[:200].decode(errors="replace").strip()
+    return f"answered HTTP {response.status} {response.reason or ''}{': ' + said if said else ''}".strip()
+
+
 async def read_limited(response: aiohttp.ClientResponse, limit: int, name: str) -> bytes:
     """The whole body. Raises UpstreamBrokeProtocol when it is larger than *limit* bytes."""
     if response.content_length is not None and response.content_length <= limit:
@@ -165,12 +187,3 @@ def _is_nameless(message: Response, response: aiohttp.ClientResponse) -> bool:
     """
     about_message = response.status < 400 or response.status in (400, 422)
     return bool(message.error) and bytes(message.id) in (b"", b"null") and about_message
-
-
-def _http_problem(response: aiohttp.ClientResponse, body: bytes) -> str:
-    try:
-        message = jsonrpc.read(body)
-        said = modern.error_message(message.error) if isinstance(message, Response) else ""
-    except ValueError:
-        said = body[:200].decode(errors="replace").strip()
-    return f"answered HTTP {response.status} {response.reason or ''}{': ' + said if said else ''}".strip()

@@ -20,22 +20,34 @@ from msgspec import Raw
 from yarl import URL
 
 from bascule.call import BASCULE, Call, Result, Session
-from bascule.errors import BasculeError, HeaderMismatch, TimedOut, Unavailable, UpstreamBrokeProtocol
+from bascule.errors import (
+    BasculeError,
+    HeaderMismatch,
+    TimedOut,
+    Unavailable,
+    UnsupportedVersion,
+    UpstreamBrokeProtocol,
+)
 from bascule.options import Bytes, Count, Options, Seconds
-from bascule.upstream.base import INFO, State, Status
+from bascule.upstream.base import INFO, State, Status, WrongEra
 from bascule.upstream.exchange import Broken, Exchange, NotMcp
-from bascule.upstream.link import Link
-from bascule.upstream.shared import NOBODY
+from bascule.upstream.link import GUARDS, Link
+from bascule.upstream.linked import Linked, NoHandshake
+from bascule.upstream.shared import NOBODY, Nobody
+from bascule.upstream.sse_link import SseLink
+from bascule.upstream.verdict import ONLY_LEGACY, ONLY_MODERN, PERHAPS_BOTH, Eras, Verdict, era_told_by
 from bascule.wire import headers, jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Params
-from bascule.wire.versions import LATEST_MODERN, Era
+from bascule.wire.versions import LATEST_LEGACY, LATEST_MODERN, Era
 
 log = logging.getLogger("bascule.upstream")
 
 _ACCEPT: Final = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 _LONGEST_OPENING_S: Final = 60.0  # for a probe, a handshake or a notification, which no call's deadline covers
-# Answers of a guard or a proxy: they say nothing about the server's era.
-_NO_VERDICT: Final = frozenset({401, 403, 407, 408, 429})
+_PROBE_S: Final = 10.0  # a server that is silent to the probe for so long gets the old handshake
+# How an old server refuses what it does not know ("Backward Compatibility"), unless the error is a modern one.
+_OF_OLD_SERVERS: Final = frozenset({400, 404, 405})
+_MODERN_REFUSALS: Final = modern.ERROR_CODES - {UnsupportedVersion.code} | {-32601, -32602}
 _PAGES: Final = 100  # of a tools/list, when a schema has to be learnt anew
 
 _UNSAID: Final = ("user-agent", "accept-encoding")  # headers that aiohttp would add to each request
@@ -47,11 +59,29 @@ class HttpOptions(Options, frozen=True):
     url: str
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     era: Literal["auto", "legacy", "modern"] = "auto"
+    transport: Literal["auto", "streamable", "sse"] = "auto"  # sse: the HTTP+SSE of 2024-11-05
     required: bool = False
     call_timeout_s: Seconds = 300.0
     connect_timeout_s: Seconds = 10.0
     max_message_bytes: Bytes = 4 * 1024 * 1024
-    max_connections: Count = 256
+    max_connections: Count = 256  # for calls; streams that stand open for news do not count
+
+    def __post_init__(self) -> None:
+        if self.transport == "sse" and self.era == "modern":
+            raise ValueError("`transport: sse` is older than `era: modern`")
+
+
+class _Trial(Nobody):
+    """A session that is only opened to learn whether one can be."""
+
+    id = family = "bascule-trial"
+    caller = BASCULE
+    revision = LATEST_LEGACY
+    hello: Params = legacy.initialize_params(INFO, {})
+    capabilities: Mapping[str, Any] = {}
+
+    def announce(self, method: str, params: Params) -> None:
+        pass  # nobody is there
 
 
 class HttpUpstream:
@@ -60,11 +90,12 @@ class HttpUpstream:
     def __init__(self, name: str, options: HttpOptions) -> None:
         self.name = name
         self._options = options
-        self._url = URL(options.url)  # parsed once, not per request
+        self.url = URL(options.url)  # parsed once, not per request
         self._http: aiohttp.ClientSession | None = None
-        self._eras: frozenset[Era] | None = None if options.era == "auto" else frozenset({Era(options.era)})
-        self._probing: asyncio.Future[frozenset[Era]] | None = None
-        self._links: dict[str, Link] = {}
+        self._standing: aiohttp.ClientSession | None = None
+        self._verdict = Verdict("legacy" if options.transport == "sse" else options.era, self._probe)
+        self._sse = options.transport == "sse"  # the verdict on the transport of its sessions
+        self._links: dict[str, Linked] = {}
         self._mirrored: Mapping[str, Sequence[headers.MirroredParam]] = {}
         self._next_id = 0
         self.in_flight = 0
@@ -75,81 +106,159 @@ class HttpUpstream:
         self.withheld: dict[str, str] = {}  # tools that clients must not see, and why
         self.server_info: Mapping[str, Any] = {}
 
+    @property
+    def spare(self) -> int | None:
+        return max(0, self._options.max_connections - len(self._links)) if self._sse else None
+
     async def start(self) -> None:
         """Nothing to bring up: the first request connects."""
 
     async def stop(self) -> None:
-        if self._probing is not None:
-            self._probing.cancel()
+        self._verdict.stop()
         await asyncio.gather(*(link.close() for link in list(self._links.values())))
         self._enter(State.STOPPED)
-        if self._http is not None:
-            await self._http.close()
+        for http in (self._http, self._standing):
+            if http is not None:
+                await http.close()
+
+    # ---- eras and transports
 
     async def eras(self) -> Collection[Era]:
-        if self._eras is not None:
-            return self._eras
-        if self._probing is None:
-            self._probing = asyncio.ensure_future(self._probe())
-            self._probing.add_done_callback(self._probed)
-        # Shared, so that those who wait for a silent server do not wait one after the other.
-        return await asyncio.shield(self._probing)
+        return await self._verdict.ask()
 
-    def _probed(self, done: "asyncio.Future[frozenset[Era]]") -> None:
-        self._probing = None
-        if done.cancelled():
-            return
-        error = done.exception()
-        if error is None:
-            self._eras = done.result()
-        elif isinstance(error, BasculeError) and not isinstance(error, Unavailable | Broken):
-            self._last_error = error.message  # of those two, `open` has said more
+    async def _probe(self) -> Eras:
+        try:
+            return await self._found_eras()
+        except BasculeError as error:
+            if not isinstance(error, Unavailable | Broken):
+                self._last_error = error.message  # of those two, `open` has said more
+            raise
 
-    async def _probe(self) -> frozenset[Era]:
+    async def _found_eras(self) -> Eras:
         """MCP 2026-07-28, Streamable HTTP, "Backward Compatibility": the body decides, not the status."""
         params = modern.stamp({}, info=INFO, capabilities={})
         call = Call(caller=BASCULE, client=NOBODY, revision=LATEST_MODERN, method=modern.DISCOVER, params=params)
         try:
-            async with self.opening():
-                found = await self._exchange(call, params)
+            async with self.opening(min(_PROBE_S, self._opening_s / 2)):
+                found, _ = await self._exchange(call, params)
         except NotMcp as error:
-            if not 400 <= error.status < 500 or error.status in _NO_VERDICT:
+            if 400 <= error.status < 500 and error.status not in GUARDS:
+                return ONLY_LEGACY
+            if error.status >= 300:
                 raise  # a guard, an outage, somebody else's page
-            return frozenset({Era.LEGACY})
+            return await self._shown_by_handshake(error)
         except Broken:
             raise
-        except UpstreamBrokeProtocol:
-            return frozenset({Era.LEGACY})
-        if found.refused and modern.error_code(found.value) not in modern.ERROR_CODES:
-            return frozenset({Era.LEGACY})
-        if found.refused or not modern.shared_versions(_versions(found.value)):
-            return frozenset({Era.LEGACY})
+        except (TimedOut, UpstreamBrokeProtocol) as error:
+            return await self._shown_by_handshake(error)
+        if era_told_by(found) is Era.LEGACY:
+            return ONLY_LEGACY
+        if found.refused:
+            return ONLY_MODERN  # who answers so has never heard of a handshake
         self.server_info = modern.server_info(jsonrpc.members(found.value))
-        return frozenset({Era.MODERN, Era.LEGACY})  # the handshake is tried when a legacy client comes
+        return PERHAPS_BOTH
+
+    async def _shown_by_handshake(self, answered: BasculeError) -> Eras:
+        """The eras of a server that was silent to the probe, or *answered* it with nothing that tells.
+
+        Silence alone is no verdict: it would outlast the outage that it may come from.
+        """
+        trial = Link(self, _Trial())
+        try:
+            await trial.greeting()
+        except NoHandshake as refusal:
+            if refusal.modern:
+                return ONLY_MODERN
+            raise answered from refusal
+        except BasculeError as error:
+            raise answered from error
+        await trial.close()
+        return ONLY_LEGACY
+
+    async def _doubt(self, believed: Eras | None, why: str) -> None:
+        """A modern request was refused as an old server would: ask again. Raises WrongEra if it is one now."""
+        if Era.MODERN not in await self._verdict.ask_again(believed):
+            raise WrongEra(f"is no longer a stateless server: {why}").at(self.name)
+
+    async def _otherwise(self, session: Session, link: Linked, refusal: NoHandshake) -> None:
+        """Find the way to a server that refused the handshake of *link*; then the session may try again.
+
+        Raises WrongEra when the server is a modern one, *refusal* when there is no other way.
+        """
+        believed = self._verdict.eras
+        modern_only = refusal.modern or (believed is not None and Era.MODERN in believed)
+        if not modern_only and self._options.transport == "auto":
+            if await self._has_other_transport(session, link, refusal):
+                return
+            modern_only = Era.MODERN in await self._verdict.ask_again(believed)
+        if self._verdict.fixed or not modern_only:
+            raise refusal
+        self._verdict.settle(ONLY_MODERN)
+        raise WrongEra(refusal.message).at(self.name) from refusal
+
+    async def _has_other_transport(self, session: Session, link: Linked, refusal: NoHandshake) -> bool:
+        """Give *session* a link over the other transport, if the server has that."""
+        if isinstance(link, SseLink):
+            other: Linked = Link(self, session, link.settings)  # it may have been replaced by a newer one
+        elif refusal.status in _OF_OLD_SERVERS:
+            other = sse = SseLink(self, session, link.settings)
+            try:
+                await sse.greeting()
+            except BasculeError:
+                if sse.met:
+                    raise  # it is one, and says what is wrong with it
+                return False
+        else:
+            return False
+        if self._links.get(session.id) is not link:  # another call was quicker
+            await other.close()
+            return True
+        self._sse = isinstance(other, SseLink)
+        self._links[session.id] = other
+        if link.watching:
+            other.watch()
+        await link.close()
+        return True
+
+    # ---- requests
 
     async def send(self, call: Call) -> Result:
         assert call.target is not None
         if call.session is None:
             return await self._send_modern(call, call.target.params)
         link = self._link(call.session)
-        if call.method == legacy.INITIALIZE:
-            return Result(await link.greeting())
-        return await link.send(call, call.target.params)
+        try:
+            if call.method == legacy.INITIALIZE:
+                return Result(await link.greeting())
+            return await link.send(call, call.target.params)
+        except NoHandshake as refusal:
+            await self._otherwise(call.session, link, refusal)
+        return await self.send(call)  # nothing but the handshake has reached the server
 
-    def _link(self, session: Session) -> "Link":
+    def _link(self, session: Session) -> Linked:
         link = self._links.get(session.id)
         if link is None:
-            link = self._links[session.id] = Link(self, session)
+            link = self._links[session.id] = (SseLink if self._sse else Link)(self, session)
         return link
 
     async def _send_modern(self, call: Call, params: Params) -> Result:
-        result = await self._exchange(call, params)
-        if call.method == "tools/list" and not result.refused:
+        believed = self._verdict.eras
+        try:
+            result, status = await self._exchange(call, params)
+        except NotMcp as error:
+            if error.status in _OF_OLD_SERVERS:
+                await self._doubt(believed, error.message)
+            raise
+        if result.refused:
+            code = modern.error_code(result.value)
+            if code == UnsupportedVersion.code or (status in _OF_OLD_SERVERS and code not in _MODERN_REFUSALS):
+                await self._doubt(believed, modern.error_message(result.value))
+            if call.method == "tools/call" and code == HeaderMismatch.code:
+                # Our copy of the schema is old. The server has not run the call, so it may be sent again.
+                await self._learn_anew(call)
+                result, _ = await self._exchange(call, params)
+        elif call.method == "tools/list":
             return Result(self._visible(result.value))
-        if call.method == "tools/call" and result.refused and modern.error_code(result.value) == HeaderMismatch.code:
-            # Our copy of the schema is old. The server has not run the call, so it may be sent again.
-            await self._learn_anew(call)
-            return await self._exchange(call, params)
         return result
 
     def _visible(self, page: Raw) -> Raw:
@@ -174,7 +283,7 @@ class HttpUpstream:
         fresh: dict[str, Sequence[headers.MirroredParam]] = {}
         for _ in range(_PAGES):
             params = {"_meta": call.params["_meta"], **cursor}
-            page = await self._exchange(msgspec.structs.replace(call, method="tools/list", params=params), params)
+            page, _ = await self._exchange(msgspec.structs.replace(call, method="tools/list", params=params), params)
             if page.refused:
                 return
             members = jsonrpc.members(self._visible(page.value))
@@ -192,8 +301,13 @@ class HttpUpstream:
 
     async def watch(self, session: Session) -> None:
         link = self._link(session)
-        await link.greeting()
-        link.watch()
+        try:
+            await link.greeting()
+        except NoHandshake as refusal:
+            await self._otherwise(session, link, refusal)
+            await self.watch(session)
+        else:
+            link.watch()
 
     async def forget(self, session: Session) -> None:
         link = self._links.pop(session.id, None)
@@ -208,7 +322,7 @@ class HttpUpstream:
             name=self.name,
             kind="http",
             state=self._state,
-            eras=sorted(era.value for era in self._eras or ()),
+            eras=sorted(era.value for era in self._verdict.eras or ()),
             in_flight=self.in_flight,
             since_s=time.monotonic() - self._changed_at,
             last_error=self._last_error,
@@ -219,8 +333,8 @@ class HttpUpstream:
 
     # ---- one exchange
 
-    async def _exchange(self, call: Call, params: Params) -> Result:
-        """A modern request and its answer, with the headers made anew from the body that is sent."""
+    async def _exchange(self, call: Call, params: Params) -> tuple[Result, int]:
+        """A modern request: its answer and the HTTP status. The headers are made anew from the body that is sent."""
         name = jsonrpc.text(params.get("name")) if call.method == "tools/call" else None
         mirrored = self._mirrored.get(name, ()) if name else ()
         head = {
@@ -228,13 +342,17 @@ class HttpUpstream:
             **headers.for_request(call.method, params, mirrored),
         }
         exchange = Exchange(self, call, params)
-        async with self.open("POST", head, exchange.body) as response:
-            return await exchange.read(response)
+        async with self.open("POST", head, exchange.body, standing=call.method == modern.LISTEN) as response:
+            return await exchange.read(response), response.status
+
+    @property
+    def _opening_s(self) -> float:
+        return min(self._options.call_timeout_s, _LONGEST_OPENING_S)
 
     @asynccontextmanager
-    async def opening(self) -> AsyncIterator[None]:
+    async def opening(self, seconds: float | None = None) -> AsyncIterator[None]:
         """Bounds what no call's deadline covers. Raises TimedOut."""
-        seconds = min(self._options.call_timeout_s, _LONGEST_OPENING_S)
+        seconds = seconds or self._opening_s
         try:
             async with asyncio.timeout(seconds) as scope:
                 yield
@@ -247,11 +365,20 @@ class HttpUpstream:
         self._next_id += 1
         return self._next_id
 
-    def open(self, method: str, head: Mapping[str, str], body: bytes | None = None) -> "Opened":
-        """One HTTP request, as a context. Raises Unavailable if the server cannot be reached, Broken if
-        the connection ends in the middle."""
-        request = self._client().request(method, self._url, headers=head, data=body, allow_redirects=False)
-        return Opened(self, request)
+    def open(
+        self,
+        method: str,
+        head: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        url: URL | None = None,
+        standing: bool = False,
+    ) -> "Opened":
+        """One HTTP request, as a context; *standing* if it stays open for news. Raises Unavailable if the
+        server cannot be reached, Broken if the connection ends in the middle."""
+        http = self._client(standing=standing)
+        request = http.request(method, url or self.url, headers=head, data=body, allow_redirects=False)
+        return Opened(self, request, 0 if standing else 1)
 
     def answered(self, status: int) -> None:
         """The server has answered, with this HTTP status."""
@@ -266,21 +393,29 @@ class HttpUpstream:
         # The request may have arrived before the connection broke, and may have been run.
         return Broken(f"the connection broke ({type(error).__name__})").at(self.name)
 
-    def _client(self) -> aiohttp.ClientSession:
+    def _client(self, *, standing: bool) -> aiohttp.ClientSession:
+        """The connections for calls, or those *standing* open: these must not use up what calls need."""
         if self._state is State.STOPPED:
             raise Unavailable("is stopped").at(self.name)
+        if standing:
+            if self._standing is None:
+                self._standing = self._new_client(0)
+            return self._standing
         if self._http is None:
-            self._http = aiohttp.ClientSession(
-                headers={**_ACCEPT, **self._options.headers},
-                skip_auto_headers=_UNSAID,
-                connector=aiohttp.TCPConnector(limit=self._options.max_connections, keepalive_timeout=60),
-                # The pipeline owns the deadline of a call; only the connection is timed here.
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._options.connect_timeout_s),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=True,
-                read_bufsize=256 * 1024,
-            )
+            self._http = self._new_client(self._options.max_connections)
         return self._http
+
+    def _new_client(self, connections: int) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            headers={**_ACCEPT, **self._options.headers},
+            skip_auto_headers=_UNSAID,
+            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=60),
+            # The pipeline owns the deadline of a call; only the connection is timed here.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._options.connect_timeout_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=True,
+            read_bufsize=256 * 1024,
+        )
 
     def _enter(self, state: State) -> None:
         if state is not self._state and self._state is not State.STOPPED:
@@ -296,40 +431,37 @@ class HttpUpstream:
         return self._options.max_message_bytes
 
 
-def _versions(discovered: Raw) -> Any:
-    raw = jsonrpc.members(discovered).get("supportedVersions")
-    return jsonrpc.decode(raw) if raw else None
-
-
 class Opened:
     """An HTTP request while its response is being read; foreign errors leave it as ours.
 
     A class, because as a generator it would cost every call a few microseconds more.
     """
 
-    __slots__ = ("_request", "_upstream")
+    __slots__ = ("_counts", "_request", "_upstream")
 
-    def __init__(self, upstream: HttpUpstream, request: Any) -> None:
+    def __init__(self, upstream: HttpUpstream, request: Any, counts: int) -> None:
+        """*counts*: how many calls in flight it is, one or none."""
         self._upstream = upstream
         self._request = request
+        self._counts = counts
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
         response: aiohttp.ClientResponse | None = None
-        self._upstream.in_flight += 1
+        self._upstream.in_flight += self._counts
         try:
             response = await self._request.__aenter__()
         except (aiohttp.ClientError, OSError) as error:
             raise self._upstream.failed(error) from error
         finally:
             if response is None:
-                self._upstream.in_flight -= 1
+                self._upstream.in_flight -= self._counts
         self._upstream.answered(response.status)
         return response
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._upstream.in_flight -= 1
+        self._upstream.in_flight -= self._counts
         await self._request.__aexit__(kind, error, trace)
         if isinstance(error, aiohttp.ClientError | OSError):
             raise self._upstream.failed(error) from error

@@ -12,13 +12,15 @@ import aiohttp
 from msgspec import Raw
 
 from bascule.call import BASCULE, Call, Client, Result, Session
-from bascule.errors import BasculeError, UnsupportedVersion, UpstreamBrokeProtocol
+from bascule.errors import BasculeError
+from bascule.upstream.asks import Asks
 from bascule.upstream.base import answer_to
 from bascule.upstream.exchange import Cursor, Exchange, NotMcp, messages, read_limited
+from bascule.upstream.linked import SETTERS, NoHandshake, Settings
 from bascule.upstream.shared import NOBODY
 from bascule.wire import headers, jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Notification, Params, Request, Response
-from bascule.wire.versions import BY_VERSION, LATEST_LEGACY, MODERN_VERSIONS
+from bascule.wire.versions import BY_VERSION, LATEST_LEGACY
 
 if TYPE_CHECKING:
     from bascule.upstream.http import HttpUpstream
@@ -26,12 +28,17 @@ if TYPE_CHECKING:
 _LONGEST_PAUSE_S: Final = 30.0
 _RECHECK_S: Final = 1.0
 _CANCEL_S: Final = 0.5  # how long who gives a call up waits for the server to take it
+# Answers of a guard or a proxy: they say nothing about the server.
+GUARDS: Final = frozenset({401, 403, 407, 408, 429})
+
+_OF_SESSIONS: Final = frozenset({400, 404, 405})  # how a server refuses what belongs to no session that it knows
 
 
 class Link:
     """One legacy client's session at the server."""
 
-    def __init__(self, upstream: "HttpUpstream", session: Session) -> None:
+    def __init__(self, upstream: "HttpUpstream", session: Session, settings: Settings | None = None) -> None:
+        """*settings* are those that the session had made before, over another transport."""
         self._upstream = upstream
         self._session = session
         self._id: str | None = None
@@ -39,7 +46,12 @@ class Link:
         self._version = session.revision.version
         self._opening = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
-        self._asks: dict[bytes, asyncio.Task[None]] = {}
+        self._asks = Asks()
+        self.settings = settings or Settings()
+
+    @property
+    def watching(self) -> bool:
+        return self._watcher is not None
 
     async def greeting(self) -> Raw:
         """The server's InitializeResult; the handshake is made when first needed."""
@@ -49,33 +61,86 @@ class Link:
         return self._greeting
 
     async def _open(self) -> Raw:
+        result = await self._shake_hands()
+        greeting = jsonrpc.members(result.value)
+        self._version = jsonrpc.text(greeting.get("protocolVersion")) or LATEST_LEGACY.version
+        self._upstream.server_info = legacy.server_info(greeting)
+        await self._post(jsonrpc.notification(legacy.INITIALIZED))
+        await self._restore()
+        return result.value
+
+    async def _shake_hands(self) -> Result:
         session, upstream = self._session, self._upstream
         call = Call(caller=BASCULE, client=NOBODY, revision=session.revision, method=legacy.INITIALIZE, session=session)
         exchange = Exchange(upstream, call, session.hello, self)
         self._id = None
         async with upstream.opening(), upstream.open("POST", {}, exchange.body) as response:
-            result = await exchange.read(response)
+            try:
+                result = await exchange.read(response)
+            except NotMcp as error:
+                if not 400 <= error.status < 500 or error.status in GUARDS:
+                    raise  # a guard, an outage, somebody else's page
+                raise NoHandshake(error.message, status=error.status).at(upstream.name) from error
             if result.refused:
-                raise _refused_handshake(result.value, session).at(upstream.name)
+                raise NoHandshake(
+                    f"refused the handshake: {modern.error_message(result.value)}",
+                    status=response.status,
+                    modern=modern.error_code(result.value) in modern.ERROR_CODES,
+                ).at(upstream.name)
             self._id = response.headers.get(headers.SESSION)
-        greeting = jsonrpc.members(result.value)
-        self._version = jsonrpc.text(greeting.get("protocolVersion")) or LATEST_LEGACY.version
-        upstream.server_info = legacy.server_info(greeting)
-        await self._post(jsonrpc.notification(legacy.INITIALIZED))
-        return result.value
+        return result
+
+    async def _restore(self) -> None:
+        """After a loss, bring the new session to where the old one was, as far as can be known."""
+        for method, params in self.settings.requests():
+            call = Call(caller=BASCULE, client=NOBODY, revision=self._session.revision, method=method)
+            try:
+                async with self._upstream.opening():
+                    restored = not (await self._send_once(Exchange(self._upstream, call, params, self))).refused
+            except BasculeError:
+                restored = False
+            self._upstream.dropped["not_restored"] += not restored
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+            self.watch()
+            for method in legacy.LIST_CHANGED:
+                self._session.notify(method, {})  # nobody knows what changed meanwhile
 
     async def send(self, call: Call, params: Params) -> Result:
         await self.greeting()
         used = self._id
+        exchange = Exchange(self._upstream, call, params, self)
         try:
-            return await self._send_once(call, params)
+            result = await self._send_once(exchange)
         except NotMcp as error:
-            if error.status != 404:
+            # 404 with a session id: the server has forgotten the session and has not looked at the request
+            # (MCP 2025-11-25, Transports, "Session Management"), so a new one may carry it.
+            if error.status != 404 and not (error.status in _OF_SESSIONS and await self._is_lost()):
                 raise
-        # 404 with a session id: the server has forgotten the session and has not looked at the request
-        # (MCP 2025-11-25, Transports, "Session Management"), so a new one may carry it.
+        else:
+            if not result.refused or exchange.status not in _OF_SESSIONS or not await self._is_lost():
+                if call.method in SETTERS and not result.refused:
+                    self.settings.note(call.method, params)
+                return result
         await self._renew(used)
-        return await self._send_once(call, params)
+        return await self._send_once(Exchange(self._upstream, call, params, self))
+
+    async def _is_lost(self) -> bool:
+        """Whether not this request was refused but the session, as some servers do it with 400.
+
+        So does a stateless server in the place of the old one. Either way a ping tells: only a session has one.
+        """
+        call = Call(caller=BASCULE, client=NOBODY, revision=self._session.revision, method="ping")
+        exchange = Exchange(self._upstream, call, {}, self)
+        try:
+            async with self._upstream.opening():
+                answer = await self._send_once(exchange)
+        except NotMcp as error:
+            return error.status in _OF_SESSIONS
+        except BasculeError:
+            return False
+        return answer.refused and exchange.status in _OF_SESSIONS
 
     async def _renew(self, lost: str | None) -> None:
         """Open a new session, unless another call that lost the same one already has."""
@@ -84,13 +149,8 @@ class Link:
                 return
             self._greeting = None
             self._greeting = await self._open()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = None
-            self.watch()
 
-    async def _send_once(self, call: Call, params: Params) -> Result:
-        exchange = Exchange(self._upstream, call, params, self)
+    async def _send_once(self, exchange: Exchange) -> Result:
         try:
             async with self._upstream.open("POST", self._headers(), exchange.body) as response:
                 return await exchange.read(response)
@@ -125,25 +185,32 @@ class Link:
         return head
 
     @asynccontextmanager
-    async def resume(self, last_id: str = "") -> AsyncIterator[aiohttp.ClientResponse]:
-        """The standing stream, or with *last_id* the rest of the stream that was cut there."""
+    async def resume(self, last_id: str = "", *, standing: bool = False) -> AsyncIterator[aiohttp.ClientResponse]:
+        """With *last_id* the rest of the stream that was cut there, else the *standing* stream from now on."""
         head = {"accept": "text/event-stream", **self._headers()}
         if last_id:
             head["last-event-id"] = last_id
-        async with self._upstream.open("GET", head) as response:
+        async with self._upstream.open("GET", head, standing=standing) as response:
             yield response
 
     # ---- what the server sends
 
-    def asked(self, message: Request, client: Client) -> None:
-        """Put the server's question to *client*, without holding up the stream it came on."""
-        key = bytes(message.id)
-        task = asyncio.ensure_future(self._answer(message, client))
-        self._asks[key] = task
-        task.add_done_callback(lambda _: self._asks.pop(key, None))
+    async def asked(self, message: Request, client: Client) -> None:
+        """Put the server's question to *client*, without holding up the stream it came on.
+
+        Only a refusal, when too many wait, is delivered before the stream goes on: that slows a flood down.
+        """
+        if refusal := self._asks.begin(message, lambda question: self._answer(question, client)):
+            await self._reply(refusal)
+
+    def withdrawn(self, id: jsonrpc.Id) -> None:
+        """The server gives up a question, whichever stream it came on."""
+        self._asks.withdraw(id)
 
     async def _answer(self, message: Request, client: Client) -> None:
-        line = await answer_to(message, lambda: client.ask(message.method, message.params))
+        await self._reply(await answer_to(message, lambda: client.ask(message.method, message.params)))
+
+    async def _reply(self, line: bytes) -> None:
         try:
             await self._post(line)
         except BasculeError:
@@ -159,49 +226,37 @@ class Link:
         pause_s = _RECHECK_S
         while True:
             try:
-                async with self.resume(cursor.last_id) as response:
+                async with self.resume(cursor.last_id, standing=True) as response:
                     if response.status != 200 or response.content_type != "text/event-stream":
                         if response.status in (404, 405):
                             return  # no such stream (405), or no such session any more: the next call opens one
                     else:
                         pause_s = cursor.retry_s
                         async for message in messages(response, cursor, self._upstream):
-                            self._overheard(message)
+                            await self._overheard(message)
             except BasculeError:
                 pass  # it is in the status; try again
             await asyncio.sleep(pause_s)
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
-    def _overheard(self, message: jsonrpc.Message) -> None:
+    async def _overheard(self, message: jsonrpc.Message) -> None:
         match message:
             case Notification(method=legacy.CANCELLED):
-                if task := self._asks.get(bytes(message.params.get("requestId", jsonrpc.NOTHING))):
-                    task.cancel()
+                self.withdrawn(message.params.get("requestId", jsonrpc.NOTHING))
             case Notification():
                 self._session.notify(message.method, message.params)
             case Request():
-                self.asked(message, self._session)
+                await self.asked(message, self._session)
             case Response():
                 self._upstream.dropped["unmatched_answer"] += 1
 
     async def close(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
-        for task in list(self._asks.values()):
-            task.cancel()
+        self._asks.stop()
         if self._id is not None:
             try:
                 async with asyncio.timeout(2), self._upstream.open("DELETE", self._headers()):
                     pass
             except (BasculeError, TimeoutError):
                 pass  # the server forgets it by itself in time
-
-
-def _refused_handshake(error: Raw, session: Session) -> BasculeError:
-    if modern.error_code(error) in modern.ERROR_CODES:
-        return UnsupportedVersion(
-            "speaks only the stateless protocol",
-            requested=session.revision.version,
-            supported=modern.supported_by(error) or MODERN_VERSIONS,
-        )
-    return UpstreamBrokeProtocol(f"refused the handshake: {modern.error_message(error)}")

@@ -13,11 +13,10 @@ from msgspec import Raw
 
 from bascule.call import BASCULE, Call, Result
 from bascule.errors import BasculeError, InvalidParams, Unavailable, UpstreamBrokeProtocol
-from bascule.upstream.base import answer_to, error_object, restored_token, result_of, with_token
+from bascule.upstream.asks import Asks
+from bascule.upstream.base import answer_to, restored_token, result_of, with_token
 from bascule.wire import jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Notification, Params, Request, Response
-
-MAX_ASKS: Final = 100  # questions of one server that wait for clients; more are refused
 
 # An answer whose id comes first; whatever follows the id tells it from a question of the server's.
 _ANSWER: Final = re.compile(
@@ -56,7 +55,7 @@ class Multiplexer:
         self._host = host
         self._next_id = 0
         self._pending: dict[int, _Pending] = {}
-        self._asks: dict[bytes, asyncio.Task[None]] = {}
+        self._asks = Asks()
         self.dropped: Counter[str] = Counter()
 
     @property
@@ -106,8 +105,12 @@ class Multiplexer:
         pending, self._pending = self._pending, {}
         for each in pending.values():
             _settle(each, error)
-        for task in self._asks.values():
-            task.cancel()
+        self._asks.stop()
+
+    def abandon(self, id: Raw, error: BasculeError) -> None:
+        """The request *id* could not be delivered: only it fails, with *error*."""
+        if pending := self._by_own_id(id):
+            _settle(pending, error)
 
     # ---- what the server sends
 
@@ -199,9 +202,9 @@ class Multiplexer:
     def _withdrawn(self, params: Params) -> None:
         """The server gives up a question it asked, or ends a subscription."""
         raw = params.get("requestId", jsonrpc.NOTHING)
-        if task := self._asks.get(bytes(raw)):
-            task.cancel()
-        elif (pending := self._by_own_id(raw)) and pending.call.method == modern.LISTEN:
+        if self._asks.withdraw(raw):
+            return
+        if (pending := self._by_own_id(raw)) and pending.call.method == modern.LISTEN:
             _settle(pending, Unavailable("the server ended the subscription").at(self._name))
 
     def _subscriber(self, params: Params) -> _Pending | None:
@@ -215,16 +218,8 @@ class Multiplexer:
         return self._pending.get(int(id)) if id.isdigit() and len(id) < 20 else None
 
     def _asked(self, message: Request) -> None:
-        key = bytes(message.id)
-        # A second question under an id that still waits would slip past the bound, and past cancellation.
-        if len(self._asks) >= MAX_ASKS or key in self._asks:
-            self._reply(
-                jsonrpc.refusal(message.id, error_object(-32603, "too many questions are waiting, or this one twice"))
-            )
-            return
-        task = asyncio.ensure_future(self._answer(message))
-        self._asks[key] = task
-        task.add_done_callback(lambda _: self._asks.pop(key, None))
+        if refusal := self._asks.begin(message, self._answer):
+            self._reply(refusal)
 
     async def _answer(self, message: Request) -> None:
         self._reply(await answer_to(message, lambda: self._host.asked(message.method, message.params, self._sole())))

@@ -150,7 +150,7 @@ class Attached:
     def _only_session(self) -> Session | None:
         busy = self._server.sessions_in_flight()
         sessions = [s for s in self._clients() if s.id in busy] if busy else list(self._clients())
-        return sessions[0] if len(sessions) == 1 else None
+        return sessions[0] if len({session.family for session in sessions}) == 1 else None
 
     def _clients(self) -> Iterator[Session]:
         return (session for session in self._sessions.values() if session.caller is not BASCULE)

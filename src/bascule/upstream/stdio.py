@@ -13,12 +13,13 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from bascule.call import ANONYMOUS, BASCULE, Call, Result, Session
-from bascule.errors import BasculeError, Unavailable
+from bascule.errors import BasculeError, Unavailable, UnsupportedVersion
 from bascule.options import Bytes, Count, Options, Seconds
-from bascule.upstream.base import State, Status
+from bascule.upstream.base import State, Status, WrongEra
 from bascule.upstream.shared import SHARED_EFFECTS
 from bascule.upstream.supervisor import Key, SpeaksLegacy, SpeaksModern, Supervisor
-from bascule.wire import headers, legacy, translate
+from bascule.upstream.verdict import ONLY_LEGACY, ONLY_MODERN, PERHAPS_BOTH, Eras, Verdict
+from bascule.wire import headers, legacy, modern
 from bascule.wire.jsonrpc import Params
 from bascule.wire.versions import Era
 
@@ -54,10 +55,18 @@ class StdioUpstream:
         self._options = options
         self._environ = os.environ if environ is None else environ
         self._servers: dict[Key, Supervisor] = {}
-        self._eras: frozenset[Era] | None = None if options.era == "auto" else frozenset({Era(options.era)})
-        self._verdict = asyncio.Lock()
+        self._verdict = Verdict(options.era, self._probe)
         self._stopped = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Future[None]] = set()  # servers of an era that proved wrong, as they end
+
+    @property
+    def spare(self) -> int | None:
+        return self._most - len(self._servers) if self._options.sharing == "per_session" else None
+
+    @property
+    def _most(self) -> int:
+        return max(2, self._options.max_processes)
 
     async def start(self) -> None:
         if self._options.start == "eager":
@@ -73,70 +82,91 @@ class StdioUpstream:
 
     async def stop(self) -> None:
         self._stopped = True
+        self._verdict.stop()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*(server.stop() for server in self._servers.values()))
+        await asyncio.gather(*self._leaving, *(server.stop() for server in self._servers.values()))
 
     async def eras(self) -> Collection[Era]:
-        if self._eras is None:
-            async with self._verdict:
-                if self._eras is None:
-                    self._eras = await self._probe()
-        elif not self._servers:
-            await self._server((next(iter(self._eras)), "")).ready()
-        return self._eras
+        if self._verdict.fixed and not self._servers:
+            await self._server((next(iter(await self._verdict.ask())), "")).ready()
+        return await self._verdict.ask()
 
-    async def _probe(self) -> frozenset[Era]:
+    async def _probe(self) -> Eras:
         """Ask the server itself, in the order of MCP 2026-07-28, stdio, "Backward Compatibility"."""
         old = self._servers.get((Era.LEGACY, ""))  # probed before, but its handshake failed
         if old is not None:
-            await self._shake_hands(old)
-            return frozenset({Era.LEGACY})
+            await self._ready(old)
+            return ONLY_LEGACY
         server = self._server((Era.MODERN, ""))
         try:
             await server.ready()
         except SpeaksLegacy:
-            server.key = Era.LEGACY, ""  # the process that was probed goes on as what it is
-            self._servers[server.key] = self._servers.pop((Era.MODERN, ""))
-            await self._shake_hands(server)
-            return frozenset({Era.LEGACY})
-        # Whether it also knows the handshake is found out when a legacy client first asks.
-        return frozenset({Era.MODERN, Era.LEGACY}) if self._options.era == "auto" else frozenset({Era.MODERN})
+            try:
+                await self._ready(self._go_on(server, Era.LEGACY))
+            except WrongEra:
+                return ONLY_MODERN  # it was only too slow for the probe
+            return ONLY_LEGACY
+        return PERHAPS_BOTH
 
-    async def _shake_hands(self, server: "Supervisor") -> None:
+    def _go_on(self, server: Supervisor, era: Era) -> Supervisor:
+        """The one that serves in *era* whom *server* served: itself, with its process, if there is none yet."""
+        self._drop(server)
+        key = era, server.key[1]
+        if key in self._servers:
+            leaving = asyncio.ensure_future(server.stop())
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+        else:
+            server.key = key
+            self._servers[key] = server
+        return self._servers[key]
+
+    async def _ready(self, server: Supervisor) -> None:
+        """Wait until *server* can be called. Raises WrongEra, with the verdict corrected, if it speaks another era."""
         try:
             await server.ready()
-        except SpeaksModern:
-            # It died of the probe, or was too slow for it, and says otherwise now: probe anew next time.
-            del self._servers[server.key]
-            await server.stop()
-            raise
+        except SpeaksLegacy as error:
+            self._verdict.settle(ONLY_LEGACY)
+            if server.key[0] is Era.MODERN:  # else another call has learnt it before us
+                self._go_on(server, Era.LEGACY)
+            raise WrongEra(error.message).at(self.name) from error
+        except SpeaksModern as error:
+            self._verdict.settle(ONLY_MODERN)
+            if server.key[0] is Era.LEGACY and server.probed:
+                self._go_on(server, Era.MODERN)
+            elif server.key[0] is Era.LEGACY:
+                # SDK servers settle their era with the first message, and that was `initialize`.
+                self._drop(server)
+                await server.stop()
+            raise WrongEra(error.message).at(self.name) from error
 
-    async def _greet(self, session: Session) -> Result:
-        server = self._for(Era.LEGACY, session)
-        try:
-            await server.ready()
-        except SpeaksModern:
-            self._eras = frozenset({Era.MODERN})
+    def _drop(self, server: Supervisor) -> None:
+        if self._servers.get(server.key) is server:  # several calls may have learnt it at the same time
             del self._servers[server.key]
-            await server.stop()
-            translate.era_for(Era.LEGACY, self._eras, self.name, session.revision.version)
-            raise
-        server.attached.add(session)
-        return Result(server.greeting)
 
     async def send(self, call: Call) -> Result:
         assert call.target is not None
         if call.method == legacy.INITIALIZE and call.session is not None:
-            return await self._greet(call.session)
+            return Result((await self._attach(call.session)).greeting)
         server = self._for(call.era, call.session, call)
         if server.state is not State.READY:
-            await server.ready()
+            await self._ready(server)
         if call.session is not None:
             server.attached.add(call.session)
             if call.method in SHARED_EFFECTS:
                 return await server.attached.local(call.session, call.method, call.target.params)
-        return await server.request(call, call.target.params)
+        result = await server.request(call, call.target.params)
+        if result.refused and call.session is None and modern.error_code(result.value) == UnsupportedVersion.code:
+            server.doubt()
+            await self._ready(server)  # if it proves to be modern, it refuses this call for a reason of its own
+        return result
+
+    async def _attach(self, session: Session, *, watching: bool = False) -> Supervisor:
+        server = self._for(Era.LEGACY, session)
+        await self._ready(server)
+        server.attached.add(session, watching=watching)
+        return server
 
     async def tell(self, session: Session, method: str, params: Params) -> None:
         server = self._servers.get(self._key(Era.LEGACY, session))
@@ -145,16 +175,14 @@ class StdioUpstream:
             server.tell(method, params)
 
     async def watch(self, session: Session) -> None:
-        server = self._for(Era.LEGACY, session)
-        await server.ready()
-        server.attached.add(session, watching=True)
+        await self._attach(session, watching=True)
 
     async def forget(self, session: Session) -> None:
         server = self._servers.get(self._key(Era.LEGACY, session))
         if server is None:
             return
         if self._options.sharing == "per_session":
-            del self._servers[server.key]
+            self._drop(server)
             await server.stop()
         else:
             await server.attached.remove(session)
@@ -195,16 +223,17 @@ class StdioUpstream:
         return era, caller.name
 
     def _for(self, era: Era, session: Session | None, call: Call | None = None) -> Supervisor:
-        return self._server(self._key(era, session, call))
+        return self._server(self._key(era, session, call), session)
 
-    def _server(self, key: Key) -> Supervisor:
+    def _server(self, key: Key, session: Session | None = None) -> Supervisor:
         if self._stopped:
             raise Unavailable("is stopped").at(self.name)
         server = self._servers.get(key)
         if server is None:
-            if len(self._servers) >= max(2, self._options.max_processes):
+            if len(self._servers) >= self._most:
                 raise Unavailable(f"already runs max_processes={self._options.max_processes}").at(self.name)
-            server = self._servers[key] = Supervisor(self.name, key, self._options, self._environ)
+            own = session if session is not None and key[1] == session.id else None
+            server = self._servers[key] = Supervisor(self.name, key, self._options, self._environ, own)
         return server
 
     async def _stop_idle(self) -> None:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Raw
 
-from bascule.call import BASCULE, Call, Result
+from bascule.call import BASCULE, Call, Result, Session
 from bascule.errors import BasculeError, TimedOut, Unavailable, UpstreamBrokeProtocol
 from bascule.upstream.base import INFO, State
 from bascule.upstream.multiplexer import Multiplexer
 from bascule.upstream.process import Child, child_environment
 from bascule.upstream.shared import NOBODY, Attached
+from bascule.upstream.verdict import era_told_by
 from bascule.wire import jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Params
 from bascule.wire.versions import LATEST_LEGACY, LATEST_MODERN, Era
@@ -40,18 +41,30 @@ _PROBE_S: Final = 3.0  # a server that is silent to the probe for so long gets t
 Key = tuple[Era, str]
 
 
-class SpeaksLegacy(Unavailable):
+class OtherEra(Unavailable):
+    """The server itself says that it speaks another era than the one it was started for."""
+
+
+class SpeaksLegacy(OtherEra):
     """The probe's verdict: this server wants the handshake."""
 
 
-class SpeaksModern(Unavailable):
+class SpeaksModern(OtherEra):
     """The handshake's verdict: this server knows only the stateless protocol."""
 
 
 class Supervisor:
     """One process at a time, in one era, brought back when it dies."""
 
-    def __init__(self, name: str, key: Key, options: "StdioOptions", environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        key: Key,
+        options: "StdioOptions",
+        environ: Mapping[str, str],
+        session: Session | None = None,
+    ) -> None:
+        """*session* is the only one that this process will ever serve, if that is known."""
         self.key = key
         self.state = State.IDLE
         self.restarts = 0
@@ -62,10 +75,12 @@ class Supervisor:
         self._name = name
         self._options = options
         self._environ = environ
+        self._session = session
         self._child: Child | None = None
         self._leaving: Child | None = None  # told to end, and not gone yet
         self._stderr: Sequence[str] = ()
         self._mux = Multiplexer(name, self._write, self.attached)
+        self.probed = False  # the present process has been asked server/discover
         self._life = 0  # which start the present process belongs to
         self._starting: asyncio.Future[None] | None = None
         self._crashes: deque[float] = deque(maxlen=_CRASHES)
@@ -162,9 +177,13 @@ class Supervisor:
                 if self._child is None:
                     await self._spawn()
                 await (self._open_modern() if self.key[0] is Era.MODERN else self._open_legacy())
-        except (SpeaksLegacy, SpeaksModern):
-            self._enter(State.IDLE)
-            raise
+        except OtherEra as told:
+            if self._options.era == "auto":
+                self._enter(State.IDLE)  # and lives on, for whoever corrects the verdict
+                raise
+            told.message += f", but its configuration says `era: {self._options.era}`"
+            await self._fail_start(told)
+            raise self._why_down() from told
         except TimeoutError:
             error = TimedOut(f"no answer to the handshake within {self._options.start_timeout_s:g} s").at(self._name)
             await self._fail_start(error)
@@ -185,6 +204,7 @@ class Supervisor:
         if command is None:
             raise Unavailable(f"command {self._options.command!r} is not on PATH").at(self._name)
         self._life += 1
+        self.probed = False
         self._child = await Child.spawn(
             (command, *self._options.args),
             env=child_environment(self._options.env, self._environ, everything=self._options.pass_environment),
@@ -200,30 +220,52 @@ class Supervisor:
         patience_s = self._options.start_timeout_s
         if self._options.era != "modern":
             patience_s = min(_PROBE_S, patience_s / 2)  # the handshake needs its share of the time
+        found = await self._discover(patience_s)
+        if era_told_by(found) is Era.LEGACY:
+            raise SpeaksLegacy("does not answer server/discover as a stateless server does").at(self._name)
+        if not found.refused:
+            self.greeting = found.value
+            self.server_info = modern.server_info(jsonrpc.members(found.value))
+
+    async def _discover(self, patience_s: float) -> Result:
+        """The answer to server/discover. Raises SpeaksLegacy when there is none."""
+        self.probed = True
         try:
             async with asyncio.timeout(patience_s):
-                found = await self.own(modern.DISCOVER, modern.stamp({}, info=INFO, capabilities={}))
+                return await self.own(modern.DISCOVER, modern.stamp({}, info=INFO, capabilities={}))
         except TimeoutError:
-            raise SpeaksLegacy("silent to server/discover") from None
+            raise SpeaksLegacy("is silent to server/discover").at(self._name) from None
         except UpstreamBrokeProtocol as error:
             # Some old servers die of a request that comes before `initialize`.
-            raise SpeaksLegacy("ended at server/discover") from error
-        if found.refused and modern.error_code(found.value) not in modern.ERROR_CODES:
-            raise SpeaksLegacy("does not know server/discover")
-        if found.refused:
-            raise Unavailable(f"speaks only MCP {', '.join(modern.supported_by(found.value))}").at(self._name)
-        self.greeting = found.value
-        self.server_info = modern.server_info(jsonrpc.members(found.value))
+            raise SpeaksLegacy("ended at server/discover").at(self._name) from error
 
     async def _open_legacy(self) -> None:
-        answer = await self.own(legacy.INITIALIZE, legacy.initialize_params(INFO, legacy.RELAYED_CAPABILITIES))
+        # Who serves one session alone is offered what that client offers, and nothing else.
+        ours = legacy.initialize_params(INFO, legacy.RELAYED_CAPABILITIES)
+        answer = await self.own(legacy.INITIALIZE, self._session.hello if self._session else ours)
         if answer.refused:
-            if modern.error_code(answer.value) in modern.ERROR_CODES:
-                raise SpeaksModern("refuses initialize")
-            raise Unavailable(f"refused the handshake: {modern.error_message(answer.value)}").at(self._name)
+            configured = self._options.era != "auto"
+            if not configured and await self._is_modern(answer):
+                raise SpeaksModern("refuses the handshake, and speaks the stateless protocol only").at(self._name)
+            wanted = ", which its `era: legacy` asks for" if configured else ""
+            raise Unavailable(f"refused the handshake{wanted}: {modern.error_message(answer.value)}").at(self._name)
         self.tell(legacy.INITIALIZED, {})
         self.greeting = answer.value
         self.server_info = legacy.server_info(jsonrpc.members(answer.value))
+
+    async def _is_modern(self, refusal: Result) -> bool:
+        """Whether the handshake was refused because there is none; what the code does not say, the probe does."""
+        if modern.error_code(refusal.value) in modern.ERROR_CODES:
+            return True
+        try:
+            return era_told_by(await self._discover(_PROBE_S)) is Era.MODERN
+        except SpeaksLegacy:
+            return False
+
+    def doubt(self) -> None:
+        """Have the process prove its era once more before the next call."""
+        if self.state is State.READY:
+            self._enter(State.IDLE)
 
     def _ended(self, life: int, how: str) -> None:
         """The process is gone, or as good as gone."""

@@ -27,6 +27,8 @@ LIST_CHANGED: Final = {
 # What a server may ask a client for, and the client capability that allows it.
 ASKS: Final = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 
+ASKED_BY: Final = frozenset(ASKS.values())
+
 LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 # A shared process serves clients of every kind, so it is told that everything can be relayed;
@@ -66,11 +68,25 @@ def may_ask(capabilities: Mapping[str, Any], method: str, params: Params) -> boo
     if capability is None:
         return True  # an extension's request: the two ends know what they agreed on
     declared = capabilities.get(capability)
-    if declared is None:
+    if not isinstance(declared, dict):
         return False
-    if capability == "elicitation" and text(params.get("mode")) == "url":
-        return isinstance(declared, dict) and "url" in declared
+    if capability == "elicitation":
+        # An empty object is the form mode alone (MCP 2025-11-25, Elicitation, "Capabilities").
+        return (text(params.get("mode")) or "form") in (declared or {"form": {}})
+    if capability == "sampling" and "tools" in params:
+        return "tools" in declared
     return True
+
+
+def needed_for(method: str, params: Params) -> dict[str, Any]:
+    """The client capabilities that a server's question needs."""
+    match method:
+        case "elicitation/create" if text(params.get("mode")) == "url":
+            return {"elicitation": {"url": {}}}
+        case "sampling/createMessage" if "tools" in params:
+            return {"sampling": {"tools": {}}}
+        case _:
+            return {ASKS[method]: {}}
 
 
 def lowest_level(levels: Iterable[str]) -> str | None:

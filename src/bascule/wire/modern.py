@@ -18,6 +18,7 @@ PREFIX: Final = "io.modelcontextprotocol/"
 PROTOCOL_VERSION: Final = PREFIX + "protocolVersion"
 CLIENT_CAPABILITIES: Final = PREFIX + "clientCapabilities"
 CLIENT_INFO: Final = PREFIX + "clientInfo"
+LOG_LEVEL: Final = PREFIX + "logLevel"
 SERVER_INFO: Final = PREFIX + "serverInfo"
 SUBSCRIPTION_ID: Final = PREFIX + "subscriptionId"
 
@@ -39,7 +40,7 @@ def error_code(error: Raw) -> int:
     """The `code` of an error object, 0 if it has none."""
     try:
         return _coded.decode(error).code
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return 0
 
 
@@ -47,7 +48,7 @@ def error_message(error: Raw) -> str:
     """The `message` of an error object, else the object itself, for a person."""
     try:
         said = _coded.decode(error).message
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         said = ""
     return said or bytes(error).decode(errors="replace")[:200]
 
@@ -57,7 +58,10 @@ def check_result(result: Raw, request: Params) -> None:
 
     Kinds of our own protocol always pass; others only if the request declared an extension.
     """
-    kind = _typed.decode(result).resultType
+    try:
+        kind = _typed.decode(result).resultType
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
     if kind in ("complete", "input_required"):
         return
     capabilities = meta_of(request).get(CLIENT_CAPABILITIES)

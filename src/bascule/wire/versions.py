@@ -26,14 +26,31 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     priming: bool = False  # an SSE stream starts with an empty event that carries an id (SEP-1699)
     version_header: bool = False  # requests after the handshake carry MCP-Protocol-Version
     elicits_url: bool = False  # elicitation knows the url mode
+    contents: frozenset[str] = frozenset({"text", "image", "resource"})  # kinds of content blocks
 
+
+_WITH_AUDIO: Final = frozenset({"text", "image", "resource", "audio"})
+_WITH_LINKS: Final = _WITH_AUDIO | {"resource_link"}
 
 REVISIONS: Final = (
     Revision(version="2024-11-05", era=Era.LEGACY),
-    Revision(version="2025-03-26", era=Era.LEGACY, batches=True),
-    Revision(version="2025-06-18", era=Era.LEGACY, version_header=True),
-    Revision(version="2025-11-25", era=Era.LEGACY, version_header=True, priming=True, elicits_url=True),
-    Revision(version="2026-07-28", era=Era.MODERN, version_header=True, elicits_url=True),
+    Revision(version="2025-03-26", era=Era.LEGACY, batches=True, contents=_WITH_AUDIO),
+    Revision(version="2025-06-18", era=Era.LEGACY, version_header=True, contents=_WITH_LINKS),
+    Revision(
+        version="2025-11-25",
+        era=Era.LEGACY,
+        version_header=True,
+        priming=True,
+        elicits_url=True,
+        contents=_WITH_LINKS | {"tool_use", "tool_result"},
+    ),
+    Revision(
+        version="2026-07-28",
+        era=Era.MODERN,
+        version_header=True,
+        elicits_url=True,
+        contents=_WITH_LINKS | {"tool_use", "tool_result"},
+    ),
 )
 BY_VERSION: Final = {revision.version: revision for revision in REVISIONS}
 LEGACY: Final = tuple(r for r in REVISIONS if r.era is Era.LEGACY)

@@ -1,0 +1,328 @@
+"""Sessions at a server with a handshake, opened for stateless clients: one per caller and capabilities.
+
+A server decides by the capabilities of the handshake what it may ask, and a stateless client says
+with every request what it can be asked: so each set of capabilities has a session of its own.
+Source: MCP 2025-11-25, "Lifecycle"; docs/protocol.md, "Crossing eras".
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from bascule.call import Call, Caller, Result, Target
+from bascule.crossing.conversation import Conversation, may_be_asked
+from bascule.errors import BasculeError, MethodNotFound, Overloaded
+from bascule.upstream.base import INFO, Upstream
+from bascule.upstream.shared import NOBODY
+from bascule.wire import jsonrpc, legacy, modern, translate
+from bascule.wire.jsonrpc import Params
+from bascule.wire.versions import LATEST_LEGACY
+
+Hearer: TypeAlias = Callable[[str, Params], None]
+
+_Key: TypeAlias = tuple[str, bytes]  # caller's name, canonical capabilities
+
+IDLE_S: Final = 300.0  # a session that nobody used for so long is ended
+_IDLE_PROCESS_S: Final = 30.0  # the same, where it occupies a process of its own
+MAX_SESSIONS: Final = 1000  # of one server
+_TICK_S: Final = 10.0
+_TOGETHER_S: Final = 0.02  # the same news from several sessions within so long is one
+
+
+class PooledSession:
+    """One session of a caller's stateless requests (`call.Session`)."""
+
+    # What a process that serves many sessions may ask; each conversation knows what its own client declared.
+    capabilities = legacy.RELAYED_CAPABILITIES
+
+    def __init__(self, pool: "Pool", upstream: Upstream, call: Call, declared: Mapping[str, Any]) -> None:
+        """*declared* are the client's capabilities."""
+        self.id = f"pooled-{secrets.token_urlsafe(12)}"
+        self.caller = call.caller
+        self.family = f"pooled-{call.caller.name}"
+        self.revision = LATEST_LEGACY
+        self.declared = declared
+        info = modern.meta_of(call.params).get(modern.CLIENT_INFO)
+        self.hello: Params = {**legacy.initialize_params(INFO, declared), **({"clientInfo": info} if info else {})}
+        self.conversations: set[Conversation] = set()
+        self.hearers: set[Hearer] = set()  # take resources that were updated
+        self.used_at = time.monotonic()
+        self.ended = asyncio.Event()
+        self._pool = pool
+        self._upstream = upstream
+        self._greeting: Raw | None = None
+        self._opening = asyncio.Lock()
+        self._subscribing = asyncio.Lock()  # what is sent about a resource has to arrive in this order
+        self._level: str | None = None
+        self._holders: dict[str, int] = {}  # resource URI -> subscriptions of clients
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.conversations or self.hearers)
+
+    # ---- call.Session: what the server sends outside of calls
+
+    def notify(self, method: str, params: Params) -> None:
+        if method in legacy.LIST_CHANGED or method == legacy.UPDATED:
+            self.hear(method, params)
+        elif (sole := self._sole()) is not None:
+            sole.notify(method, params)
+
+    def hear(self, method: str, params: Params) -> None:
+        """News for whoever listens."""
+        if method in legacy.LIST_CHANGED:
+            self._pool.changed(method, params)
+        else:
+            for hearer in list(self.hearers):
+                hearer(method, params)
+
+    def announce(self, method: str, params: Params) -> None:
+        pass  # the aggregate announces to its clients' own subscriptions
+
+    async def ask(self, method: str, params: Params) -> Result:
+        """A question that came outside of a call: it belongs to the only one that it can belong to."""
+        sole = self._sole()
+        if sole is None:
+            raise MethodNotFound(f"{method} could belong to several calls; run this server with sharing: per_session")
+        return await sole.ask(method, params)
+
+    def _sole(self) -> Conversation | None:
+        """The only call that runs where the server speaks. One that is parked has asked, and waits for that.
+
+        Over HTTP that is this session; a pipe carries all of them, of which only the caller's own are looked at.
+        """
+        over_http = self._upstream.status().kind == "http"
+        calls = self.conversations if over_http else self._pool.conversations_of(self.caller)
+        running = [each for each in calls if not each.parked]
+        return running[0] if len(running) == 1 else None
+
+    def release(self, conversation: Conversation) -> None:
+        """The call has ended, and with it the session's part in it."""
+        self.conversations.discard(conversation)
+        self.used_at = time.monotonic()
+
+    # ---- requests
+
+    async def greeting(self) -> Raw:
+        """The server's InitializeResult; the handshake is made when first needed."""
+        if self._greeting is None:
+            async with self._opening:
+                if self._greeting is None:
+                    self._greeting = await self._open()
+        return self._greeting
+
+    async def _open(self) -> Raw:
+        result = await self.own(legacy.INITIALIZE, self.hello)
+        # A pipe has one stream for everything; over HTTP what is not about a call comes on the standing one.
+        if self._upstream.status().kind == "http":
+            await self._upstream.watch(self)
+        return result.value
+
+    async def own(self, method: str, params: Params) -> Result:
+        """A request of the session itself, which no client waits to be told about."""
+        call = Call(
+            caller=self.caller,
+            client=NOBODY,
+            revision=self.revision,
+            method=method,
+            params=params,
+            session=self,
+            target=Target(self._upstream, params),
+        )
+        return await self._upstream.send(call)
+
+    async def send(self, call: Call, client: Conversation) -> Result:
+        """Send a stateless client's *call* in this session; its answer is the server's, untranslated."""
+        assert call.target is not None, "the resolve stage sets the target"
+        await self.greeting()
+        await self._log_from(jsonrpc.text(modern.meta_of(call.params).get(modern.LOG_LEVEL)))
+        params = translate.to_legacy(call.target.params)
+        return await self._upstream.send(
+            msgspec.structs.replace(
+                call,
+                client=client,
+                revision=self.revision,
+                session=self,
+                params=params,
+                target=Target(self._upstream, params),
+            )
+        )
+
+    async def _log_from(self, level: str | None) -> None:
+        """Have the server log from *level* on; the session stays at the lowest that a request wanted."""
+        if level not in legacy.LEVELS:
+            return
+        lowest = legacy.lowest_level(each for each in (level, self._level) if each is not None)
+        if lowest == self._level or not await self.offers("logging"):
+            return
+        self._level = lowest
+        await self.own("logging/setLevel", {"level": jsonrpc.encode(lowest)})
+
+    async def offers(self, capability: str, feature: str | None = None) -> bool:
+        """Whether the server declared *capability*, and within it *feature*."""
+        declared = jsonrpc.value_of(jsonrpc.members(await self.greeting()).get("capabilities"), dict) or {}
+        found = declared.get(capability)
+        return isinstance(found, dict) and (feature is None or found.get(feature) is True)
+
+    # ---- subscriptions, counted per resource
+
+    async def subscribe(self, uri: str) -> bool:
+        """Subscribe once more to *uri*. Whether the server honours it."""
+        async with self._subscribing:
+            if not self._holders.get(uri):
+                asked = asyncio.ensure_future(self.own("resources/subscribe", {"uri": jsonrpc.encode(uri)}))
+                try:
+                    answer = await asyncio.shield(asked)
+                except asyncio.CancelledError:
+                    # The server may have it by now, and nobody is there to hear of it.
+                    asked.add_done_callback(lambda _: self._pool.spawn(self._drop(uri)))
+                    raise
+                if answer.refused:
+                    return False
+            self._holders[uri] = self._holders.get(uri, 0) + 1
+        return True
+
+    async def unsubscribe(self, uris: Sequence[str]) -> None:
+        """Take back one subscription to each of *uris*; the last one tells the server."""
+        for uri in uris:
+            self._holders[uri] -= 1
+            await self._drop(uri)
+        self.used_at = time.monotonic()
+
+    async def _drop(self, uri: str) -> None:
+        async with self._subscribing:
+            if self._holders.get(uri):
+                return
+            self._holders.pop(uri, None)
+            try:
+                await self.own("resources/unsubscribe", {"uri": jsonrpc.encode(uri)})
+            except BasculeError:
+                pass  # the server is down, and has forgotten it
+
+
+class Pool:
+    """The sessions of one server, bounded in number and in idle time."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.hearers: set[Hearer] = set()  # take lists that changed, whichever session heard of it
+        self._upstream = upstream
+        self._sessions: dict[_Key, list[PooledSession]] = {}
+        self._news: dict[str, Params] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._leaving: set[asyncio.Future[None]] = set()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._sessions.values()))
+
+    def conversations_of(self, caller: Caller) -> Iterator[Conversation]:
+        """The calls of *caller* that the server has."""
+        for session in self._all():
+            if session.caller == caller:
+                yield from session.conversations
+
+    async def conversation(self, call: Call) -> Conversation:
+        """A conversation for a stateless *call*, in a session of its caller's."""
+        # Where sessions have a process each, a call that may be asked is alone in one: a pipe does not
+        # tell which call a question belongs to.
+        alone = self._upstream.spare is not None and may_be_asked(call, self.declared_by(call))
+        session = await self.session(call, alone=alone)
+        conversation = Conversation(call, session)
+        session.conversations.add(conversation)
+        return conversation
+
+    async def session(self, call: Call, *, alone: bool = False) -> PooledSession:
+        """The session for a stateless *call*; one that has no other call, if it has to be *alone* in it.
+
+        Raises Overloaded when all are busy and there are too many.
+        """
+        able = self.declared_by(call)
+        key = call.caller.name, msgspec.json.encode(able, order="deterministic")
+        session = self._free(key, alone=alone)
+        if session is None and self._made_room():
+            await asyncio.sleep(0)  # who has to go begins to
+            session = self._free(key, alone=alone)
+        if session is None:
+            session = PooledSession(self, self._upstream, call, able)
+            self._sessions.setdefault(key, []).append(session)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._look)
+        session.used_at = time.monotonic()
+        return session
+
+    def _free(self, key: _Key, *, alone: bool) -> PooledSession | None:
+        return next((each for each in self._sessions.get(key, ()) if not (alone and each.conversations)), None)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do *work* in the background, at the latest until the pool is closed."""
+        task = asyncio.ensure_future(work)
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    def declared_by(self, call: Call) -> Mapping[str, Any]:
+        """The capabilities that a stateless *call* declares, for a handshake."""
+        declared = jsonrpc.value_of(modern.meta_of(call.params).get(modern.CLIENT_CAPABILITIES), dict) or {}
+        return translate.capabilities_for_legacy(declared)
+
+    def _all(self) -> Iterator[PooledSession]:
+        for sessions in self._sessions.values():
+            yield from sessions
+
+    def changed(self, method: str, params: Params) -> None:
+        """Tell everybody who listens that a list changed."""
+        # Some servers tell only the session in which it happened, others every session: either way
+        # it is news for all, and once.
+        if not self._news:
+            asyncio.get_running_loop().call_later(_TOGETHER_S, self._tell)
+        self._news[method] = params
+
+    def _tell(self) -> None:
+        news, self._news = self._news, {}
+        for hearer in list(self.hearers):
+            for method, params in news.items():
+                hearer(method, params)
+
+    def _made_room(self) -> bool:
+        """Whether a session had to go, for one more to be opened."""
+        if len(self) < MAX_SESSIONS and self._upstream.spare != 0:
+            return False
+        idle = [session for session in self._all() if not session.busy]
+        if idle:
+            self._end([min(idle, key=lambda session: session.used_at)])
+        elif len(self) >= MAX_SESSIONS:
+            raise Overloaded(f"{MAX_SESSIONS} sessions are open at this server for stateless clients, and all are busy")
+        return bool(idle)
+
+    def _look(self) -> None:
+        horizon = time.monotonic() - (IDLE_S if self._upstream.spare is None else _IDLE_PROCESS_S)
+        self._end([session for session in self._all() if not session.busy and session.used_at < horizon])
+        again = asyncio.get_running_loop().call_later(_TICK_S, self._look) if self._sessions else None
+        self._timer = again
+
+    def _end(self, leaving: Sequence[PooledSession]) -> None:
+        kept = {key: [each for each in those if each not in leaving] for key, those in self._sessions.items()}
+        self._sessions = {key: those for key, those in kept.items() if those}
+        for session in leaving:
+            session.ended.set()
+            self.spawn(self._forget(session))
+
+    async def _forget(self, session: PooledSession) -> None:
+        try:
+            await self._upstream.forget(session)
+        except BasculeError:
+            pass  # the server is down; it forgets by itself
+
+    async def close(self) -> None:
+        """End every session."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.clear()
+        await asyncio.gather(*self._leaving)
+
+    def clear(self) -> None:
+        """Forget every session: the server no longer speaks this way."""
+        self._end(list(self._all()))

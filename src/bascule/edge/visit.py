@@ -1,0 +1,75 @@
+"""One HTTP request on its way through the edge: what it says, whose it is, and where its answer goes."""
+
+import asyncio
+from typing import Final
+
+from bascule.call import Caller
+from bascule.edge import door
+from bascule.edge.door import Head, Refused, Rules
+from bascule.edge.replies import Receive, carry
+from bascule.edge.streams import Send, Stream
+
+BODY_TIMEOUT_S: Final = 30.0
+
+
+class Visit:
+    """An admitted request, before its body is read."""
+
+    __slots__ = ("caller", "extra", "head", "receive", "send", "view")
+
+    def __init__(
+        self, view: str, head: Head, caller: Caller, receive: Receive, send: Send, extra: list[tuple[bytes, bytes]]
+    ) -> None:
+        self.view = view
+        self.head = head
+        self.caller = caller
+        self.receive = receive
+        self.send = send
+        self.extra = extra
+
+    async def body(self, rules: Rules) -> bytes:
+        """The whole body. Raises Refused (400, 408, 413) if it does not arrive, or is too large."""
+        message = await self.receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            body = await self._rest_of_body(rules, body)
+        if len(body) > rules.max_body_bytes:
+            raise door.too_large(rules)
+        return body
+
+    async def _rest_of_body(self, rules: Rules, start: bytes) -> bytes:
+        body = bytearray(start)
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                more = True
+                while more:
+                    message = await self.receive()
+                    if message["type"] == "http.disconnect":
+                        raise Refused(400, "the client left before its request was complete")
+                    body += message.get("body", b"")
+                    if len(body) > rules.max_body_bytes:
+                        raise door.too_large(rules)
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise Refused(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from None
+        return bytes(body)
+
+    async def carry(self, stream: Stream, after: int | None = None, *, until: asyncio.Event | None = None) -> None:
+        """Send *stream*, from after event number *after*, until it ends, the client leaves, or *until* happens."""
+        pump = asyncio.ensure_future(carry(stream, self.send, self.extra, after))
+        stop = asyncio.ensure_future((until or asyncio.Event()).wait())
+        try:
+            while not pump.done():
+                receive = asyncio.ensure_future(self.receive())
+                await asyncio.wait({pump, receive, stop}, return_when=asyncio.FIRST_COMPLETED)
+                left = receive.done() and receive.result()["type"] == "http.disconnect"
+                receive.cancel()
+                if stop.done():
+                    return  # the pump may be stuck in sending
+                if left:
+                    stream.detach(self.send)
+                    break
+            await pump
+        finally:
+            stop.cancel()
+            pump.cancel()
