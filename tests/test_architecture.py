@@ -169,12 +169,13 @@ def _sends() -> list[str]:
 # Every other `send` in the source, and what it is. A new one has to be looked at and entered here.
 OTHER_SENDS: Final = {
     "admin/inspect.py: self.send": "a `Peer`, which is one more client in front of `reach` or of the pipeline",
+    "admin/inspect.py: peer.send": "the same, asked for round trips",
     "cli/inspect.py: peer.send": "the same, asked by the command line",
     "edge/visit.py: self.send": "ASGI: where a visit keeps it",
     "edge/http.py: visit.send": "ASGI: the response to a client",
     "edge/legacy_sse.py: visit.send": "the same",
     "crossing/as_legacy.py: self._upstream.send": "behind `reach`: the call, in the words of the server's era",
-    "crossing/as_modern.py: session.send": "the same, in a session of the pool",
+    "crossing/conversation.py: self._host.send": "the same, in a session of the pool",
     "crossing/bilingual.py: self._way(call).send": "behind `reach`: straight through, or translated",
     "crossing/pool.py: self._upstream.send": "behind `reach`: the call, and what opens its session",
     "upstream/http.py: self.send": "the same request once more, after its session found another way to shake hands",

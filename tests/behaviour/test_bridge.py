@@ -402,7 +402,14 @@ async def test_a_client_that_vanishes_ends_it(plain: Bascule) -> None:
         reader = client.process.stdout
         assert reader
         reader._transport.close()  # type: ignore[attr-defined]  # the pipe that asyncio wraps
-        await client.send({"id": 1, "method": "ping"}, {"id": 2, "method": "ping"})
+
+        async def noticed() -> bool:
+            assert client.process.stdin
+            if not client.process.stdin.is_closing():
+                client.process.stdin.write(b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n')  # only who writes finds out
+            return client.process.returncode is not None
+
+        await until(noticed, bool)
         assert (await client.ended())[0] == 0
 
 

@@ -511,7 +511,6 @@ async def test_a_result_that_is_none_is_the_servers_fault(result: Json, it: Scen
         assert (fault["kind"], fault["source"]) == ("upstream_protocol", "it")
 
 
-@pytest.mark.xfail(reason="B12: it is blamed on the client", strict=True)
 @pytest.mark.parametrize("result", [{"content": None, "structuredContent": [1]}, {"content": [], "_meta": 5}])
 async def test_a_result_that_cannot_be_translated_is_the_servers_fault(result: Json, it: Scene) -> None:
     client = await it.session()
@@ -700,7 +699,6 @@ async def test_a_process_that_is_restarted_is_listened_to_again() -> None:
             assert heard["params"] == {"uri": "test://notes/1"}
 
 
-@pytest.mark.xfail(reason="B6: the subscription of a session that has ended stays open", strict=True)
 @pytest.mark.parametrize("while_it", ["discovers", "subscribes"])
 async def test_a_session_that_ends_while_it_begins_to_listen_leaves_nothing_open(while_it: str, it: Scene) -> None:
     client = await it.session()

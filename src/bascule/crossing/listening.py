@@ -32,6 +32,8 @@ class _Ear:
         self.wanted = wanted
         self.uris: frozenset[str] = frozenset()  # what the server honours
         self.acknowledged = asyncio.Event()
+        self.early: list[tuple[str, Params]] = []  # what came before it took the place of the one before
+        self.silenced = False
         self.work: asyncio.Future[Result] | None = None
         self._heard = heard
 
@@ -151,6 +153,8 @@ class Channel:
                 return
             self._ear = fresh
             self._silence(old)
+            for method, params in fresh.early if fresh is not None else ():
+                self._tell(method, params)
 
     async def _open(self, wanted: _Wanted) -> _Ear:
         ear = _Ear(wanted, self._heard)
@@ -198,8 +202,10 @@ class Channel:
                     self._tell_watchers(method, {})  # nobody knows what changed meanwhile
 
     def _silence(self, ear: _Ear | None) -> None:
-        if ear is not None and ear.work is not None:
-            ear.work.cancel()
+        if ear is not None:
+            ear.silenced = True
+            if ear.work is not None:
+                ear.work.cancel()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Future[None]":
         task = asyncio.ensure_future(work)
@@ -215,8 +221,12 @@ class Channel:
     # ---- what it tells
 
     def _heard(self, ear: _Ear, method: str, params: Params) -> None:
-        if ear is not self._ear:
-            return  # of the old one while the new one opens: each piece of news once
+        if ear is self._ear:
+            self._tell(method, params)
+        elif not ear.silenced:
+            ear.early.append((method, params))
+
+    def _tell(self, method: str, params: Params) -> None:
         plain = _untagged(params)
         if method in legacy.LIST_CHANGED:
             self._tell_watchers(method, plain)

@@ -180,7 +180,7 @@ class PooledSession:
                     answer = await asyncio.shield(asked)
                 except asyncio.CancelledError:
                     # The server may have it by now, and nobody is there to hear of it.
-                    asked.add_done_callback(lambda _: self._pool.spawn(self._drop(uri)))
+                    asked.add_done_callback(lambda _: self._pool.spawn(self._take_back(uri)))
                     raise
                 if answer.refused:
                     return False
@@ -190,19 +190,25 @@ class PooledSession:
     async def unsubscribe(self, uris: Sequence[str]) -> None:
         """Take back one subscription to each of *uris*; the last one tells the server."""
         for uri in uris:
-            self._holders[uri] -= 1
-            await self._drop(uri)
+            async with self._subscribing:
+                self._holders[uri] -= 1
+                if self._holders[uri]:
+                    continue
+                del self._holders[uri]
+                await self._tell_unsubscribed(uri)
         self.used_at = time.monotonic()
 
-    async def _drop(self, uri: str) -> None:
+    async def _take_back(self, uri: str) -> None:
+        """Undo a subscription that nobody waited for."""
         async with self._subscribing:
-            if self._holders.get(uri):
-                return
-            self._holders.pop(uri, None)
-            try:
-                await self.own("resources/unsubscribe", {"uri": jsonrpc.encode(uri)})
-            except BasculeError:
-                pass  # the server is down, and has forgotten it
+            if uri not in self._holders:
+                await self._tell_unsubscribed(uri)
+
+    async def _tell_unsubscribed(self, uri: str) -> None:
+        try:
+            await self.own("resources/unsubscribe", {"uri": jsonrpc.encode(uri)})
+        except BasculeError:
+            pass  # the server is down, and has forgotten it
 
 
 class Pool:

@@ -16,7 +16,7 @@ from bascule.wire import jsonrpc, legacy, modern, sse
 from bascule.wire.jsonrpc import Notification, Params, Request, Response
 
 if TYPE_CHECKING:
-    from bascule.upstream.http import HttpUpstream
+    from bascule.upstream.http import HttpUpstream, Opened
     from bascule.upstream.link import Link
 
 _RESUMES: Final = 20  # reconnections for one answer of a server that closes its streams (SEP-1699)
@@ -46,6 +46,7 @@ class Exchange:
         self._upstream = upstream
         self._call = call
         self._link = link
+        self.opened: Opened | None = None  # while it is under way in a session
         self.status = 0  # of HTTP, once it is answered
 
     async def read(self, response: aiohttp.ClientResponse) -> Result:
@@ -99,6 +100,8 @@ class Exchange:
                     self._notified(message)
                 case Request():
                     if self._link is not None:
+                        if self.opened is not None:
+                            self.opened.yield_slot()
                         await self._link.asked(message, self._call.client)
         return None
 

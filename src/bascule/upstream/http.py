@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import aiohttp
 import msgspec
@@ -28,7 +28,7 @@ from bascule.errors import (
     UnsupportedVersion,
     UpstreamBrokeProtocol,
 )
-from bascule.options import Bytes, Count, Options, Seconds
+from bascule.options import Bytes, Options, Seconds
 from bascule.upstream.base import INFO, State, Status, WrongEra
 from bascule.upstream.exchange import Broken, Exchange, NotMcp
 from bascule.upstream.link import GUARDS, Link
@@ -64,7 +64,8 @@ class HttpOptions(Options, frozen=True):
     call_timeout_s: Seconds = 300.0
     connect_timeout_s: Seconds = 10.0
     max_message_bytes: Bytes = 4 * 1024 * 1024
-    max_connections: Count = 256  # for calls; streams that stand open for news do not count
+    # Requests that it works at, at one time; those that wait for a person's answer, or for news, do not count.
+    max_connections: Annotated[int, msgspec.Meta(ge=1)] = 256
 
     def __post_init__(self) -> None:
         if self.transport == "sse" and self.era == "modern":
@@ -92,7 +93,9 @@ class HttpUpstream:
         self._options = options
         self.url = URL(options.url)  # parsed once, not per request
         self._http: aiohttp.ClientSession | None = None
-        self._standing: aiohttp.ClientSession | None = None
+        # Of `max_connections`: taken by requests that the server works at, not by those that wait for a
+        # person or for news. These would use them up, and the answers would have no connection to go on.
+        self.slots = asyncio.Semaphore(options.max_connections)
         self._verdict = Verdict("legacy" if options.transport == "sse" else options.era, self._probe)
         self._sse = options.transport == "sse"  # the verdict on the transport of its sessions
         self._links: dict[str, Linked] = {}
@@ -117,9 +120,8 @@ class HttpUpstream:
         self._verdict.stop()
         await asyncio.gather(*(link.close() for link in list(self._links.values())))
         self._enter(State.STOPPED)
-        for http in (self._http, self._standing):
-            if http is not None:
-                await http.close()
+        if self._http is not None:
+            await self._http.close()
 
     # ---- eras and transports
 
@@ -342,7 +344,7 @@ class HttpUpstream:
             **headers.for_request(call.method, params, mirrored),
         }
         exchange = Exchange(self, call, params)
-        async with self.open("POST", head, exchange.body, standing=call.method == modern.LISTEN) as response:
+        async with self.open("POST", head, exchange.body, counted=call.method != modern.LISTEN) as response:
             return await exchange.read(response), response.status
 
     @property
@@ -372,13 +374,11 @@ class HttpUpstream:
         body: bytes | None = None,
         *,
         url: URL | None = None,
-        standing: bool = False,
+        counted: bool = True,
     ) -> "Opened":
-        """One HTTP request, as a context; *standing* if it stays open for news. Raises Unavailable if the
-        server cannot be reached, Broken if the connection ends in the middle."""
-        http = self._client(standing=standing)
-        request = http.request(method, url or self.url, headers=head, data=body, allow_redirects=False)
-        return Opened(self, request, 0 if standing else 1)
+        """One HTTP request, as a context; *counted* if the server has to work at it. Raises Unavailable if
+        the server cannot be reached, Broken if the connection ends in the middle."""
+        return Opened(self, method, url or self.url, head, body, counted=counted)
 
     def answered(self, status: int) -> None:
         """The server has answered, with this HTTP status."""
@@ -393,29 +393,22 @@ class HttpUpstream:
         # The request may have arrived before the connection broke, and may have been run.
         return Broken(f"the connection broke ({type(error).__name__})").at(self.name)
 
-    def _client(self, *, standing: bool) -> aiohttp.ClientSession:
-        """The connections for calls, or those *standing* open: these must not use up what calls need."""
+    def client(self) -> aiohttp.ClientSession:
+        """The pool of connections. Raises Unavailable once the upstream is stopped."""
         if self._state is State.STOPPED:
             raise Unavailable("is stopped").at(self.name)
-        if standing:
-            if self._standing is None:
-                self._standing = self._new_client(0)
-            return self._standing
         if self._http is None:
-            self._http = self._new_client(self._options.max_connections)
+            self._http = aiohttp.ClientSession(
+                headers={**_ACCEPT, **self._options.headers},
+                skip_auto_headers=_UNSAID,
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),  # `slots` is the limit
+                # The pipeline owns the deadline of a call; only the connection is timed here.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._options.connect_timeout_s),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=True,
+                read_bufsize=256 * 1024,
+            )
         return self._http
-
-    def _new_client(self, connections: int) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            headers={**_ACCEPT, **self._options.headers},
-            skip_auto_headers=_UNSAID,
-            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=60),
-            # The pipeline owns the deadline of a call; only the connection is timed here.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._options.connect_timeout_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=True,
-            read_bufsize=256 * 1024,
-        )
 
     def _enter(self, state: State) -> None:
         if state is not self._state and self._state is not State.STOPPED:
@@ -437,31 +430,60 @@ class Opened:
     A class, because as a generator it would cost every call a few microseconds more.
     """
 
-    __slots__ = ("_counts", "_request", "_upstream")
+    __slots__ = ("_body", "_counts", "_head", "_holds", "_method", "_request", "_upstream", "_url")
 
-    def __init__(self, upstream: HttpUpstream, request: Any, counts: int) -> None:
-        """*counts*: how many calls in flight it is, one or none."""
+    def __init__(
+        self,
+        upstream: HttpUpstream,
+        method: str,
+        url: URL,
+        head: Mapping[str, str],
+        body: bytes | None,
+        *,
+        counted: bool,
+    ) -> None:
         self._upstream = upstream
-        self._request = request
-        self._counts = counts
+        self._method = method
+        self._url = url
+        self._head = head
+        self._body = body
+        self._counts = int(counted)  # how many requests in flight it is
+        self._holds = False  # one of the upstream's slots
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
+        upstream = self._upstream
+        if self._counts:
+            await upstream.slots.acquire()
+            self._holds = True
         response: aiohttp.ClientResponse | None = None
-        self._upstream.in_flight += self._counts
+        upstream.in_flight += self._counts
         try:
+            self._request = upstream.client().request(
+                self._method, self._url, headers=self._head, data=self._body, allow_redirects=False
+            )
             response = await self._request.__aenter__()
         except (aiohttp.ClientError, OSError) as error:
-            raise self._upstream.failed(error) from error
+            raise upstream.failed(error) from error
         finally:
             if response is None:
-                self._upstream.in_flight -= self._counts
-        self._upstream.answered(response.status)
+                self._left()
+        upstream.answered(response.status)
         return response
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._upstream.in_flight -= self._counts
+        self._left()
         await self._request.__aexit__(kind, error, trace)
         if isinstance(error, aiohttp.ClientError | OSError):
             raise self._upstream.failed(error) from error
+
+    def _left(self) -> None:
+        self._upstream.in_flight -= self._counts
+        self.yield_slot()
+
+    def yield_slot(self) -> None:
+        """It waits for a client now, and the server for nothing but that."""
+        if self._holds:
+            self._holds = False
+            self._upstream.slots.release()

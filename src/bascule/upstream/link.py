@@ -46,6 +46,7 @@ class Link:
         self._version = session.revision.version
         self._opening = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
+        self._reopening: asyncio.Task[None] | None = None
         self._asks = Asks()
         self.settings = settings or Settings()
 
@@ -152,7 +153,8 @@ class Link:
 
     async def _send_once(self, exchange: Exchange) -> Result:
         try:
-            async with self._upstream.open("POST", self._headers(), exchange.body) as response:
+            exchange.opened = self._upstream.open("POST", self._headers(), exchange.body)
+            async with exchange.opened as response:
                 return await exchange.read(response)
         except asyncio.CancelledError:
             # A task of its own: not cancelled with us, and a server that does not listen does not hold us up.
@@ -172,7 +174,8 @@ class Link:
         await self._post(jsonrpc.notification(method, params))
 
     async def _post(self, message: bytes) -> None:
-        async with self._upstream.opening(), self._upstream.open("POST", self._headers(), message) as response:
+        opened = self._upstream.open("POST", self._headers(), message, counted=False)
+        async with self._upstream.opening(), opened as response:
             await read_limited(response, self._upstream.max_message_bytes, self._upstream.name)
 
     def _headers(self) -> dict[str, str]:
@@ -185,12 +188,12 @@ class Link:
         return head
 
     @asynccontextmanager
-    async def resume(self, last_id: str = "", *, standing: bool = False) -> AsyncIterator[aiohttp.ClientResponse]:
-        """With *last_id* the rest of the stream that was cut there, else the *standing* stream from now on."""
+    async def resume(self, last_id: str = "") -> AsyncIterator[aiohttp.ClientResponse]:
+        """With *last_id* the rest of the stream that was cut there, else the standing stream from now on."""
         head = {"accept": "text/event-stream", **self._headers()}
         if last_id:
             head["last-event-id"] = last_id
-        async with self._upstream.open("GET", head, standing=standing) as response:
+        async with self._upstream.open("GET", head, counted=False) as response:
             yield response
 
     # ---- what the server sends
@@ -224,13 +227,18 @@ class Link:
         """Keep the server's standing stream open, as long as it has one, and pass on what it carries."""
         cursor = Cursor()
         pause_s = _RECHECK_S
+        met = False
         while True:
             try:
-                async with self.resume(cursor.last_id, standing=True) as response:
+                async with self.resume(cursor.last_id) as response:
                     if response.status != 200 or response.content_type != "text/event-stream":
+                        if response.status == 404 and met and self._id is not None:
+                            # Who only listens makes no call that would open a new session.
+                            self._reopening = asyncio.ensure_future(self._reopen(self._id))
                         if response.status in (404, 405):
-                            return  # no such stream (405), or no such session any more: the next call opens one
+                            return  # no such stream, or no such session any more
                     else:
+                        met = True
                         pause_s = cursor.retry_s
                         async for message in messages(response, cursor, self._upstream):
                             await self._overheard(message)
@@ -238,6 +246,19 @@ class Link:
                 pass  # it is in the status; try again
             await asyncio.sleep(pause_s)
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+
+    async def _reopen(self, lost: str) -> None:
+        """Open a new session in the place of the *lost* one, as soon as the server lets us."""
+        pause_s = _RECHECK_S
+        while True:
+            try:
+                await self._renew(lost)
+                return
+            except NoHandshake:
+                return  # another kind of server is there now: the next call finds its way to it
+            except BasculeError:
+                await asyncio.sleep(pause_s)
+                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
     async def _overheard(self, message: jsonrpc.Message) -> None:
         match message:
@@ -251,12 +272,13 @@ class Link:
                 self._upstream.dropped["unmatched_answer"] += 1
 
     async def close(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
+        for task in (self._watcher, self._reopening):
+            if task is not None:
+                task.cancel()
         self._asks.stop()
         if self._id is not None:
             try:
-                async with asyncio.timeout(2), self._upstream.open("DELETE", self._headers()):
+                async with asyncio.timeout(2), self._upstream.open("DELETE", self._headers(), counted=False):
                     pass
             except (BasculeError, TimeoutError):
                 pass  # the server forgets it by itself in time

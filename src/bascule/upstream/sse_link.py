@@ -215,7 +215,7 @@ class _Stream:
     async def _hear(self) -> None:
         try:
             head = {"accept": "text/event-stream"}
-            async with self._upstream.open("GET", head, standing=True) as response:
+            async with self._upstream.open("GET", head, counted=False) as response:
                 await self._check(response)
                 await self._follow(response)
             raise UpstreamBrokeProtocol("the server closed it").at(self._upstream.name)
@@ -277,7 +277,10 @@ class _Stream:
 
     async def _post(self, url: URL, line: bytes) -> None:
         try:
-            async with self._upstream.opening(), self._upstream.open("POST", {}, line, url=url) as response:
+            async with (
+                self._upstream.opening(),
+                self._upstream.open("POST", {}, line, url=url, counted=False) as response,
+            ):
                 body = await read_limited(response, self._upstream.max_message_bytes, self._upstream.name)
                 if response.status >= 300:
                     raise NotMcp(http_problem(response, body), response.status).at(self._upstream.name)
