@@ -11,7 +11,7 @@ import pytest
 from foreign import Asked, far
 from gateway import KINDLY, WITHIN_S, Bascule, Exchange, Headers, Json, gateway, local, remote, text_of, until
 
-from bascule.edge import conversation, streams
+from bascule.edge import dialogue, streams
 
 PATHS = ("/sse", "/servers/it/sse")
 ACCEPTED: Json = {"action": "accept", "content": {"answer": "yes"}}
@@ -306,7 +306,7 @@ async def test_a_quiet_stream_is_kept_alive(plain: Bascule, monkeypatch: pytest.
 
 
 async def test_more_requests_at_once_than_allowed_are_refused(plain: Bascule, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversation, "MAX_IN_FLIGHT", 2)
+    monkeypatch.setattr(dialogue, "MAX_IN_FLIGHT", 2)
     async with session(plain, "/servers/it/sse") as client:
         for id in (1, 2):
             await client.send("tools/call", {"name": "sleep", "arguments": {"seconds": 30}}, id=id)

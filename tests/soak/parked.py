@@ -49,7 +49,7 @@ META: Final = {
 FATES: Final = {"answered": 60, "abandoned": 8, "cancelled": 8, "doubled": 8, "replayed": 8, "stolen": 8}  # of 100
 THINKING_S: Final = 0.2  # a person's longest thought
 SETTLED_WITHIN_S: Final = 60.0
-GROWTH_MIB: Final = 8.0  # between two waves that do the same: more is a leak, less is the allocator
+GROWTH_KIB: Final = 1.0  # per call, once the first waves have filled pools and caches: what a leaked call would take
 OPEN_FILES: Final = 20_000
 
 
@@ -177,6 +177,7 @@ class Soak:
         await self.settle()
         gc.collect()
         return {
+            "calls": calls,
             "took_s": round(took_s, 1),
             "parked_at_most": most,
             "rss_mib": round(rss_mib(), 1),
@@ -266,9 +267,11 @@ def judged(waves: Sequence[Json], server: Json) -> list[str]:
     """What the figures say that no call has noticed. The first wave fills caches and pools."""
     found = [f"wrong answers at the server: {server['wrong']}"] if server.get("wrong answers") else []
     found += [f"{server['broken']} calls broken at the server"] if server.get("broken") else []
-    warm, last = waves[min(1, len(waves) - 1)], waves[-1]
-    if last["rss_mib"] - warm["rss_mib"] > GROWTH_MIB:
-        found.append(f"memory grew from {warm['rss_mib']} to {last['rss_mib']} MiB")
+    half = len(waves) // 2
+    warm, last = waves[half], waves[-1]
+    calls = (len(waves) - 1 - half) * last["calls"]
+    if calls and (last["rss_mib"] - warm["rss_mib"]) * 1024 > max(1024.0, GROWTH_KIB * calls):
+        found.append(f"memory grew from {warm['rss_mib']} to {last['rss_mib']} MiB within {calls} calls")
     found += [
         f"{name} grew from {warm[name]} to {last[name]}"
         for name in ("tasks", "sessions")

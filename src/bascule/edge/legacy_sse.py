@@ -8,7 +8,7 @@ import os
 from typing import Final
 
 from bascule.edge import door
-from bascule.edge.conversation import Conversation
+from bascule.edge.dialogue import Dialogue
 from bascule.edge.door import Refused, Rules
 from bascule.edge.replies import respond
 from bascule.edge.rim import Rim
@@ -33,7 +33,7 @@ class LegacySse:
     def __init__(self, rim: Rim, sessions: Sessions) -> None:
         self._rim = rim
         self._sessions = sessions
-        self._conversations: dict[str, Conversation] = {}  # by what the client's POSTs name
+        self._dialogues: dict[str, Dialogue] = {}  # by what the client's POSTs name
 
     async def serve(self, method: str, path: str, query: bytes, visit: Visit, rules: Rules) -> None:
         """Answer a request to *path*. Raises Refused."""
@@ -52,31 +52,31 @@ class LegacySse:
             raise Refused(503, "this process is shutting down")
         stream = Stream(0, resumable=False, event="message", bound_bytes=_MAX_UNREAD_BYTES)
         outlet = _Unread(stream)
-        conversation = Conversation(self._rim, visit.caller, visit.view, outlet, standing=stream)
-        session = conversation.session
+        dialogue = Dialogue(self._rim, visit.caller, visit.view, outlet, standing=stream)
+        session = dialogue.session
         try:
             await self._sessions.add(session)
         except Overloaded as error:
             raise Refused(503, error.message) from error
         id = self._sessions.ring.seal(_PURPOSE, session.id.encode(), os.urandom(NONCE_BYTES))
-        self._conversations[id] = conversation
+        self._dialogues[id] = dialogue
         stream.point(f"{path}?{_QUERY.decode()}={id}")
         try:
             await visit.carry(stream, until=outlet.full)
         finally:
-            del self._conversations[id]
-            await conversation.end()
+            del self._dialogues[id]
+            await dialogue.end()
             await self._sessions.end(session)
 
     async def _post(self, visit: Visit, query: bytes, rules: Rules) -> None:
         body = await visit.body(rules)
-        conversation = self._conversations.get(_session_id(query))
-        if conversation is None or not _is_of(conversation.session, visit):
+        dialogue = self._dialogues.get(_session_id(query))
+        if dialogue is None or not _is_of(dialogue.session, visit):
             raise Refused(404, "no such session; open a stream with GET first")
         (message,) = jsonrpc.parse(body)
         if isinstance(message, Request) and modern.is_modern(message.params):
             raise InvalidRequest("the stateless protocol is not spoken over SSE; use the path that ends in /mcp")
-        conversation.take(message)
+        dialogue.take(message)
         await respond(visit.send, 202, visit.extra)
 
 

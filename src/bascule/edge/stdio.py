@@ -8,7 +8,7 @@ from typing import Final
 
 from bascule.call import Caller, Result
 from bascule.edge import refusals
-from bascule.edge.conversation import MAX_IN_FLIGHT, Conversation
+from bascule.edge.dialogue import MAX_IN_FLIGHT, Dialogue
 from bascule.edge.pipes import Input, Output
 from bascule.edge.rim import Rim, stateless_call
 from bascule.errors import BasculeError, InvalidRequest, Overloaded, Unavailable
@@ -31,7 +31,7 @@ class StdioEdge:
         self._view = view
         self._source = source
         self._sink = sink
-        self._conversation = Conversation(rim, caller, view, sink)
+        self._dialogue = Dialogue(rim, caller, view, sink)
         self._stateless: dict[bytes, asyncio.Task[None]] = {}
         self._lines = Lines(max_message_bytes, self._take, self._overlong)
         self._stopping = asyncio.Event()
@@ -54,7 +54,7 @@ class StdioEdge:
             rest = [*ends, *self._stateless.values()]
             for task in rest:
                 task.cancel()
-            await asyncio.gather(*rest, self._conversation.end(), return_exceptions=True)
+            await asyncio.gather(*rest, self._dialogue.end(), return_exceptions=True)
 
     async def _settle(self) -> None:
         if answering := self._answering():
@@ -66,7 +66,7 @@ class StdioEdge:
             pass  # the client has ended, and does not read what it asked for
 
     def _answering(self) -> "frozenset[asyncio.Task[None]]":
-        return self._conversation.answering | frozenset(self._stateless.values())
+        return self._dialogue.answering | frozenset(self._stateless.values())
 
     async def _listen(self) -> None:
         while chunk := await self._source.read():
@@ -94,7 +94,7 @@ class StdioEdge:
             case Notification(method=legacy.CANCELLED) if task := self._stateless.get(_named(message)):
                 task.cancel()
             case _:
-                self._conversation.take(message)
+                self._dialogue.take(message)
 
     # ---- stateless requests
 

@@ -21,7 +21,7 @@ from bascule.wire.versions import LEGACY
 MAX_IN_FLIGHT: Final = 1000
 
 
-class Conversation:
+class Dialogue:
     """What one client says and hears, and its session; nothing of it outlives the connection."""
 
     def __init__(self, rim: Rim, caller: Caller, view: str, outlet: Outlet, *, standing: Stream | None = None) -> None:
