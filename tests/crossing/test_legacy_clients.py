@@ -643,7 +643,6 @@ async def test_news_while_the_subscription_widens_come_once(it: Scene) -> None:
         assert (await ear.next_of("notifications/resources/updated"))["params"]["n"] == 2
 
 
-@pytest.mark.xfail(reason="B16: what comes with the acknowledgement is dropped", strict=True)
 async def test_news_right_after_the_acknowledgement_are_heard(it: Scene) -> None:
     client = await it.session()
     async with client.listen() as ear:

@@ -127,7 +127,6 @@ async def test_a_state_cut_extended_or_spelt_otherwise_is_refused(it: Scene) -> 
     assert parked(it.bascule) == 1
 
 
-@pytest.mark.xfail(reason="B1: it counts as no state, and the call starts anew", strict=True)
 @pytest.mark.parametrize("state", [42, None, True, [], {}, ["x"]])
 async def test_a_state_that_is_no_text_is_refused(state: Any, it: Scene) -> None:
     again = {"inputResponses": {}, "requestState": state}
@@ -365,7 +364,6 @@ async def test_a_client_that_leaves_in_its_second_round_cancels_the_call_at_the_
     await nothing_left(it.bascule)
 
 
-@pytest.mark.xfail(reason="B10: it runs on", strict=True)
 async def test_a_call_that_is_cancelled_between_its_answers_and_their_delivery_is_cancelled_at_the_server(
     it: Scene,
 ) -> None:
@@ -593,7 +591,6 @@ async def test_an_answer_to_a_question_that_was_withdrawn_is_dropped(it: Scene) 
     assert not asking.response.done()
 
 
-@pytest.mark.xfail(reason="B9: an empty round", strict=True)
 async def test_a_question_that_is_withdrawn_before_it_was_put_is_never_put(it: Scene) -> None:
     for delay_s in (0.002, 0.004, 0.006):
         calling = asyncio.ensure_future(it.ann.call("turn"))
@@ -823,7 +820,6 @@ async def test_the_capabilities_of_each_round_count_for_that_round(it: Scene) ->
     assert text_of(await going_on) == "without"
 
 
-@pytest.mark.xfail(reason="B4: the server's description is fetched in another session", strict=True)
 async def test_a_retry_with_other_capabilities_opens_no_session_for_itself(it: Scene) -> None:
     turn, asking, asked = await it.asked()
     before = len(it.old.sent("initialize"))
@@ -863,7 +859,6 @@ async def test_a_question_outside_of_a_call_that_could_be_anybodys_goes_to_nobod
     assert [text_of(each) for each in await asyncio.gather(*calling)] == ["not mine"] * 2
 
 
-@pytest.mark.xfail(reason="B3: it goes to a call in another session", strict=True)
 async def test_a_question_outside_of_a_call_never_goes_to_a_call_in_another_session(it: Scene) -> None:
     turn, _, _ = await it.asked()
     elsewhere = asyncio.ensure_future(it.stateless(capabilities={"elicitation": {}, "roots": {}}).call("turn"))
@@ -1017,7 +1012,6 @@ async def test_per_session_calls_that_are_given_up_leave_no_process_behind() -> 
     await gone(*pids, within_s=WITHIN_S)
 
 
-@pytest.mark.xfail(reason="B8: idle sessions keep their processes", strict=True)
 async def test_per_session_processes_of_finished_calls_make_room_for_others() -> None:
     async with gateway({"it": local("plain", sharing="per_session", max_processes=3)}) as bascule:
         await bascule.up("it")

@@ -402,7 +402,6 @@ async def test_after_the_restart_of_a_process_subscriptions_are_back_and_lists_a
             await ear.next_of("notifications/resources/updated")
 
 
-@pytest.mark.xfail(reason="B5: who only listens never learns that its session is gone", strict=True)
 async def test_after_the_restart_of_a_remote_server_subscriptions_are_back_and_lists_are_announced(it: Scene) -> None:
     async with it.listening("test://a", lists=("tools",)) as ann:
         await it.streams(2)

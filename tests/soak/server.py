@@ -147,7 +147,7 @@ def respond(writer: asyncio.StreamWriter, status: int, message: Json | None = No
 async def main() -> None:
     server = Server()
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, backlog=4096)
-    print(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/mcp", flush=True)
+    print(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/mcp", flush=True)  # noqa: T201 - a server prints
     await listener.serve_forever()
 
 

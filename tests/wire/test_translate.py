@@ -650,7 +650,6 @@ def test_whatever_is_said_is_translated_or_refused(found: bytes) -> None:
     survives(b'{"resultType":"input_required","inputRequests":{"k":{"method":%b,"params":%b}}}' % (found, found))
 
 
-@pytest.mark.xfail(reason="B13: modern.error_code", strict=False)
 @pytest.mark.parametrize(
     "found", [each for each in VALUES if deep(each)], ids=lambda found: f"{found[:1]!r}-{len(found)}"
 )

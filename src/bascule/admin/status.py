@@ -21,6 +21,7 @@ def report(gateway: "Gateway") -> dict[str, Any]:
         "status": "not ready" if not_ready(gateway) else "draining" if gateway.edge.draining else "ready",
         "uptime_s": round(time.time() - gateway.observe.started_at, 1),
         "sessions": len(gateway.edge.sessions),
+        "parked": len(gateway.parking),
         "calls": {
             "in_flight": gateway.observe.in_flight,
             "by_method": dict(gateway.observe.calls),

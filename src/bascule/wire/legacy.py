@@ -71,8 +71,8 @@ def may_ask(capabilities: Mapping[str, Any], method: str, params: Params) -> boo
     if not isinstance(declared, dict):
         return False
     if capability == "elicitation":
-        # An empty object is the form mode alone (MCP 2025-11-25, Elicitation, "Capabilities").
-        return (text(params.get("mode")) or "form") in (declared or {"form": {}})
+        # Who names no mode has the form alone (MCP 2025-11-25, Elicitation, "Capabilities").
+        return "url" in declared if text(params.get("mode")) == "url" else "form" in declared or "url" not in declared
     if capability == "sampling" and "tools" in params:
         return "tools" in declared
     return True
