@@ -19,7 +19,7 @@ import msgspec
 import typer
 
 from bascule.cli.commands import app
-from bascule.config import Config, ListenOptions, ServerOptions
+from bascule.config import Config, ListenOptions, ParkingOptions, SealOptions, ServerOptions
 from bascule.errors import BasculeError
 from bascule.options import Options
 from bascule.upstream.http import HttpOptions
@@ -30,7 +30,11 @@ MIB: Final = 1024 * 1024
 
 MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
     Config: {
-        "http": "Where clients reach Bascule, and who may: the next table.",
+        "http": "Where clients reach Bascule, and who may.",
+        "seal": "The keys of session ids and of the state of parked calls.",
+        "parking": "Bounds of calls that wait for a stateless client's answers.",
+        "replicas": "How many Bascules answer under one address. More than 1 needs `seal.keys`, and"
+        " [routing](operations.md#several-replicas); nothing else depends on it.",
         "servers": "The MCP servers by name (at most 32 of `A-Z a-z 0-9 _ -`): one with `command` is started,"
         " one with `url` is called. The order is the order of precedence.",
         "aliases": "From `server/name` to the name that clients of `/mcp` see; for tools and prompts."
@@ -50,6 +54,17 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "max_body_bytes": "Largest request body; a larger one is refused with 413 while it arrives.",
         "max_sessions": "Most sessions of legacy clients at once; one more ends the one that was idle longest.",
         "session_idle_s": "A session that nobody used or listened to for so long is ended.",
+        "session_max_s": "However busy it is, a session is ended so long after its `initialize`; its client begins a new"
+        " one.",
+    },
+    SealOptions: {
+        "keys": "Each 32 bytes in base64 (`openssl rand -base64 32`), and a reference such as `${env:SEAL_KEY}`; a"
+        " literal is refused, and so is a reference with a default. The first seals, all open"
+        " ([rotation](operations.md#keys)). None: a key of this process, gone when it ends.",
+    },
+    ParkingOptions: {
+        "ttl_s": "How long a call waits for each of its answers; then it is cancelled at the server.",
+        "max_per_caller": "Most calls of one caller that wait; one more is cancelled, and refused as `overloaded`.",
     },
     StdioOptions: {
         "command": "The program. It is looked for on `PATH`; no shell is involved.",
@@ -61,7 +76,8 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         " needs it.",
         "sharing": "Who shares a process: everybody, one caller, or nobody but one session."
         " See [protocol](protocol.md#sharing-a-process).",
-        "era": "`auto` asks the server (`server/discover`, then `initialize`); the others skip the question.",
+        "era": "What the server is spoken to in: `auto` asks it (`server/discover`, then `initialize`), the others skip"
+        " the question. Clients of both eras are served in any case.",
         "required": "`/health/ready` is 503 while this server cannot be used.",
         "call_timeout_s": "Longest wait for an answer; never more than 600. The server is told to stop.",
         "start_timeout_s": "Longest wait for the handshake; `npx -y` may have to download first.",
@@ -70,19 +86,26 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         " SIGKILL.",
         "max_message_bytes": "Longest line from the server. A longer one is dropped as it streams by, and the call"
         " it answers fails.",
-        "max_processes": "Most processes of this server, when it is not shared.",
+        "max_processes": "Most processes of this server, when it is not shared; at least 2.",
     },
     HttpOptions: {
-        "url": "Its Streamable HTTP endpoint, `http` or `https`. Redirects are not followed.",
+        "url": "Its endpoint, `http` or `https`. Redirects are not followed.",
         "headers": "Sent with every request, such as `Authorization`. May hold references.",
-        "era": "`auto` asks the server (`server/discover`); the others skip the question.",
+        "era": "What the server is spoken to in: `auto` asks it (`server/discover`), the others skip the question."
+        " Clients of both eras are served in any case.",
+        "transport": "`streamable`: Streamable HTTP. `sse`: the HTTP+SSE of 2024-11-05; not with `era: modern`. `auto`"
+        " begins with the first, and finds the other out.",
         "required": "`/health/ready` is 503 while this server cannot be used.",
         "call_timeout_s": "Longest wait for an answer; never more than 600. The server is told to stop.",
-        "connect_timeout_s": "Longest wait for a connection, a place in the pool included.",
+        "connect_timeout_s": "Longest wait for a connection.",
         "max_message_bytes": "Largest answer, or event of a stream; a larger one fails the call.",
-        "max_connections": "Most connections to the server at once; more calls wait. 0: no bound.",
+        "max_connections": "Most requests that the server works at, at one time; more calls wait. What waits for a"
+        " person's answer or for news does not count, and neither do calls over HTTP+SSE.",
     },
 }
+
+# The structs that have a section of their own, by its heading.
+SECTIONS: Final[Mapping[type[Any], str]] = {ListenOptions: "http", SealOptions: "seal", ParkingOptions: "parking"}
 
 # By kind: (what happened, what to do).
 ADVICE: Final[Mapping[str, tuple[str, str]]] = {
@@ -96,7 +119,11 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "No such method in this revision, or no server here that has it.",
         "Look at the capabilities that `initialize` or `server/discover` declared.",
     ),
-    "invalid_params": ("The parameters do not fit the method.", "Read the message; mend the call."),
+    "invalid_params": (
+        "The parameters do not fit the method; or a `requestState` was forged, used, has expired or belongs to another"
+        " call, of which the server has heard nothing ([protocol](protocol.md#crossing-eras)).",
+        "Read the message; mend the call. With a bad `requestState`: call anew, without it.",
+    ),
     "tool_not_found": (
         "No tool of this name at this endpoint.",
         "List the tools again. If the server is missing altogether, `/status` says why.",
@@ -108,9 +135,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Send `MCP-Protocol-Version`, `Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` made from the body that is sent.",
     ),
     "unsupported_version": (
-        "The revision is not spoken here, or the server that was asked speaks only the other era."
-        " `data.supported` names revisions that work at the same URL.",
-        "Use one of them. Bascule does not translate between eras yet ([protocol](protocol.md#crossing-eras)).",
+        "A stateless request names a revision that is not spoken here. `data.supported` names those that are, at the"
+        " same URL.",
+        "Use one of them, or `initialize`: what the server behind it speaks does not matter"
+        " ([protocol](protocol.md#crossing-eras)).",
     ),
     "cancelled": ("The client gave the call up itself, or its session ended.", "Nothing."),
     "unavailable": (
@@ -125,8 +153,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Raise the option if the tool needs longer. Repeat the call only if running it twice does no harm.",
     ),
     "overloaded": (
-        "A bound is reached: `http.max_sessions`, or 8 MiB that a server process has not read.",
-        "Wait, then repeat; raise the bound, or see why the server does not read.",
+        "A bound is reached: `http.max_sessions`, `parking.max_per_caller`, or one of those that are fixed"
+        " ([which](operations.md#what-is-bounded-and-by-what)), such as 8 MiB that a server process has not read.",
+        "Wait, then repeat; raise the bound, or see why the server does not read. A call over `parking.max_per_caller`"
+        " has run up to its question, and was cancelled there.",
     ),
     "draining": ("This process is shutting down.", "Repeat at another replica, or after the restart."),
     "upstream_protocol": (
@@ -194,8 +224,8 @@ def type_in_words(kind: msgspec.inspect.Type) -> str:
             return f"list of {type_in_words(item)}"
         case msgspec.inspect.DictType(value_type=value):
             return f"map of {type_in_words(value)}"
-        case msgspec.inspect.StructType(cls=cls) if cls is ListenOptions:
-            return "[http](#http)"
+        case msgspec.inspect.StructType(cls=cls) if cls in SECTIONS:
+            return f"[{SECTIONS[cls]}](#{SECTIONS[cls]})"
     raise SystemExit(f"docs/generate.py: no words for {kind}")
 
 
@@ -307,6 +337,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "config": lambda: fields(Config),
     "http": lambda: fields(ListenOptions),
+    "seal": lambda: fields(SealOptions),
+    "parking": lambda: fields(ParkingOptions),
     "server with a command": lambda: fields(StdioOptions),
     "server with a url": lambda: fields(HttpOptions),
     "errors": error_index,

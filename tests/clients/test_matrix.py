@@ -77,7 +77,12 @@ UPSTREAMS: Final = (*PLAIN, Upstream("modern", "stdio"), Upstream("modern", "htt
 CELLS: Final = (
     *(Cell(client, "http", upstream) for client in SCRIPTS for upstream in UPSTREAMS),
     *(Cell(client, "http", upstream) for client in (INSPECTOR_LEGACY, INSPECTOR_MODERN) for upstream in STDIO),
-    *(Cell(client, "all", upstream) for client in (SDK1, SDK2_LEGACY, SDK2_MODERN) for upstream in UPSTREAMS),
+    *(
+        Cell(client, "all", each)
+        for client in (SDK1, SDK2_LEGACY, SDK2_MODERN)
+        for each in UPSTREAMS
+        if each != PLAIN[2]
+    ),
     *(Cell(client, "http", upstream) for client in (SDK1, SDK2_MODERN) for upstream in OLD),
     *(Cell(client, "sse", upstream) for client in (SDK1, SDK2_LEGACY) for upstream in STDIO),
     *(Cell(client, "bridge", upstream) for client in (SDK1, SDK2_LEGACY, SDK2_MODERN) for upstream in STDIO),

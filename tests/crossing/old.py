@@ -210,7 +210,10 @@ class Old:
         await self.moved()
 
     async def _listen(self, asked: Asked) -> None:
-        session = asked.headers["mcp-session-id"]
+        session = asked.headers.get("mcp-session-id")
+        if session is None:  # a client that looks for the transport of 2024-11-05
+            await asked.reply(405)
+            return
         await asked.stream()
         self.streams[session] = asked
         await self.moved()

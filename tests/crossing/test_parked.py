@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
+from foreign import Asked
 from gateway import WITHIN_S, Bascule, Json, gateway, gone, local, remote, text_of
 
 from bascule.call import Caller
@@ -829,6 +830,31 @@ async def test_a_retry_with_other_capabilities_opens_no_session_for_itself(it: S
     await turn.answer("x")
     await going_on
     assert len(it.old.sent("initialize")) == before
+
+
+@pytest.mark.xfail(reason="B18: the first client's words stay with the session", strict=True)
+@pytest.mark.parametrize("info", [5, None, "x", [], {}, {"name": "n"}, {"version": "1"}, {"name": 5, "version": "1"}])
+async def test_what_one_client_says_of_itself_never_keeps_another_from_the_server(info: Any, it: Scene) -> None:
+    async def initialize(asked: Asked) -> None:
+        said = asked.message["params"]["clientInfo"]
+        fine = isinstance(said, dict) and all(isinstance(said.get(key), str) for key in ("name", "version"))
+        await (it.old._initialize(asked) if fine else asked.refuse(-32602, "Invalid request parameters", 400))
+
+    it.old.foreign.on["initialize"] = initialize
+    good = {"name": "good", "version": "1"}
+    said = []
+    for each in (info, good):
+        meta = {"io.modelcontextprotocol/clientInfo": each}
+        calling = asyncio.ensure_future(it.ann.send("tools/call", {"name": "turn", "arguments": {}}, meta=meta))
+        turning = asyncio.ensure_future(it.old.turn())
+        await asyncio.wait({calling, turning}, return_when=asyncio.FIRST_COMPLETED)
+        if turning.done():
+            await turning.result().answer("welcome")
+            said.append(text_of(await calling))
+        else:
+            turning.cancel()
+            said.append(repr(calling.exception()))
+    assert said[1] == "welcome"
 
 
 # ---- questions outside of calls ------------------------------------------------------------------

@@ -47,8 +47,7 @@ class PooledSession:
         self.family = f"pooled-{call.caller.name}"
         self.revision = LATEST_LEGACY
         self.declared = declared
-        info = modern.meta_of(call.params).get(modern.CLIENT_INFO)
-        self.hello: Params = {**legacy.initialize_params(INFO, declared), **({"clientInfo": info} if info else {})}
+        self.hello: Params = {**legacy.initialize_params(INFO, declared), **_introduced(call)}
         self.conversations: set[Conversation] = set()
         self.hearers: set[Hearer] = set()  # take resources that were updated
         self.used_at = time.monotonic()
@@ -113,7 +112,11 @@ class PooledSession:
         if self._greeting is None:
             async with self._opening:
                 if self._greeting is None:
-                    self._greeting = await self._open()
+                    try:
+                        self._greeting = await self._open()
+                    except BasculeError:
+                        self._pool.leave(self)  # the next call tries with a session of its own making
+                        raise
         return self._greeting
 
     async def _open(self) -> Raw:
@@ -209,6 +212,14 @@ class PooledSession:
             await self.own("resources/unsubscribe", {"uri": jsonrpc.encode(uri)})
         except BasculeError:
             pass  # the server is down, and has forgotten it
+
+
+def _introduced(call: Call) -> Params:
+    """What the client says of itself, if it is what a handshake wants: one client's mistake is not for all."""
+    raw = modern.meta_of(call.params).get(modern.CLIENT_INFO)
+    said = jsonrpc.value_of(raw, dict)
+    whole = raw and said and isinstance(said.get("name"), str) and isinstance(said.get("version"), str)
+    return {"clientInfo": raw} if raw and whole else {}
 
 
 class Pool:
@@ -308,6 +319,10 @@ class Pool:
         self._end([session for session in self._all() if not session.busy and session.used_at < horizon])
         again = asyncio.get_running_loop().call_later(_TICK_S, self._look) if self._sessions else None
         self._timer = again
+
+    def leave(self, session: PooledSession) -> None:
+        """*session* is no good for further calls."""
+        self._end([session])
 
     def _end(self, leaving: Sequence[PooledSession]) -> None:
         kept = {key: [each for each in those if each not in leaving] for key, those in self._sessions.items()}
