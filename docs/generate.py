@@ -54,8 +54,8 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "max_body_bytes": "Largest request body; a larger one is refused with 413 while it arrives.",
         "max_sessions": "Most sessions of legacy clients at once; one more ends the one that was idle longest.",
         "session_idle_s": "A session that nobody used or listened to for so long is ended.",
-        "session_max_s": "However busy it is, a session is ended so long after its `initialize`; its client begins a new"
-        " one.",
+        "session_max_s": "However busy it is, a session is ended so long after its `initialize`; its client begins"
+        " a new one.",
     },
     SealOptions: {
         "keys": "Each 32 bytes in base64 (`openssl rand -base64 32`), and a reference such as `${env:SEAL_KEY}`; a"
@@ -129,7 +129,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "List the tools again. If the server is missing altogether, `/status` says why.",
     ),
     "prompt_not_found": ("No prompt of this name at this endpoint.", "List the prompts again."),
-    "resource_not_found": ("No server that could be asked has this resource.", "List the resources again."),
+    "resource_not_found": (
+        "No server that could be asked has this resource. In a session, `error.code` is -32002.",
+        "List the resources again.",
+    ),
     "header_mismatch": (
         "A header that mirrors the body is missing, malformed, or says something else than the body.",
         "Send `MCP-Protocol-Version`, `Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` made from the body that is sent.",

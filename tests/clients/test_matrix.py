@@ -181,8 +181,8 @@ EXPECTED: Final[Mapping[str, Any]] = {
 
 def expected(cell: Cell, feature: str) -> Any:
     match feature:
-        case "unknown_resource" if cell.client in LEGACY_CLIENTS and cell.door != "all":
-            return -32002  # 2025-11-25; its successor has the code that Bascule itself uses on /mcp
+        case "unknown_resource" if cell.client in LEGACY_CLIENTS:
+            return -32002  # the code of 2025-11-25; its successor has another
         case "log_level" if cell.client == FASTMCP_MODERN:
             return ["whispered", "said"]  # it asks for everything, with each request, and has its handler choose
         case "prompts" if cell.door == "all":

@@ -108,6 +108,7 @@ class Old:
     offered: Json = field(default_factory=lambda: dict(OFFERED))
     turns: "asyncio.Queue[Turn]" = field(default_factory=asyncio.Queue)
     open: dict[Any, Turn] = field(default_factory=dict)  # by the id of its request
+    every: dict[Any, Turn] = field(default_factory=dict)  # also those whose connection is gone
     streams: dict[str, Asked] = field(default_factory=dict)  # the standing ones, by session
     asked: dict[str, Asking] = field(default_factory=dict)
     _number: int = 0
@@ -180,7 +181,7 @@ class Old:
         await self.moved()
 
     async def _called(self, asked: Asked) -> None:
-        turn = self.open[asked.id] = Turn(asked, self)
+        turn = self.open[asked.id] = self.every[asked.id] = Turn(asked, self)
         self.turns.put_nowait(turn)
         await self.moved()
         left = asyncio.ensure_future(asked.left())
@@ -203,7 +204,7 @@ class Old:
         await self.moved()
 
     async def _cancelled(self, asked: Asked) -> None:
-        turn = self.open.get(asked.message["params"]["requestId"])
+        turn = self.every.get(asked.message["params"]["requestId"])
         if turn is not None:
             turn.cancelled.set()
         await asked.reply(202)

@@ -64,6 +64,8 @@ async def scene(**config: Any) -> AsyncIterator[Scene]:
         await bascule.up("it")
         assert bascule.gateway is not None
         yield Scene(server, bascule, Stateless(bascule.gateway))
+        for turn in list(server.open.values()):
+            turn.reset()  # else each of them would have a moment for its last word
 
 
 @pytest.fixture
@@ -292,6 +294,7 @@ async def test_at_the_deadline_the_question_and_then_the_call_are_cancelled_and_
         turn, asking, asked = await it.asked(n=1)
         assert (await asking.answered())["result"] == CANCELLED
         await turn.is_cancelled()  # it did not end by itself
+        assert it.old.heard == ["tools/call", "POST", "notifications/cancelled"]  # in this order
         await nothing_left(it.bascule)
         assert not any(session.busy for session in as_modern(it.bascule).pool._all())
         before = it.old.heard
@@ -323,16 +326,15 @@ async def test_a_model_that_is_not_asked_in_time_is_an_error_for_the_server() ->
 async def test_abandoned_calls_leave_no_task_session_or_place_behind() -> None:
     async with scene(parking={"ttl_s": 0.1}) as it:
 
-        async def abandoned(number: int) -> None:
-            turn, asking, _ = await it.asked(n=number)
-            await asking.answered()
-            await turn.is_cancelled()
+        async def abandon(*numbers: int) -> None:
+            for turn, asking, _ in [await it.asked(n=number) for number in numbers]:
+                await asking.answered()
+                await turn.is_cancelled()
 
-        await abandoned(0)
+        await abandon(0)
         await nothing_left(it.bascule)
         tasks, sessions = len(asyncio.all_tasks()), len(as_modern(it.bascule).pool)
-        for number in range(1, 4):
-            await abandoned(number)
+        await abandon(*range(1, 6))
         await nothing_left(it.bascule)
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
         assert len(as_modern(it.bascule).pool) == sessions
@@ -665,6 +667,22 @@ async def test_news_of_a_parked_call_reach_whoever_is_back(it: Scene) -> None:
     assert it.ann.heard.empty()
 
 
+async def test_the_server_logs_from_the_lowest_level_wanted_and_each_request_hears_its_own(it: Scene) -> None:
+    told = []
+    for level, heard in (("error", ["error"]), (None, []), ("info", ["info", "error"]), ("critical", [])):
+        meta = {} if level is None else {"io.modelcontextprotocol/logLevel": level}
+        calling = asyncio.ensure_future(it.ann.send("tools/call", {"name": "turn", "arguments": {}}, meta=meta))
+        turn = await it.old.turn()
+        told.append([each["level"] for each in it.old.sent("logging/setLevel")])
+        for each in ("debug", "info", "error"):
+            await turn.notify("message", level=each, data="x")
+        await turn.answer("x")
+        await calling
+        assert [(await it.ann.next_of("notifications/message"))["level"] for _ in heard] == heard
+        assert it.ann.heard.empty()
+    assert told == [["error"], ["error"], ["error", "info"], ["error", "info"]]
+
+
 async def test_a_process_that_dies_while_the_client_is_away_is_a_clear_error() -> None:
     async with gateway({"it": local("plain")}) as bascule:
         await bascule.up("it")
@@ -832,7 +850,6 @@ async def test_a_retry_with_other_capabilities_opens_no_session_for_itself(it: S
     assert len(it.old.sent("initialize")) == before
 
 
-@pytest.mark.xfail(reason="B18: the first client's words stay with the session", strict=True)
 @pytest.mark.parametrize("info", [5, None, "x", [], {}, {"name": "n"}, {"version": "1"}, {"name": 5, "version": "1"}])
 async def test_what_one_client_says_of_itself_never_keeps_another_from_the_server(info: Any, it: Scene) -> None:
     async def initialize(asked: Asked) -> None:

@@ -90,7 +90,6 @@ class AsModern:
         session = await self.pool.session(call)
         news = _News(call)
         session.hearers.add(news.take)
-        self.pool.hearers.add(news.take)
         uris: list[str] = []
         try:
             kinds = [kind for kind in _wanted_kinds(wanted) if await session.offers(kind, "listChanged")]
@@ -104,7 +103,6 @@ class AsModern:
             await session.ended.wait()  # or until the client leaves
         finally:
             session.hearers.discard(news.take)
-            self.pool.hearers.discard(news.take)
             if uris:
                 leaving = asyncio.ensure_future(session.unsubscribe(uris))
                 self._ending.add(leaving)

@@ -26,6 +26,7 @@ from bascule.wire.versions import LATEST_LEGACY
 Hearer: TypeAlias = Callable[[str, Params], None]
 
 _Key: TypeAlias = tuple[str, bytes]  # caller's name, canonical capabilities
+_News: TypeAlias = tuple[Caller | None, str, bytes]  # whose it is, if not everybody's; method; resource
 
 IDLE_S: Final = 300.0  # a session that nobody used for so long is ended
 _IDLE_PROCESS_S: Final = 30.0  # the same, where it occupies a process of its own
@@ -49,7 +50,7 @@ class PooledSession:
         self.declared = declared
         self.hello: Params = {**legacy.initialize_params(INFO, declared), **_introduced(call)}
         self.conversations: set[Conversation] = set()
-        self.hearers: set[Hearer] = set()  # take resources that were updated
+        self.hearers: set[Hearer] = set()  # take lists that changed and resources that were updated
         self.used_at = time.monotonic()
         self.ended = asyncio.Event()
         self._pool = pool
@@ -74,11 +75,7 @@ class PooledSession:
 
     def hear(self, method: str, params: Params) -> None:
         """News for whoever listens."""
-        if method in legacy.LIST_CHANGED:
-            self._pool.changed(method, params)
-        else:
-            for hearer in list(self.hearers):
-                hearer(method, params)
+        self._pool.news(self.caller, method, params)
 
     def announce(self, method: str, params: Params) -> None:
         pass  # the aggregate announces to its clients' own subscriptions
@@ -226,10 +223,9 @@ class Pool:
     """The sessions of one server, bounded in number and in idle time."""
 
     def __init__(self, upstream: Upstream) -> None:
-        self.hearers: set[Hearer] = set()  # take lists that changed, whichever session heard of it
         self._upstream = upstream
         self._sessions: dict[_Key, list[PooledSession]] = {}
-        self._news: dict[str, Params] = {}
+        self._news: dict[_News, Params] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._leaving: set[asyncio.Future[None]] = set()
 
@@ -289,19 +285,24 @@ class Pool:
         for sessions in self._sessions.values():
             yield from sessions
 
-    def changed(self, method: str, params: Params) -> None:
-        """Tell everybody who listens that a list changed."""
-        # Some servers tell only the session in which it happened, others every session: either way
-        # it is news for all, and once.
+    def news(self, caller: Caller, method: str, params: Params) -> None:
+        """Tell everybody whom it concerns what a session of *caller* heard.
+
+        Some servers tell only the session in which it happened, others every session: either way it is
+        news for all of the caller's, and a changed list for everybody, and once.
+        """
         if not self._news:
             asyncio.get_running_loop().call_later(_TOGETHER_S, self._tell)
-        self._news[method] = params
+        whose = caller if method == legacy.UPDATED else None
+        self._news[whose, method, bytes(params.get("uri", b""))] = params
 
     def _tell(self) -> None:
         news, self._news = self._news, {}
-        for hearer in list(self.hearers):
-            for method, params in news.items():
-                hearer(method, params)
+        for session in list(self._all()):
+            for (whose, method, _), params in news.items():
+                if whose is None or whose == session.caller:
+                    for hearer in list(session.hearers):
+                        hearer(method, params)
 
     def _made_room(self) -> bool:
         """Whether a session had to go, for one more to be opened."""

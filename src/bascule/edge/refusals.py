@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Raw
 
 from bascule.call import Call
-from bascule.errors import BasculeError, ProtocolError, Unauthenticated, to_data
+from bascule.errors import BasculeError, ProtocolError, ResourceNotFound, Unauthenticated, to_data
 from bascule.wire import jsonrpc, modern
 from bascule.wire.jsonrpc import Params
 from bascule.wire.versions import Era
@@ -19,10 +19,12 @@ ERROR_META = "dev.bascule/error"
 WISHES_META = "dev.bascule/errors"  # `result` or `jsonrpc`
 
 
-def error_object(error: BasculeError, params: Params | None = None) -> Raw:
+def error_object(error: BasculeError, params: Params | None = None, *, era: Era = Era.MODERN) -> Raw:
     """The JSON-RPC error object for *error*."""
+    # Until 2025-11-25 a missing resource had a code of its own (Resources, "Error Handling").
+    old = era is Era.LEGACY and isinstance(error, ResourceNotFound)
     return jsonrpc.encode({
-        "code": error.family,
+        "code": -32002 if old else error.family,
         "message": in_words(error),
         "data": to_data(error, trace_id_of(params or {})),
     })  # fmt: skip
@@ -33,7 +35,7 @@ def answer_to(call: Call, error: BasculeError) -> tuple[int, bytes]:
     if call.method == "tools/call" and not isinstance(error, ProtocolError) and not _wants_errors(call):
         return 200, jsonrpc.answer(call.id, _as_result(call, error))
     status = error.http if call.era is Era.MODERN else 200
-    return status, jsonrpc.refusal(call.id, error_object(error, call.params))
+    return status, jsonrpc.refusal(call.id, error_object(error, call.params, era=call.era))
 
 
 def in_words(error: BasculeError) -> str:
