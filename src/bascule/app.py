@@ -107,6 +107,11 @@ class Gateway:
         await self.parking.close()
         await asyncio.gather(*(upstream.stop() for upstream in self.upstreams.values()))
 
+    async def cut_off(self) -> None:
+        """End every server now, so that the calls which still wait for one get an answer."""
+        await self.parking.close()
+        await asyncio.gather(*(upstream.stop() for upstream in self.upstreams.values()))
+
     async def reload(self, config: Config) -> str:
         """Adopt *config* without dropping a call; returns what changed, in words.
 
@@ -136,11 +141,8 @@ class Gateway:
         for upstream in leaving:
             self._tasks.append(asyncio.ensure_future(_retire(upstream)))
         said = [f"servers: {len(fresh)} started or changed, {len(leaving)} stopped or changed, {len(kept)} untouched"]
-        said += [
-            f"{part} changed"
-            for part in ("aliases", "http", "parking", "seal")
-            if getattr(old, part) != getattr(config, part)
-        ]
+        parts = ("aliases", "http", "parking", "patience_s", "replicas", "seal")
+        said += [f"{part} changed" for part in parts if getattr(old, part) != getattr(config, part)]
         if self._address != (config.http.host, config.http.port):
             said.append("http.host and http.port need a restart")
         return "; ".join(said)

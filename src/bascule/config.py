@@ -7,7 +7,6 @@ import base64
 import binascii
 import ipaddress
 import json
-import logging
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -24,11 +23,11 @@ from bascule.upstream.stdio import StdioOptions
 from bascule.wire.names import MAX_LENGTH, slug
 from bascule.wire.seal import KEY_BYTES
 
-log = logging.getLogger("bascule.config")
-
 DEFAULT_PORT: Final = 8777
 _LEAST_TOKEN: Final = 16  # characters of a bearer; less can be guessed
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 ServerOptions: TypeAlias = StdioOptions | HttpOptions
 
@@ -116,6 +115,13 @@ def check(config: Config) -> Config:
         raise ConfigInvalid(f"the token has fewer than {_LEAST_TOKEN} characters", field="http.bearer")
     if config.http.bearer is not None and not _TOKEN.fullmatch(config.http.bearer):
         raise ConfigInvalid("the token holds characters that an HTTP header cannot carry", field="http.bearer")
+    for name, options in config.servers.items():
+        for header, value in options.headers.items() if isinstance(options, HttpOptions) else ():
+            if not _HEADER_NAME.fullmatch(header) or not _HEADER_VALUE.fullmatch(value):
+                raise ConfigInvalid(
+                    "its name or its value is what an HTTP header cannot carry; is there a newline at the end?",
+                    field=f"servers.{name}.headers.{header}",
+                )
     for number, text in enumerate(config.seal.keys):
         seal_key(text, f"seal.keys.{number}")
     if config.replicas > 1 and not config.seal.keys:
@@ -225,10 +231,6 @@ class _Source:
             space = slug(name)
             if not space or space in servers:
                 raise self._wrong(f"{name!r} leaves no name of its own: use A-Z a-z 0-9 _ -", field)
-            if "sse" in (entry.get("transportType"), entry.get("transport"), entry.get("type")):
-                log.warning(
-                    "%s: HTTP+SSE of 2024-11-05 is not spoken yet; %r is tried over Streamable HTTP", self._path, name
-                )
             servers[space] = self._server(space, _of_client(entry), field)
         return self._checked(Config(servers=servers))
 

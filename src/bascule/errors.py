@@ -29,6 +29,8 @@ Ours stay outside -32768..-32000, as MCP 2026-07-28 asks ("Error Codes").
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+_MAY_HAVE_RUN = "it may have run: repeat it only if running it twice does no harm"
+
 
 class BasculeError(Exception):
     """Base of all of ours. *details* are facts for a program; the message is for a person."""
@@ -38,8 +40,8 @@ class BasculeError(Exception):
     family: ClassVar[int]
     code: ClassVar[int]
     http: ClassVar[int] = 200
-    retryable: ClassVar[bool] = False
-    advice: ClassVar[str] = "do not repeat it as it is"
+    retryable: bool = False
+    advice: str = "do not repeat it as it is"
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -47,6 +49,12 @@ class BasculeError(Exception):
         self.details = details
         self.retry_after_s: float | None = None
         self.source = "bascule"  # or the name of the upstream that it happened at
+
+    def half_way(self) -> "BasculeError":
+        """The same error, met when the call had already begun: to repeat it is not safe by itself."""
+        self.retryable = False
+        self.advice = _MAY_HAVE_RUN
+        return self
 
     def at(self, source: str) -> "BasculeError":
         """The same error, said to have happened at *source*."""
@@ -108,9 +116,6 @@ class Transient(BasculeError):
     category = "transient"
     retryable = True
     advice = "it may work later"
-
-
-_MAY_HAVE_RUN = "it may have run: repeat it only if running it twice does no harm"
 
 
 class Unavailable(Transient):

@@ -5,6 +5,7 @@ back leaves nothing behind.
 """
 
 import asyncio
+import json
 import os
 import signal
 import string
@@ -1063,3 +1064,26 @@ async def test_per_session_processes_of_finished_calls_make_room_for_others() ->
         for asked in held:
             await ann.go_on(asked, "ask", question="?")
         assert text_of(await ben.call("echo", text="room")) == "room"
+
+
+async def test_parallel_questions_of_one_caller_on_a_shared_pipe_are_all_put_and_each_is_answered() -> None:
+    async with gateway({"it": local("plain")}) as bascule:
+        await bascule.up("it")
+        ann = ann_of(bascule)
+
+        async def whole(number: int) -> str:
+            asked = await ann.call("ask", question=f"question {number}", times=2)
+            while "inputRequests" in asked:
+                answers = {
+                    key: {"action": "accept", "content": {"answer": question["params"]["message"]}}
+                    for key, question in asked["inputRequests"].items()
+                }
+                asked = await ann.go_on(asked, "ask", answers, question=f"question {number}", times=2)
+            return text_of(asked)
+
+        for number, text in enumerate(await asyncio.gather(*map(whole, range(5)))):
+            # Each call has the answers to its own questions, whichever of them took those to the client.
+            assert json.loads(text)["answers"] == [
+                {"action": "accept", "content": {"answer": f"question {number}"}} for _ in range(2)
+            ]
+        assert parked(bascule) == 0

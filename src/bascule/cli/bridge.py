@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bascule.upstream.http import HttpOptions
 
 WAIT_S: Final = 10.0
+TIMEOUT_S: Final = 300.0
 _MAX_PARKED: Final = 1000
 _PARKED_S: Final = 600.0
 
@@ -31,6 +32,7 @@ class Wish(NamedTuple):
     url: str
     header_env: Sequence[str]
     wait_s: float = WAIT_S
+    timeout_s: float = TIMEOUT_S
 
 
 def plain(words: Sequence[str]) -> Wish | None:
@@ -62,7 +64,8 @@ def run(wish: Wish) -> None:
 
     from bascule.upstream.http import HttpOptions
 
-    if why := asyncio.run(_serve(HttpOptions(url=url, headers=headers), urlsplit(url).netloc, wish.wait_s)):
+    options = HttpOptions(url=url, headers=headers, call_timeout_s=wish.timeout_s)
+    if why := asyncio.run(_serve(options, urlsplit(url).netloc, wish.wait_s)):
         note(why)
         sys.exit(1)
 

@@ -17,12 +17,21 @@ _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]+")
 
 def token_of_environment(url: str) -> str | None:
     """BASCULE_TOKEN, unless *url* would carry it over a network unencrypted."""
-    token, parts = os.environ.get("BASCULE_TOKEN"), urlsplit(url)
+    # Files and templates that secrets come from like to end with a newline.
+    token, parts = os.environ.get("BASCULE_TOKEN", "").strip(), urlsplit(url)
+    if token and not _VALUE.fullmatch(token):
+        raise ConfigInvalid("BASCULE_TOKEN holds what an HTTP header cannot carry")
     if token and parts.scheme.lower() == "http" and parts.hostname not in _LOCAL:
         # Nobody asked for it to be sent in the clear; naming the header does.
         note(f"BASCULE_TOKEN is not sent to {url}: the connection is not encrypted")
         return None
-    return token
+    return token or None
+
+
+def check_header(name: str, value: str, option: str) -> None:
+    """Raise ConfigInvalid, which does not repeat the value, unless HTTP can carry it."""
+    if not _HEADER.fullmatch(name) or not _VALUE.fullmatch(value):
+        raise ConfigInvalid(f"{option} {name!r}: its name or its value is what an HTTP header cannot carry")
 
 
 def headers_of_environment(url: str, assignments: Sequence[str]) -> dict[str, str]:
@@ -45,7 +54,7 @@ def _header(assignment: str) -> tuple[str, str]:
             f"--header-env {name}=…: after the = stands the name of an environment variable, not the value itself,"
             " which every process of this machine could read"
         )
-    value = os.environ.get(variable)
+    value = os.environ.get(variable, "").strip()
     if not value:
         raise ConfigInvalid(f"--header-env {name}={variable}: that variable is not set")
     if not _VALUE.fullmatch(value):

@@ -83,7 +83,7 @@ class Reconnect:
             **error.details,
         )
         told.at(error.source)
-        self._tell(told)
+        self._tell(error)  # which the person is told with its own advice
         return told
 
     def _tell(self, error: BasculeError) -> None:

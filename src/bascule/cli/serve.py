@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from bascule.cli import bridge as bridging
-from bascule.cli.bridge import WAIT_S
+from bascule.cli.bridge import TIMEOUT_S, WAIT_S
 from bascule.cli.talk import failing, note
 from bascule.errors import ConfigInvalid
 
@@ -105,19 +105,26 @@ def bridge(
         list[str] | None,
         typer.Option(metavar="NAME=VARIABLE", help="Send this header, with the value of that environment variable."),
     ] = None,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds that a request waits for a URL that is down.")] = WAIT_S,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long a request waits for a URL that is down.")
+    ] = WAIT_S,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, max=600, metavar="SECONDS", help="How long a call may take.")
+    ] = TIMEOUT_S,
     secrets: Annotated[list[str] | None, typer.Option("--header", "-H", "--bearer", "--token", hidden=True)] = None,
 ) -> None:
     """Be the server behind a URL, on standard input and output, for clients that can only start commands.
 
-    BASCULE_TOKEN, if it is set, is sent as bearer token. Example: bascule bridge http://127.0.0.1:8777/mcp
+    BASCULE_TOKEN, if it is set, is sent as bearer token.
+
+    Example: bascule bridge http://127.0.0.1:8777/mcp
     """
     if secrets:
         raise ConfigInvalid(
             "a secret on the command line can be read by every process of this machine:"
             " export BASCULE_TOKEN, or name a variable with --header-env NAME=VARIABLE"
         )
-    bridging.run(bridging.Wish(url, header_env or [], wait))
+    bridging.run(bridging.Wish(url, header_env or [], wait, timeout))
 
 
 @failing

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import typer
 from typer.core import TyperCommand
 
-from bascule.cli.credentials import token_of_environment
+from bascule.cli.credentials import check_header, token_of_environment
 from bascule.cli.serve import named_after
 from bascule.errors import ConfigInvalid
 
@@ -175,6 +175,8 @@ def _headers(url: str, headers: Sequence[str], bearer: str | None) -> dict[str, 
     token = bearer or token_of_environment(url)
     if token and not any(name.lower() == "authorization" for name in found):
         found["authorization"] = f"Bearer {token}"
+    for name, value in found.items():
+        check_header(name, value, "the header")
     return found
 
 

@@ -195,7 +195,7 @@ async def _ask(call: Call, question: Question, able: Mapping[str, Any]) -> Resul
     if answer.refused and question.method == translate.ELICIT:
         return Result(_CANCELLED)  # the person's client failed; the server has a word for that
     if not answer.refused and not bytes(answer.value).startswith(b"{"):
-        raise Unavailable(f"the client answered {question.method} with no object")
+        raise InvalidParams(f"the client answered {question.method} with no object")
     return answer
 
 

@@ -4,7 +4,10 @@ Wrapped around every upstream, so that the registry, the pipeline and the edge n
 server speaks. Translation is per call, and a call of the server's own era passes straight through.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
 
 from bascule.call import Call, Result, Session
 from bascule.crossing.as_legacy import AsLegacy
@@ -88,4 +91,6 @@ class Bilingual:
         self._upstream.learn(mirrored)
 
     def status(self) -> Status:
-        return self._upstream.status()
+        status = self._upstream.status()
+        dropped = Counter(status.dropped) + self._as_modern.pool.dropped
+        return msgspec.structs.replace(status, dropped=dropped) if self._as_modern.pool.dropped else status

@@ -28,14 +28,19 @@ _CANCELLED: Final = Result(Raw(b'{"action":"cancel"}'))
 _DECLINED: Final = Result(Raw(b'{"action":"decline"}'))
 
 
+class Ended(Exception):
+    """The call has ended, and a question that it carried for another has to find a new carrier."""
+
+
 class _Open:
     """A question that the server waits for."""
 
-    __slots__ = ("answer", "question")
+    __slots__ = ("answer", "carried", "question")
 
-    def __init__(self, question: Question, answer: "asyncio.Future[Result]") -> None:
+    def __init__(self, question: Question, answer: "asyncio.Future[Result]", *, carried: bool) -> None:
         self.question = question
         self.answer = answer
+        self.carried = carried  # it may be another call's
 
 
 class Host(Protocol):
@@ -67,7 +72,7 @@ class Conversation:
         self._host = host
         self._call: Call | None = call  # the present round's request; None while nobody waits
         self._capabilities = host.declared
-        self._may_ask = may_be_asked(call, host.declared)
+        self.may_ask = may_be_asked(call, host.declared)
         self._open: dict[str, _Open] = {}
         self._asked = asyncio.Event()
         self._next_key = 0
@@ -78,6 +83,11 @@ class Conversation:
     def parked(self) -> bool:
         """Whether the client is away with the server's questions."""
         return self._call is None
+
+    @property
+    def asks(self) -> bool:
+        """Whether the server waits for an answer of the client's."""
+        return bool(self._open)
 
     # ---- towards the server: call.Client
 
@@ -96,8 +106,10 @@ class Conversation:
             if wanted in legacy.LEVELS and legacy.reaches(params.get("level"), wanted):
                 call.client.notify(method, params)
 
-    async def ask(self, method: str, params: Params) -> Result:
+    async def ask(self, method: str, params: Params, *, carried: bool = False) -> Result:
         """Put a question to the client, in the present round or the next.
+
+        One that is *carried*, because nobody knows whose it is, raises Ended when this call ends first.
 
         What the client did not declare is declined on its behalf: a process that serves many is told
         that everything can be asked, and can often do without. If it cannot, see `_lacking`.
@@ -110,7 +122,8 @@ class Conversation:
             raise MethodNotFound(f"{_MAX_QUESTIONS} questions of this call wait already")
         self._next_key += 1
         key = f"{legacy.ASKS[method]}-{self._next_key}"
-        waiting = _Open(translate.question_for_modern(method, params), asyncio.get_running_loop().create_future())
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        waiting = _Open(translate.question_for_modern(method, params), answer, carried=carried)
         self._open[key] = waiting
         self._asked.set()
         try:
@@ -119,7 +132,7 @@ class Conversation:
             del self._open[key]
 
     def _can_be_asked(self, method: str, params: Params) -> bool:
-        return self._may_ask and legacy.may_ask(self._capabilities, method, params)
+        return self.may_ask and legacy.may_ask(self._capabilities, method, params)
 
     def _declined(self, method: str, params: Params) -> Result:
         """The answer on behalf of a client that cannot give one. Raises MethodNotFound where there is none."""
@@ -133,7 +146,7 @@ class Conversation:
 
     async def begin(self, call: Call) -> Result | None:
         """Start the call at the server. None when the server asks first: see `questions`."""
-        if not self._may_ask:
+        if not self.may_ask:
             try:
                 return await self._run(call)
             finally:
@@ -230,6 +243,9 @@ class Conversation:
 
     def _over(self, work: "asyncio.Future[Result]") -> None:
         # A server that ends its call, or loses it, may leave questions behind that nobody should wait for.
+        for waiting in self._open.values():
+            if waiting.carried and not waiting.answer.done():
+                waiting.answer.set_exception(Ended())
         self._cancel_questions()
         self._host.release(self)
 

@@ -79,7 +79,7 @@ class Parking:
         if self._held[caller] >= self.max_per_caller:
             raise Overloaded(
                 f"{self.max_per_caller} calls of this caller wait for answers, as many as parking.max_per_caller allows"
-            )
+            ).half_way()
         place = secrets.token_urlsafe(12)  # a new one each time, so that no ticket is good twice
         expiry = asyncio.get_running_loop().call_later(self.ttl_s, self._expire, place)
         self._places[place] = _Place(guest, expiry)

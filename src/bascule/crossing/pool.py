@@ -8,6 +8,7 @@ Source: MCP 2025-11-25, "Lifecycle"; docs/protocol.md, "Crossing eras".
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -15,7 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from bascule.call import Call, Caller, Result, Target
-from bascule.crossing.conversation import Conversation, may_be_asked
+from bascule.crossing.conversation import Conversation, Ended, may_be_asked
 from bascule.errors import BasculeError, MethodNotFound, Overloaded
 from bascule.upstream.base import INFO, Upstream
 from bascule.upstream.shared import NOBODY
@@ -49,7 +50,7 @@ class PooledSession:
         self.revision = LATEST_LEGACY
         self.declared = declared
         self.hello: Params = {**legacy.initialize_params(INFO, declared), **_introduced(call)}
-        self.conversations: set[Conversation] = set()
+        self.conversations: dict[Conversation, None] = {}  # in the order they began
         self.hearers: set[Hearer] = set()  # take lists that changed and resources that were updated
         self.used_at = time.monotonic()
         self.ended = asyncio.Event()
@@ -70,8 +71,8 @@ class PooledSession:
     def notify(self, method: str, params: Params) -> None:
         if method in legacy.LIST_CHANGED or method == legacy.UPDATED:
             self.hear(method, params)
-        elif (sole := self._sole()) is not None:
-            sole.notify(method, params)
+        elif len(running := self._running()) == 1:
+            running[0].notify(method, params)
 
     def hear(self, method: str, params: Params) -> None:
         """News for whoever listens."""
@@ -81,25 +82,44 @@ class PooledSession:
         pass  # the aggregate announces to its clients' own subscriptions
 
     async def ask(self, method: str, params: Params) -> Result:
-        """A question that came outside of a call: it belongs to the only one that it can belong to."""
-        sole = self._sole()
-        if sole is None:
-            raise MethodNotFound(f"{method} could belong to several calls; run this server with sharing: per_session")
-        return await sole.ask(method, params)
+        """A question that came outside of a call: it belongs to one of the calls that the server works at.
 
-    def _sole(self) -> Conversation | None:
-        """The only call that runs where the server speaks. One that is parked has asked, and waits for that.
+        Over HTTP a server ties a question to its call, so here only a single call can be meant. A pipe
+        cannot tell: that the question is this caller's is sure, and its calls ask in the order they began,
+        more often than not.
+        """
+        while True:
+            carrier = self._carrier()
+            if carrier is None:
+                self._pool.dropped["ownerless_question"] += 1
+                raise MethodNotFound(f"{method} outside of a call, and no single call could take it to a client")
+            try:
+                return await carrier.ask(method, params, carried=True)
+            except Ended:
+                continue  # without the answer; another call has to take it
+
+    def _carrier(self) -> Conversation | None:
+        running = self._running()
+        if self._over_http and len(running) > 1:
+            return None
+        able = [each for each in running if each.may_ask]
+        return next((each for each in able if not each.asks), able[0] if able else None)
+
+    def _running(self) -> list[Conversation]:
+        """The calls that the server works at, where it speaks. One that is parked has asked, and waits for that.
 
         Over HTTP that is this session; a pipe carries all of them, of which only the caller's own are looked at.
         """
-        over_http = self._upstream.status().kind == "http"
-        calls = self.conversations if over_http else self._pool.conversations_of(self.caller)
-        running = [each for each in calls if not each.parked]
-        return running[0] if len(running) == 1 else None
+        calls = self.conversations if self._over_http else self._pool.conversations_of(self.caller)
+        return [each for each in calls if not each.parked]
+
+    @property
+    def _over_http(self) -> bool:
+        return self._upstream.status().kind == "http"
 
     def release(self, conversation: Conversation) -> None:
         """The call has ended, and with it the session's part in it."""
-        self.conversations.discard(conversation)
+        self.conversations.pop(conversation, None)
         self.used_at = time.monotonic()
 
     # ---- requests
@@ -119,7 +139,7 @@ class PooledSession:
     async def _open(self) -> Raw:
         result = await self.own(legacy.INITIALIZE, self.hello)
         # A pipe has one stream for everything; over HTTP what is not about a call comes on the standing one.
-        if self._upstream.status().kind == "http":
+        if self._over_http:
             await self._upstream.watch(self)
         return result.value
 
@@ -226,6 +246,7 @@ class Pool:
         self._upstream = upstream
         self._sessions: dict[_Key, list[PooledSession]] = {}
         self._news: dict[_News, Params] = {}
+        self.dropped: Counter[str] = Counter()  # what the server sent and nobody could use
         self._timer: asyncio.TimerHandle | None = None
         self._leaving: set[asyncio.Future[None]] = set()
 
@@ -245,7 +266,7 @@ class Pool:
         alone = self._upstream.spare is not None and may_be_asked(call, self.declared_by(call))
         session = await self.session(call, alone=alone)
         conversation = Conversation(call, session)
-        session.conversations.add(conversation)
+        session.conversations[conversation] = None
         return conversation
 
     async def session(self, call: Call, *, alone: bool = False) -> PooledSession:

@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 
@@ -16,6 +16,9 @@ from bascule.app import Gateway
 from bascule.errors import ConfigInvalid
 
 log = logging.getLogger("bascule")
+
+
+_LAST_CALLS_S: Final = 9.0  # of the 10 s that uvicorn leaves to connections
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -63,8 +66,15 @@ class GatewayServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Streams would keep uvicorn waiting; the gateway ends them, and its children with them.
         self._gateway.edge.drain()
+        cutting = asyncio.ensure_future(self._cut_off_late_calls())
         await super().shutdown(sockets)
+        cutting.cancel()
         await self._gateway.stop()
+
+    async def _cut_off_late_calls(self) -> None:
+        """Calls get an answer, if only that their server was stopped, before uvicorn cuts their connections."""
+        await asyncio.sleep(_LAST_CALLS_S)
+        await self._gateway.cut_off()
 
 
 def _settings(gateway: Gateway) -> uvicorn.Config:

@@ -4,7 +4,10 @@ Source: MCP 2025-11-25, Transports, "stdio"; MCP 2026-07-28, "stdio".
 """
 
 import asyncio
+import re
 from typing import Final
+
+from msgspec import Raw
 
 from bascule.call import Caller, Result
 from bascule.edge import refusals
@@ -18,6 +21,11 @@ from bascule.wire.jsonrpc import Message, Notification, Params, Request
 
 _GRACE_S: Final = 2.0  # for answers under way when the client ends; clients kill what takes longer
 _LAST_WORDS_S: Final = 1.0
+
+# The id of a message, where it stands before all that can hold another.
+_ID_IN_FRONT: Final = re.compile(
+    rb'\s*\{\s*(?:"(?:jsonrpc|method)"\s*:\s*"[^"\\]*"\s*,\s*)*"id"\s*:\s*("[^"\\]*"|-?[0-9]{1,19})\s*,'
+)
 
 
 class StdioEdge:
@@ -33,6 +41,7 @@ class StdioEdge:
         self._sink = sink
         self._dialogue = Dialogue(rim, caller, view, sink)
         self._stateless: dict[bytes, asyncio.Task[None]] = {}
+        self._max_message_bytes = max_message_bytes
         self._lines = Lines(max_message_bytes, self._take, self._overlong)
         self._stopping = asyncio.Event()
 
@@ -84,8 +93,9 @@ class StdioEdge:
             self._sink.put(jsonrpc.refusal(None, refusals.error_object(error)))
 
     def _overlong(self, head: bytes) -> None:
-        error = InvalidRequest("a message is longer than this server reads")
-        self._sink.put(jsonrpc.refusal(None, refusals.error_object(error)))
+        error = InvalidRequest(f"a message is longer than {self._max_message_bytes} bytes")
+        named = _ID_IN_FRONT.match(head)  # its client waits, if it is a request
+        self._sink.put(jsonrpc.refusal(Raw(named[1]) if named else None, refusals.error_object(error)))
 
     def _act_on(self, message: Message) -> None:
         match message:

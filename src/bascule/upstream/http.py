@@ -108,6 +108,7 @@ class HttpUpstream:
         self.dropped: Counter[str] = Counter()
         self.withheld: dict[str, str] = {}  # tools that clients must not see, and why
         self.server_info: Mapping[str, Any] = {}
+        self.shaken_hands = False  # with a session: until then, that it can be is a guess
 
     @property
     def spare(self) -> int | None:
@@ -324,7 +325,7 @@ class HttpUpstream:
             name=self.name,
             kind="http",
             state=self._state,
-            eras=sorted(era.value for era in self._verdict.eras or ()),
+            eras=sorted(era.value for era in self._verdict.eras or () if era is Era.MODERN or self.shaken_hands),
             in_flight=self.in_flight,
             since_s=time.monotonic() - self._changed_at,
             last_error=self._last_error,
@@ -389,7 +390,7 @@ class HttpUpstream:
         self._last_error = f"{type(error).__name__}: {error}"  # with its addresses, for the operator only
         self._enter(State.DOWN)
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return Unavailable(f"cannot be reached ({type(error).__name__})").at(self.name)
+            return Unavailable(f"cannot be reached: {_reason(error)}").at(self.name)
         # The request may have arrived before the connection broke, and may have been run.
         return Broken(f"the connection broke ({type(error).__name__})").at(self.name)
 
@@ -422,6 +423,19 @@ class HttpUpstream:
     @property
     def max_message_bytes(self) -> int:
         return self._options.max_message_bytes
+
+
+def _reason(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) -> str:
+    """Why there is no connection, without the addresses, which are the operator's."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return "no connection in time"
+        case aiohttp.ClientConnectorDNSError():
+            return "its name is not known here"
+        case aiohttp.ClientSSLError():
+            return "TLS failed; is it https at all, and is its certificate good?"
+        case _:
+            return (error.os_error.strerror or "the connection failed").lower()
 
 
 class Opened:

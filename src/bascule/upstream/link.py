@@ -66,6 +66,7 @@ class Link:
         greeting = jsonrpc.members(result.value)
         self._version = jsonrpc.text(greeting.get("protocolVersion")) or LATEST_LEGACY.version
         self._upstream.server_info = legacy.server_info(greeting)
+        self._upstream.shaken_hands = True
         await self._post(jsonrpc.notification(legacy.INITIALIZED))
         await self._restore()
         return result.value

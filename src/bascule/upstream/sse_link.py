@@ -75,6 +75,7 @@ class SseLink:
             if not opened:
                 self._hang_up()
         self._upstream.server_info = legacy.server_info(jsonrpc.members(answer.value))
+        self._upstream.shaken_hands = True
         self._many.tell(legacy.INITIALIZED)
         await self._restore()
         return answer.value

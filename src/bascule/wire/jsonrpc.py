@@ -183,7 +183,7 @@ def parse(body: bytes, *, batches: bool = False) -> list[Message]:
     if not isinstance(value, list):
         raise InvalidRequest("a message is a JSON object")
     if not batches:
-        raise InvalidRequest("batches are not part of this protocol revision; send one message per POST")
+        raise InvalidRequest("batches are not part of this protocol revision; send one message at a time")
     if not value:
         raise InvalidRequest("a batch holds at least one message")
     if not all(isinstance(each, dict) for each in value):

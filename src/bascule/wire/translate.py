@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from bascule.errors import InvalidParams
 from bascule.wire import jsonrpc, legacy, modern
-from bascule.wire.jsonrpc import Params
+from bascule.wire.jsonrpc import NOTHING, Params
 from bascule.wire.versions import LATEST_MODERN, MODERN_VERSIONS, Revision
 
 ELICIT: Final = "elicitation/create"
@@ -70,12 +70,31 @@ def capabilities_for_legacy(declared: Mapping[str, Any]) -> dict[str, Any]:
 def result_for_modern(method: str, result: Raw, server: Raw | None = None) -> Raw:
     """A legacy server's result as a stateless client expects it; *server* is the server's own description."""
     members: dict[str, Any] = {**jsonrpc.members(result), "resultType": "complete"}
+    if method == "tools/list" and b'"taskSupport"' in bytes(result):
+        members = _without_tasks(members)
     if method in _CACHEABLE:
         # An old server gives no hint, so nothing may be kept.
         members |= {"ttlMs": 0, "cacheScope": "private"}
     if server:
         members["_meta"] = {**modern.meta_of(members), modern.SERVER_INFO: server}
     return jsonrpc.encode(members)
+
+
+def _without_tasks(members: Mapping[str, Any]) -> dict[str, Any]:
+    """A list of tools without those that run as tasks of 2025-11-25 only: every call of one would fail."""
+    tools = jsonrpc.items(members.get("tools", Raw(b"[]")))
+    kept = [tool for tool in tools if not _needs_task(tool)]
+    if len(kept) == len(tools):
+        return dict(members)
+    names = [jsonrpc.text(jsonrpc.members(tool).get("name")) or "?" for tool in tools if tool not in kept]
+    warnings = [f"tool {name} was left out: it runs as a task of 2025-11-25 only" for name in names]
+    meta = {**modern.meta_of(members), CALL_META: {"warnings": warnings}}
+    return jsonrpc.replaced(members, tools=kept, meta_=meta)
+
+
+def _needs_task(tool: Raw) -> bool:
+    execution = _members_or_none(_members_or_none(tool).get("execution", NOTHING))
+    return jsonrpc.text(execution.get("taskSupport")) == "required"
 
 
 def error_for_modern(error: Raw) -> Raw:
