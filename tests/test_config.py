@@ -295,6 +295,16 @@ def test_a_key_ring_is_references_to_keys_newest_first(folder: Folder) -> None:
     [
         ("seal:\n  keys: [bm90IGEga2V5]\n", "b.yaml:2: seal.keys.0: a secret does not stand in the file"),
         ('seal:\n  keys: ["${env:TOKEN}"]\n', "b.yaml:2: seal.keys.0: a key is 32 bytes in base64: `openssl rand"),
+        (
+            'servers:\n  a: {url: "http://x", headers: {A: "a\\n"}}\n',
+            "b.yaml:2: servers.a.headers.A: its name or its value is what an HTTP header cannot carry",
+        ),
+        (
+            "servers:\n  a: {url: http://x, transport: ssee}\n",
+            "Invalid enum value 'ssee'; there are auto, streamable, sse",
+        ),
+        ('seal:\n  keys: ["${NOPE}"]\n', "${NOPE} is not set; export it"),
+        ("parking:\n  max_per_caller: 0\n", "b.yaml:2: parking.max_per_caller: Expected `int` >= 1"),
         ("replicas: 2\n", "b.yaml:1: replicas: several replicas need the same key"),
         ("replicas: 0\n", "b.yaml:1: replicas: Expected `int` >= 1"),
         ("parking:\n  ttl_s: 0\n", "b.yaml:2: parking.ttl_s: Expected `float` > 0.0"),

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, get_args, get_type_hints
 
 import msgspec
 import yaml
@@ -58,7 +58,7 @@ class ParkingOptions(Options, frozen=True):
     """Calls that wait, at a server of the old protocol, for a stateless client to come back with answers."""
 
     ttl_s: Seconds = 600.0  # how long one waits for each of its answers
-    max_per_caller: Count = 100
+    max_per_caller: Annotated[int, msgspec.Meta(ge=1)] = 100
 
 
 class Config(Options, frozen=True):
@@ -277,6 +277,8 @@ class _Source:
             inner = where.rstrip("`").removeprefix("key` in `").removeprefix("$").replace("[...]", "").strip(".")
             unknown = re.search(r"unknown field `(\w+)`", message)
             path = ".".join(part for part in (field, inner, unknown[1] if unknown else "") if part)
+            choices = get_args(get_type_hints(kind).get(inner)) if message.startswith("Invalid enum value") else ()
+            message += f"; there are {', '.join(map(str, choices))}" if choices else ""
             raise self._wrong(message, path) from error
 
     def _secret(self, text: str, field: str) -> str:
@@ -308,7 +310,9 @@ class _Source:
         if found is None and default is None and source == "file":
             raise self._wrong(f"{match[0]}: there is no such text file, or it cannot be read", field)
         if found is None and default is None:
-            raise self._wrong(f"{match[0]} is not set; export it or write ${{{name}:-default}}", field)
+            secret = field.startswith(("http.bearer", "seal."))  # which has no default
+            instead = "" if secret else f" or write ${{{name}:-default}}"
+            raise self._wrong(f"{match[0]} is not set; export it{instead}", field)
         return found if found is not None else default
 
     def _checked(self, config: Config) -> Config:

@@ -545,3 +545,25 @@ async def test_a_missing_credential_is_explained() -> None:
             assert "BASCULE_TOKEN" in await client.said("credential")
         async with bridge(endpoint(bascule), env={"BASCULE_TOKEN": token}) as client:
             await client.initialize()
+
+
+async def test_a_message_that_is_too_long_is_answered_with_its_id_and_the_limit(plain: Bascule) -> None:
+    async with bridge(endpoint(plain)) as client:
+        await client.initialize()
+        long = b'{"jsonrpc":"2.0","id":"mine","method":"tools/call","params":{"x":"%b"}}' % (b"x" * 5_000_000)
+        await client.write(long)
+        answer = await client.next()
+        assert (answer["id"], answer["error"]["code"]) == ("mine", -32600)
+        assert "4194304 bytes" in answer["error"]["message"]
+        assert await client.result("ping") == {}
+
+
+async def test_white_space_around_the_token_of_the_environment_is_not_part_of_it() -> None:
+    token = "a-token-of-sixteen-or-more"
+    async with gateway({"it": local("plain")}, http={"bearer": "${env:T}"}, environ={"T": token}) as bascule:
+        async with bridge(endpoint(bascule), env={"BASCULE_TOKEN": f"{token}\n"}) as client:
+            await client.initialize()
+        async with bridge(endpoint(bascule), env={"BASCULE_TOKEN": "two\nlines"}) as client:
+            code, said = await client.ended()
+            assert (code, "BASCULE_TOKEN holds what an HTTP header cannot carry" in said) == (2, True)
+            assert "lines" not in said

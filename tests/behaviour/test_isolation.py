@@ -213,3 +213,23 @@ async def test_a_modern_client_hears_only_its_own_progress() -> None:
         few, many = await asyncio.gather(heard(2), heard(6))
         assert [m["params"]["total"] for m in few[:-1]] == [2] * 2
         assert [m["params"]["total"] for m in many[:-1]] == [6] * 6
+
+
+async def test_a_person_who_thinks_over_a_question_does_not_keep_others_from_being_asked(plain: Bascule) -> None:
+    """One process for all; the server is told nothing of clients, and says nothing of calls."""
+    ask = {"name": "ask", "arguments": {"question": "whose?"}}
+    thinking, other = [await plain.session("/servers/it/mcp", capabilities={"elicitation": {}}) for _ in range(2)]
+    stateless = plain.modern("/servers/it/mcp", {"elicitation": {}})
+    async with thinking.open("tools/call", ask) as slow:
+        theirs = await slow.next_of("elicitation/create")
+        asked = await stateless.result("tools/call", ask)
+        assert asked["resultType"] == "input_required"
+        async with other.open("tools/call", ask) as quick:
+            await other.answer(await quick.next_of("elicitation/create"), {"action": "accept", "content": {"n": 2}})
+            assert json.loads(text_of((await quick.last())["result"]))["answers"][0]["content"] == {"n": 2}
+        await thinking.answer(theirs, {"action": "accept", "content": {"n": 1}})
+        assert json.loads(text_of((await slow.last())["result"]))["answers"][0]["content"] == {"n": 1}
+    answers = {key: {"action": "accept", "content": {"n": 3}} for key in asked["inputRequests"]}
+    again = {"inputResponses": answers, "requestState": asked["requestState"]}
+    done = await stateless.result("tools/call", {**ask, **again})
+    assert json.loads(text_of(done))["answers"][0]["content"] == {"n": 3}

@@ -672,3 +672,12 @@ def test_capabilities_of_any_shape_are_read(value: Any) -> None:
             able = translate.capabilities_for_modern({name: value}, revision)
             assert not legacy.may_ask(able, "elicitation/create", params(mode="url"))
         translate.capabilities_for_legacy({name: value})
+
+
+def test_tools_that_run_as_tasks_only_are_left_out_and_named() -> None:
+    task, plain = {"name": "slow", "execution": {"taskSupport": "required"}}, {"name": "quick", "execution": {}}
+    optional = {"name": "either", "execution": {"taskSupport": "optional"}}
+    listed = json.loads(bytes(translate.result_for_modern("tools/list", raw({"tools": [task, plain, optional]}))))
+    assert listed["tools"] == [plain, optional]
+    (warning,) = listed["_meta"][translate.CALL_META]["warnings"]
+    assert "slow" in warning

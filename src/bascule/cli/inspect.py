@@ -241,6 +241,8 @@ def _settled(target: Target, result: "Result") -> dict[str, Any]:
         note(f"{name_of(target)}: refused: {refusal_text(result.value)}")
         if target.as_json:
             print(bytes(result.value).decode(), file=sys.stderr)
+        for line in show.needed(jsonrpc.decode(result.value)):
+            note(line)
         sys.exit(1)
     if target.as_json:
         show.raw(bytes(result.value))

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bascule.cli.talk import clean
@@ -133,3 +133,16 @@ def _about(schema: Any) -> str:
         return ""
     default = f" (default {json.dumps(schema['default'], ensure_ascii=False)})" if "default" in schema else ""
     return f"{schema.get('description') or ''}{default}".strip()
+
+
+def needed(error: Any) -> Iterator[str]:
+    """What a JSON-RPC error object says the call lacks: URLs to open first, or abilities of this client."""
+    told = error.get("data") if isinstance(error, dict) else None
+    if not isinstance(told, dict):
+        return
+    wanted = told.get("elicitations")
+    for each in wanted if isinstance(wanted, list) else ():
+        if isinstance(each, dict) and each.get("url"):
+            yield f"first open {each['url']}, then call again"
+    if isinstance(lacking := told.get("requiredCapabilities"), dict):
+        yield f"it needs a client with {', '.join(map(str, lacking))}; this command is none"

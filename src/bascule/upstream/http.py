@@ -7,6 +7,7 @@ Source: MCP 2025-11-25, "Transports"; MCP 2026-07-28, "Streamable HTTP".
 
 import asyncio
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -435,7 +436,8 @@ def _reason(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
         case aiohttp.ClientSSLError():
             return "TLS failed; is it https at all, and is its certificate good?"
         case _:
-            return (error.os_error.strerror or "the connection failed").lower()
+            number = error.os_error.errno  # its text would hold the address
+            return os.strerror(number).lower() if number else "the connection failed"
 
 
 class Opened:

@@ -30,7 +30,7 @@ _NO_ANSWER: Final = re.compile(
 
 
 class Host(Protocol):
-    """Who deals with what a server sends outside of any call. *sole* is the only call in flight, if any."""
+    """Who deals with what a server sends outside of any call. *sole* is the only call that it can be about, if any."""
 
     def heard(self, method: str, params: Params, sole: Call | None) -> None: ...
 
@@ -38,10 +38,11 @@ class Host(Protocol):
 
 
 class _Pending:
-    __slots__ = ("answer", "call", "token")
+    __slots__ = ("answer", "asks", "call", "token")
 
     def __init__(self, call: Call, token: Raw | None, answer: "asyncio.Future[Result]") -> None:
         self.call = call
+        self.asks = 0  # questions of this call that wait for their answers
         self.token = token
         self.answer = answer
 
@@ -55,6 +56,7 @@ class Multiplexer:
         self._host = host
         self._next_id = 0
         self._pending: dict[int, _Pending] = {}
+        self._asked_last: _Pending | None = None
         self._asks = Asks()
         self.dropped: Counter[str] = Counter()
 
@@ -218,11 +220,23 @@ class Multiplexer:
         return self._pending.get(int(id)) if id.isdigit() and len(id) < 20 else None
 
     def _asked(self, message: Request) -> None:
-        if refusal := self._asks.begin(message, self._answer):
+        # Whose it is is settled now, before the server says more.
+        owner = self._owner()
+        if owner is not None:
+            owner.asks += 1
+            self._asked_last = owner
+        if refusal := self._asks.begin(message, lambda question: self._answer(question, owner)):
             self._reply(refusal)
+            if owner is not None:
+                owner.asks -= 1
 
-    async def _answer(self, message: Request) -> None:
-        self._reply(await answer_to(message, lambda: self._host.asked(message.method, message.params, self._sole())))
+    async def _answer(self, message: Request, owner: _Pending | None) -> None:
+        sole = owner.call if owner else None
+        try:
+            self._reply(await answer_to(message, lambda: self._host.asked(message.method, message.params, sole)))
+        finally:
+            if owner is not None:
+                owner.asks -= 1
 
     def _reply(self, line: bytes) -> None:
         try:
@@ -231,14 +245,32 @@ class Multiplexer:
             pass  # the server ended, or stopped reading, while its question was being answered
 
     def _sole(self) -> Call | None:
-        """The call that an untagged message must belong to: the only one that a client has in flight."""
-        calls = list(self._client_calls())
-        return calls[0] if len(calls) == 1 else None
+        """The call that an untagged message must belong to."""
+        owner = self._owner()
+        return owner.call if owner else None
+
+    def _owner(self) -> _Pending | None:
+        """The only call that a client has in flight; of several of one caller, the only one that is worked at.
+
+        One whose question is open waits for its answer. If all do, the last to have asked asks again.
+        """
+        calls = list(self._of_clients())
+        if len(calls) == 1:
+            return calls[0]
+        if len({each.call.caller for each in calls}) != 1:
+            return None
+        working = [each for each in calls if not each.asks]
+        if working:
+            return working[0] if len(working) == 1 else None
+        return self._asked_last if self._asked_last in calls else None
 
     def _client_calls(self) -> Iterator[Call]:
+        return (pending.call for pending in self._of_clients())
+
+    def _of_clients(self) -> Iterator[_Pending]:
         for pending in self._pending.values():
             if pending.call.caller is not BASCULE and pending.call.method != modern.LISTEN:
-                yield pending.call
+                yield pending
 
     def sessions_in_flight(self) -> set[str]:
         """Ids of the sessions that have a call in flight."""
