@@ -449,7 +449,8 @@ async def test_a_server_that_stays_away_is_named_and_found_again_later(tmp_path:
         assert error["data"]["kind"] == "unavailable"
         assert url in error["message"]
         assert "Is it running" in error["message"]
-        assert "Is it running" in await client.said("cannot be reached")
+        assert "connection refused" in await client.said("cannot be reached")
+        assert "is it running, and is that its address?" in await client.said("is it running")
         assert (await client.ask("tools/list", stamped()))["error"]["data"]["kind"] == "unavailable"
         async with serving(configured(tmp_path), "--port", str(port)):
             await client.initialize()
