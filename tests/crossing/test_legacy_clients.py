@@ -716,3 +716,26 @@ async def test_a_session_that_ends_while_it_begins_to_listen_leaves_nothing_open
         await exchange.last()
     await eventually(lambda: len(it.new.listening) == 1)
     assert not as_legacy(it.bascule)._channels
+
+
+async def test_a_question_costs_the_server_one_more_message(it: Scene) -> None:
+    client = await it.session()
+    async with it.calling(client) as (exchange, first):
+        await first.elicit("sure?")
+        await client.answer(await exchange.next_of("elicitation/create"), {"action": "accept", "content": {}})
+        await (await it.new.round()).answer("done")
+        await exchange.last()
+    assert len(it.new.sent("tools/call")) == 2
+
+
+async def test_a_task_that_cannot_be_one_is_an_ordinary_call_and_says_so(it: Scene) -> None:
+    client = await it.session()
+    params = {"name": "turn", "arguments": {}, "task": {"ttl": 1000}}
+    async with client.open("tools/call", params) as exchange:
+        turn = await it.new.round()
+        assert "task" not in turn.params
+        await turn.answer("done")
+        result = (await exchange.last())["result"]
+    assert text_of(result) == "done"
+    (warning,) = result["_meta"]["dev.bascule/call"]["warnings"]
+    assert "task" in warning

@@ -1087,3 +1087,12 @@ async def test_parallel_questions_of_one_caller_on_a_shared_pipe_are_all_put_and
                 {"action": "accept", "content": {"answer": f"question {number}"}} for _ in range(2)
             ]
         assert parked(bascule) == 0
+
+
+async def test_a_question_costs_the_server_one_more_message(it: Scene) -> None:
+    _, _, asked = await it.asked()
+    going_on = asyncio.ensure_future(it.ann.go_on(asked, "turn"))
+    await it.old.until(lambda server: "POST" in server.heard)
+    going_on.cancel()
+    await asyncio.wait({going_on})
+    assert it.old.heard[:2] == ["tools/call", "POST"]  # the call, and the answer to its question

@@ -163,7 +163,8 @@ class AsLegacy:
         try:
             if result.refused:
                 return Result(translate.error_for_legacy(call.method, result.value), refused=True)
-            return Result(translate.result_for_legacy(call.method, result.value, session.revision))
+            dropped = translate.dropped_for_modern(call.target.params)
+            return Result(translate.result_for_legacy(call.method, result.value, session.revision, dropped))
         except InvalidParams as error:
             raise UpstreamBrokeProtocol(f"answered with what is no result: {error}").at(self._upstream.name) from error
 

@@ -35,6 +35,7 @@ from bascule.upstream.exchange import Broken, Exchange, NotMcp
 from bascule.upstream.link import GUARDS, Link
 from bascule.upstream.linked import Linked, NoHandshake
 from bascule.upstream.shared import NOBODY, Nobody
+from bascule.upstream.slots import Slots
 from bascule.upstream.sse_link import SseLink
 from bascule.upstream.verdict import ONLY_LEGACY, ONLY_MODERN, PERHAPS_BOTH, Eras, Verdict, era_told_by
 from bascule.wire import headers, jsonrpc, legacy, modern
@@ -96,7 +97,7 @@ class HttpUpstream:
         self._http: aiohttp.ClientSession | None = None
         # Of `max_connections`: taken by requests that the server works at, not by those that wait for a
         # person or for news. These would use them up, and the answers would have no connection to go on.
-        self.slots = asyncio.Semaphore(options.max_connections)
+        self.slots = Slots(options.max_connections)
         self._verdict = Verdict("legacy" if options.transport == "sse" else options.era, self._probe)
         self._sse = options.transport == "sse"  # the verdict on the transport of its sessions
         self._links: dict[str, Linked] = {}
@@ -469,7 +470,8 @@ class Opened:
     async def __aenter__(self) -> aiohttp.ClientResponse:
         upstream = self._upstream
         if self._counts:
-            await upstream.slots.acquire()
+            if not upstream.slots.take():
+                await upstream.slots.wait()
             self._holds = True
         response: aiohttp.ClientResponse | None = None
         upstream.in_flight += self._counts
@@ -502,4 +504,4 @@ class Opened:
         """It waits for a client now, and the server for nothing but that."""
         if self._holds:
             self._holds = False
-            self._upstream.slots.release()
+            self._upstream.slots.give()

@@ -5,7 +5,7 @@ way of a session's request to a stateless server; results and errors come back t
 Source: MCP 2026-07-28, "Key Changes"; MCP 2025-11-25, "Elicitation"; docs/protocol.md, "Crossing eras".
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -234,11 +234,19 @@ def question_for_legacy(question: Question, mint: str) -> Params:
     return question.params
 
 
-def result_for_legacy(method: str, result: Raw, revision: Revision) -> Raw:
-    """A stateless server's result as a client of *revision* expects it; what is dropped stands in its warnings."""
+def dropped_for_modern(params: Params) -> list[str]:
+    """What of a session's request a stateless server does not get, in words for its warnings."""
+    return ["the call did not become a task: across the eras there are none"] if "task" in params else []
+
+
+def result_for_legacy(method: str, result: Raw, revision: Revision, dropped: Sequence[str] = ()) -> Raw:
+    """A stateless server's result as a client of *revision* expects it.
+
+    What it cannot carry stands in its warnings, after what was *dropped* of the request.
+    """
     members = {key: value for key, value in jsonrpc.members(result).items() if key not in _ONLY_MODERN}
     meta: dict[str, Any] = {k: v for k, v in modern.meta_of(members).items() if k != modern.SERVER_INFO}
-    warnings: list[str] = []
+    warnings = list(dropped)
     match method:
         case "tools/call":
             members = _fit_structured(_fit_content(members, "content", revision, warnings), warnings)
