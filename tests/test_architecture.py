@@ -177,7 +177,7 @@ OTHER_SENDS: Final = {
     "crossing/as_legacy.py: self._upstream.send": "behind `reach`: the call, in the words of the server's era",
     "crossing/conversation.py: self._host.send": "the same, in a session of the pool",
     "crossing/bilingual.py: self._way(call).send": "behind `reach`: straight through, or translated",
-    "crossing/pool.py: self._upstream.send": "behind `reach`: the call, and what opens its session",
+    "crossing/pooled.py: self._upstream.send": "behind `reach`: the call, and what opens its session",
     "upstream/http.py: self.send": "the same request once more, after its session found another way to shake hands",
     "upstream/http.py: link.send": "inside the HTTP upstream, behind its own `send`",
 }

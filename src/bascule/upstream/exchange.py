@@ -16,8 +16,9 @@ from bascule.wire import jsonrpc, legacy, modern, sse
 from bascule.wire.jsonrpc import Notification, Params, Request, Response
 
 if TYPE_CHECKING:
-    from bascule.upstream.http import HttpUpstream, Opened
+    from bascule.upstream.http import HttpUpstream
     from bascule.upstream.link import Link
+    from bascule.upstream.opened import Opened
 
 _RESUMES: Final = 20  # reconnections for one answer of a server that closes its streams (SEP-1699)
 _DEFAULT_RETRY_S: Final = 1.0

@@ -7,12 +7,10 @@ Source: MCP 2025-11-25, "Transports"; MCP 2026-07-28, "Streamable HTTP".
 
 import asyncio
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import Annotated, Any, Final, Literal
 
 import aiohttp
@@ -34,6 +32,7 @@ from bascule.upstream.base import INFO, State, Status, WrongEra
 from bascule.upstream.exchange import Broken, Exchange, NotMcp
 from bascule.upstream.link import GUARDS, Link
 from bascule.upstream.linked import Linked, NoHandshake
+from bascule.upstream.opened import Opened, reason_of
 from bascule.upstream.shared import NOBODY, Nobody
 from bascule.upstream.slots import Slots
 from bascule.upstream.sse_link import SseLink
@@ -392,7 +391,7 @@ class HttpUpstream:
         self._last_error = f"{type(error).__name__}: {error}"  # with its addresses, for the operator only
         self._enter(State.DOWN)
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return Unavailable(f"cannot be reached: {_reason(error)}").at(self.name)
+            return Unavailable(f"cannot be reached: {reason_of(error)}").at(self.name)
         # The request may have arrived before the connection broke, and may have been run.
         return Broken(f"the connection broke ({type(error).__name__})").at(self.name)
 
@@ -425,83 +424,3 @@ class HttpUpstream:
     @property
     def max_message_bytes(self) -> int:
         return self._options.max_message_bytes
-
-
-def _reason(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) -> str:
-    """Why there is no connection, without the addresses, which are the operator's."""
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            return "no connection in time"
-        case aiohttp.ClientConnectorDNSError():
-            return "its name is not known here"
-        case aiohttp.ClientSSLError():
-            return "TLS failed; is it https at all, and is its certificate good?"
-        case _:
-            number = error.os_error.errno  # its text would hold the address
-            return os.strerror(number).lower() if number else "the connection failed"
-
-
-class Opened:
-    """An HTTP request while its response is being read; foreign errors leave it as ours.
-
-    A class, because as a generator it would cost every call a few microseconds more.
-    """
-
-    __slots__ = ("_body", "_counts", "_head", "_holds", "_method", "_request", "_upstream", "_url")
-
-    def __init__(
-        self,
-        upstream: HttpUpstream,
-        method: str,
-        url: URL,
-        head: Mapping[str, str],
-        body: bytes | None,
-        *,
-        counted: bool,
-    ) -> None:
-        self._upstream = upstream
-        self._method = method
-        self._url = url
-        self._head = head
-        self._body = body
-        self._counts = int(counted)  # how many requests in flight it is
-        self._holds = False  # one of the upstream's slots
-
-    async def __aenter__(self) -> aiohttp.ClientResponse:
-        upstream = self._upstream
-        if self._counts:
-            if not upstream.slots.take():
-                await upstream.slots.wait()
-            self._holds = True
-        response: aiohttp.ClientResponse | None = None
-        upstream.in_flight += self._counts
-        try:
-            self._request = upstream.client().request(
-                self._method, self._url, headers=self._head, data=self._body, allow_redirects=False
-            )
-            response = await self._request.__aenter__()
-        except (aiohttp.ClientError, OSError) as error:
-            raise upstream.failed(error) from error
-        finally:
-            if response is None:
-                self._left()
-        upstream.answered(response.status)
-        return response
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._left()
-        await self._request.__aexit__(kind, error, trace)
-        if isinstance(error, aiohttp.ClientError | OSError):
-            raise self._upstream.failed(error) from error
-
-    def _left(self) -> None:
-        self._upstream.in_flight -= self._counts
-        self.yield_slot()
-
-    def yield_slot(self) -> None:
-        """It waits for a client now, and the server for nothing but that."""
-        if self._holds:
-            self._holds = False
-            self._upstream.slots.give()
