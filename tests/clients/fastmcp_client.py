@@ -2,14 +2,13 @@
 
 import argparse
 import asyncio
-import json
 from typing import Any
 
 import features
 import mcp_types as types
 from fastmcp import Client
 from fastmcp.client.elicitation import ElicitResult
-from features import NEWS, NOTE, PAGE, TEXT
+from features import NEWS, NOTE, PAGE
 from mcp import MCPError
 from mcp.shared.exceptions import UrlElicitationRequiredError
 
@@ -40,7 +39,7 @@ class User:
             self.relisted.set()
 
 
-class Exercise:
+class Exercise(features.Common):
     """Each of features.EVERYTHING that this client has, by that name."""
 
     def __init__(self, client: Client[Any], user: User, prefix: str) -> None:
@@ -53,14 +52,8 @@ class Exercise:
         said: str = (await self.client.call_tool(self.prefix + name, arguments)).content[0].text
         return said
 
-    async def asked(self, name: str, /, **arguments: Any) -> Any:
-        return json.loads(await self.call(name, **arguments))
-
     async def tools(self) -> list[str]:
         return [tool.name for tool in await self.client.list_tools()]
-
-    async def echo(self) -> str:
-        return await self.call("echo", text=TEXT)
 
     async def structured(self) -> Any:
         return (await self.client.call_tool(self.prefix + "add", {"a": 1, "b": 2})).structured_content
@@ -84,9 +77,6 @@ class Exercise:
         said: str = (await self.client.get_prompt(self.prefix + name, arguments)).messages[0].content.text
         return said
 
-    async def prompt_that_asks(self) -> str:
-        return await self.prompt("interview")
-
     async def resources(self) -> list[str]:
         listed = [str(resource.uri) for resource in await self.client.list_resources()]
         return [*listed, *(template.uri_template for template in await self.client.list_resource_templates())]
@@ -94,9 +84,6 @@ class Exercise:
     async def read(self, uri: str) -> str:
         content = (await self.client.read_resource(uri))[0]
         return content.text if isinstance(content, types.TextResourceContents) else content.blob
-
-    async def reading(self) -> list[str]:
-        return [await self.read("test://notes/2"), await self.read("test://pixel")]
 
     async def unknown_resource(self) -> int | None:
         try:
@@ -129,21 +116,6 @@ class Exercise:
         await self.call("log", level="info", message="said")
         return self.user.logged
 
-    async def question(self) -> Any:
-        return await self.asked("ask", question="sure?")
-
-    async def declined_question(self) -> Any:
-        return await self.asked("ask", question="no?")
-
-    async def questions_in_a_row(self) -> Any:
-        return await self.asked("ask", question="still?", times=3)
-
-    async def questions_at_once(self) -> Any:
-        return await self.asked("survey", one="one?", other="other?")
-
-    async def url_question(self) -> list[Any]:
-        return [await self.asked("visit", url=PAGE), [*self.user.person.visited]]
-
     async def url_first(self) -> list[Any]:
         """Clients are asked on the way, or what users write: visit what the error names, then call again."""
         self.user.person.visited.clear()
@@ -153,12 +125,6 @@ class Exercise:
         except MCPError as error:
             required = UrlElicitationRequiredError.from_error(error.error)
         return [[page.url for page in required.elicitations], await self.call("visit_first", url=PAGE)]
-
-    async def sampling(self) -> Any:
-        return await self.asked("sample", prompt="say")
-
-    async def roots(self) -> Any:
-        return await self.asked("roots")
 
     async def cancel(self) -> int:
         """How many more calls the server saw cancelled."""

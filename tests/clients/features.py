@@ -46,6 +46,57 @@ class Person:
         return {"action": "accept", "content": {"answer": f"yes to {message}"}}
 
 
+class Common:
+    """The features that are tried with the same words whatever the client: it needs `call` and the like."""
+
+    user: Any
+
+    async def call(self, name: str, /, **arguments: Any) -> str:
+        """The text of a tool's result."""
+        raise NotImplementedError
+
+    async def prompt(self, name: str, /, **arguments: str) -> str:
+        """The text of a prompt."""
+        raise NotImplementedError
+
+    async def read(self, uri: str) -> str:
+        """The text of a resource."""
+        raise NotImplementedError
+
+    async def asked(self, name: str, /, **arguments: Any) -> Any:
+        return json.loads(await self.call(name, **arguments))
+
+    async def echo(self) -> str:
+        return await self.call("echo", text=TEXT)
+
+    async def prompt_that_asks(self) -> str:
+        return await self.prompt("interview")
+
+    async def reading(self) -> list[str]:
+        return [await self.read("test://notes/2"), await self.read("test://pixel")]
+
+    async def question(self) -> Any:
+        return await self.asked("ask", question="sure?")
+
+    async def declined_question(self) -> Any:
+        return await self.asked("ask", question="no?")
+
+    async def questions_in_a_row(self) -> Any:
+        return await self.asked("ask", question="still?", times=3)
+
+    async def questions_at_once(self) -> Any:
+        return await self.asked("survey", one="one?", other="other?")
+
+    async def url_question(self) -> list[Any]:
+        return [await self.asked("visit", url=PAGE), [*self.user.person.visited]]
+
+    async def sampling(self) -> Any:
+        return await self.asked("sample", prompt="say")
+
+    async def roots(self) -> Any:
+        return await self.asked("roots")
+
+
 def arguments(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--transport", choices=("http", "sse", "stdio"), default="http")

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import os
 import warnings
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import anyio
 import features
 import mcp_types as types
-from features import NEWS, NOTE, PAGE, TEXT
+from features import NEWS, NOTE, PAGE
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client import ClientRequestContext
 from mcp.client.session import IncomingMessage
@@ -52,7 +51,7 @@ class User:
             self.relisted.set()
 
 
-class Exercise:
+class Exercise(features.Common):
     """Each of features.EVERYTHING that this client has, by that name."""
 
     def __init__(self, client: Client, user: User, prefix: str) -> None:
@@ -68,9 +67,6 @@ class Exercise:
         assert not result.is_error, content.text
         return content.text
 
-    async def asked(self, name: str, /, **arguments: Any) -> Any:
-        return json.loads(await self.call(name, **arguments))
-
     async def listed(self) -> list[types.Tool]:
         page = await self.client.list_tools()
         tools = [*page.tools]
@@ -81,9 +77,6 @@ class Exercise:
 
     async def tools(self) -> list[str]:
         return [tool.name for tool in await self.listed()]
-
-    async def echo(self) -> str:
-        return await self.call("echo", text=TEXT)
 
     async def structured(self) -> Any:
         return (await self.client.call_tool(self.prefix + "add", {"a": 1, "b": 2})).structured_content
@@ -110,9 +103,6 @@ class Exercise:
         assert isinstance(content, types.TextContent)
         return content.text
 
-    async def prompt_that_asks(self) -> str:
-        return await self.prompt("interview")
-
     async def resources(self) -> list[str]:
         listed = [str(resource.uri) for resource in (await self.client.list_resources()).resources]
         templates = (await self.client.list_resource_templates()).resource_templates
@@ -121,9 +111,6 @@ class Exercise:
     async def read(self, uri: str) -> str:
         content = (await self.client.read_resource(uri)).contents[0]
         return content.text if isinstance(content, types.TextResourceContents) else content.blob
-
-    async def reading(self) -> list[str]:
-        return [await self.read("test://notes/2"), await self.read("test://pixel")]
 
     async def unknown_resource(self) -> int | None:
         try:
@@ -156,21 +143,6 @@ class Exercise:
         await self.call("log", level="info", message="said")
         return self.user.logged
 
-    async def question(self) -> Any:
-        return await self.asked("ask", question="sure?")
-
-    async def declined_question(self) -> Any:
-        return await self.asked("ask", question="no?")
-
-    async def questions_in_a_row(self) -> Any:
-        return await self.asked("ask", question="still?", times=3)
-
-    async def questions_at_once(self) -> Any:
-        return await self.asked("survey", one="one?", other="other?")
-
-    async def url_question(self) -> list[Any]:
-        return [await self.asked("visit", url=PAGE), [*self.user.person.visited]]
-
     async def url_first(self) -> list[Any]:
         """Clients are asked on the way, or what users write: visit what the error names, then call again."""
         self.user.person.visited.clear()
@@ -180,12 +152,6 @@ class Exercise:
         except MCPError as error:
             required = UrlElicitationRequiredError.from_error(error.error)
         return [[page.url for page in required.elicitations], await self.call("visit_first", url=PAGE)]
-
-    async def sampling(self) -> Any:
-        return await self.asked("sample", prompt="say")
-
-    async def roots(self) -> Any:
-        return await self.asked("roots")
 
     async def list_changed(self) -> Any:
         if self.modern:

@@ -1066,8 +1066,8 @@ async def test_per_session_processes_of_finished_calls_make_room_for_others() ->
         assert text_of(await ben.call("echo", text="room")) == "room"
 
 
-async def test_parallel_questions_of_one_caller_on_a_shared_pipe_are_all_put_and_each_is_answered() -> None:
-    async with gateway({"it": local("plain")}) as bascule:
+async def test_parallel_questions_of_one_caller_are_all_put_and_answered_where_each_call_has_a_process() -> None:
+    async with gateway({"it": local("plain", sharing="per_session")}) as bascule:
         await bascule.up("it")
         ann = ann_of(bascule)
 
@@ -1082,7 +1082,6 @@ async def test_parallel_questions_of_one_caller_on_a_shared_pipe_are_all_put_and
             return text_of(asked)
 
         for number, text in enumerate(await asyncio.gather(*map(whole, range(5)))):
-            # Each call has the answers to its own questions, whichever of them took those to the client.
             assert json.loads(text)["answers"] == [
                 {"action": "accept", "content": {"answer": f"question {number}"}} for _ in range(2)
             ]
@@ -1096,3 +1095,13 @@ async def test_a_question_costs_the_server_one_more_message(it: Scene) -> None:
     going_on.cancel()
     await asyncio.wait({going_on})
     assert it.old.heard[:2] == ["tools/call", "POST"]  # the call, and the answer to its question
+
+
+async def test_processes_that_only_stateless_clients_used_make_room_for_a_session() -> None:
+    async with gateway({"it": local("plain", sharing="per_session", max_processes=3)}) as bascule:
+        await bascule.up("it")  # one process, for the lists
+        for capabilities in ({"elicitation": {}}, {"sampling": {}}):
+            assert text_of(await bascule.modern("/servers/it/mcp", capabilities).call("echo", text="x")) == "x"
+        assert len((await bascule.server("it"))["pids"]) == 3
+        client = await bascule.session("/servers/it/mcp")
+        assert text_of(await client.call("echo", text="mine")) == "mine"

@@ -28,19 +28,14 @@ _CANCELLED: Final = Result(Raw(b'{"action":"cancel"}'))
 _DECLINED: Final = Result(Raw(b'{"action":"decline"}'))
 
 
-class Ended(Exception):
-    """The call has ended, and a question that it carried for another has to find a new carrier."""
-
-
 class _Open:
     """A question that the server waits for."""
 
-    __slots__ = ("answer", "carried", "question")
+    __slots__ = ("answer", "question")
 
-    def __init__(self, question: Question, answer: "asyncio.Future[Result]", *, carried: bool) -> None:
+    def __init__(self, question: Question, answer: "asyncio.Future[Result]") -> None:
         self.question = question
         self.answer = answer
-        self.carried = carried  # it may be another call's
 
 
 class Host(Protocol):
@@ -84,11 +79,6 @@ class Conversation:
         """Whether the client is away with the server's questions."""
         return self._call is None
 
-    @property
-    def asks(self) -> bool:
-        """Whether the server waits for an answer of the client's."""
-        return bool(self._open)
-
     # ---- towards the server: call.Client
 
     def notify(self, method: str, params: Params) -> None:
@@ -106,10 +96,8 @@ class Conversation:
             if wanted in legacy.LEVELS and legacy.reaches(params.get("level"), wanted):
                 call.client.notify(method, params)
 
-    async def ask(self, method: str, params: Params, *, carried: bool = False) -> Result:
+    async def ask(self, method: str, params: Params) -> Result:
         """Put a question to the client, in the present round or the next.
-
-        One that is *carried*, because nobody knows whose it is, raises Ended when this call ends first.
 
         What the client did not declare is declined on its behalf: a process that serves many is told
         that everything can be asked, and can often do without. If it cannot, see `_lacking`.
@@ -122,8 +110,7 @@ class Conversation:
             raise MethodNotFound(f"{_MAX_QUESTIONS} questions of this call wait already")
         self._next_key += 1
         key = f"{legacy.ASKS[method]}-{self._next_key}"
-        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        waiting = _Open(translate.question_for_modern(method, params), answer, carried=carried)
+        waiting = _Open(translate.question_for_modern(method, params), asyncio.get_running_loop().create_future())
         self._open[key] = waiting
         self._asked.set()
         try:
@@ -243,9 +230,6 @@ class Conversation:
 
     def _over(self, work: "asyncio.Future[Result]") -> None:
         # A server that ends its call, or loses it, may leave questions behind that nobody should wait for.
-        for waiting in self._open.values():
-            if waiting.carried and not waiting.answer.done():
-                waiting.answer.set_exception(Ended())
         self._cancel_questions()
         self._host.release(self)
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from bascule.call import Call, Result, Target
-from bascule.crossing.conversation import Conversation, Ended
+from bascule.crossing.conversation import Conversation
 from bascule.errors import BasculeError, MethodNotFound
 from bascule.upstream.base import INFO, Upstream
 from bascule.upstream.shared import NOBODY
@@ -73,28 +73,14 @@ class PooledSession:
         pass  # the aggregate announces to its clients' own subscriptions
 
     async def ask(self, method: str, params: Params) -> Result:
-        """A question that came outside of a call: it belongs to one of the calls that the server works at.
-
-        Over HTTP a server ties a question to its call, so here only a single call can be meant. A pipe
-        cannot tell: that the question is this caller's is sure, and its calls ask in the order they began,
-        more often than not.
-        """
-        while True:
-            carrier = self._carrier()
-            if carrier is None:
-                self._pool.dropped["ownerless_question"] += 1
-                raise MethodNotFound(f"{method} outside of a call, and no single call could take it to a client")
-            try:
-                return await carrier.ask(method, params, carried=True)
-            except Ended:
-                continue  # without the answer; another call has to take it
-
-    def _carrier(self) -> Conversation | None:
+        """A question that came outside of a call: it belongs to the only one that it can belong to."""
         running = self._running()
-        if self._over_http and len(running) > 1:
-            return None
-        able = [each for each in running if each.may_ask]
-        return next((each for each in able if not each.asks), able[0] if able else None)
+        if len(running) != 1:
+            self._pool.dropped["ownerless_question"] += 1
+            raise MethodNotFound(
+                f"{method} could belong to several calls; run this server with sharing: per_session (--per-session)"
+            )
+        return await running[0].ask(method, params)
 
     def _running(self) -> list[Conversation]:
         """The calls that the server works at, where it speaks. One that is parked has asked, and waits for that.

@@ -137,7 +137,9 @@ class Attached:
             raise MethodNotFound(f"no client is connected that could answer {method}")
         if client is None or session is None:
             self._server.count_dropped("ownerless_question")
-            raise MethodNotFound(f"{method} could belong to several clients; run this server with sharing: per_session")
+            raise MethodNotFound(
+                f"{method} could belong to several clients; run this server with sharing: per_session (--per-session)"
+            )
         if not legacy.may_ask(session.capabilities, method, params):
             if method == "elicitation/create":
                 return Result(Raw(b'{"action":"decline"}'))

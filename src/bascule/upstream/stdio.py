@@ -230,11 +230,20 @@ class StdioUpstream:
             raise Unavailable("is stopped").at(self.name)
         server = self._servers.get(key)
         if server is None:
-            if len(self._servers) >= self._most:
+            if len(self._servers) >= self._most and not self._made_room():
                 raise Unavailable(f"already runs max_processes={self._options.max_processes}").at(self.name)
             own = session if session is not None and key[1] == session.id else None
             server = self._servers[key] = Supervisor(self.name, key, self._options, self._environ, own)
         return server
+
+    def _made_room(self) -> bool:
+        """Whether a process could be ended that only stateless clients used, and none uses now."""
+        idle = [server for server in self._servers.values() if server.expendable]
+        if idle:
+            longest = max(idle, key=lambda server: server.idle_s)
+            del self._servers[longest.key]
+            self._spawn_task(longest.stop())
+        return bool(idle)
 
     async def _stop_idle(self) -> None:
         while True:

@@ -103,6 +103,12 @@ class Supervisor:
         return self._mux.in_flight
 
     @property
+    def expendable(self) -> bool:
+        """Whether it is only there for stateless clients, which will not miss it, and none of them uses it now."""
+        stateless = self._session is not None and self._session.family != self._session.id
+        return stateless and self.idle_s > 0
+
+    @property
     def dropped(self) -> Mapping[str, int]:
         return self._mux.dropped
 
