@@ -1100,8 +1100,8 @@ async def test_a_question_costs_the_server_one_more_message(it: Scene) -> None:
 async def test_processes_that_only_stateless_clients_used_make_room_for_a_session() -> None:
     async with gateway({"it": local("plain", sharing="per_session", max_processes=3)}) as bascule:
         await bascule.up("it")  # one process, for the lists
-        for capabilities in ({"elicitation": {}}, {"sampling": {}}):
-            assert text_of(await bascule.modern("/servers/it/mcp", capabilities).call("echo", text="x")) == "x"
+        for able in ("elicitation", "sampling"):
+            assert text_of(await bascule.modern("/servers/it/mcp", {able: {}}).call("echo", text="x")) == "x"
         assert len((await bascule.server("it"))["pids"]) == 3
         client = await bascule.session("/servers/it/mcp")
         assert text_of(await client.call("echo", text="mine")) == "mine"
