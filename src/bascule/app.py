@@ -109,6 +109,7 @@ class Gateway:
 
     async def cut_off(self) -> None:
         """End every server now, so that the calls which still wait for one get an answer."""
+        self.edge.sessions.stop_asking()
         await self.parking.close()
         await asyncio.gather(*(upstream.stop() for upstream in self.upstreams.values()))
 

@@ -130,3 +130,16 @@ async def test_a_server_does_not_see_our_environment(monkeypatch: pytest.MonkeyP
         assert (await client.call("env", name="BASCULE_TEST_SECRET"))["structuredContent"] == {"value": None}
         assert (await client.call("env", name="MINE"))["structuredContent"] == {"value": "yes"}
         assert text_of(await client.call("echo", text="x")) == "x"
+
+
+@pytest.mark.parametrize("server", ["plain", "modern"])
+async def test_a_call_that_waits_for_a_person_is_answered_before_the_process_ends(server: str) -> None:
+    async with gateway({"it": local(server)}) as bascule:
+        await bascule.up("it")
+        client = await bascule.session("/servers/it/mcp", capabilities={"elicitation": {}})
+        async with client.open("tools/call", {"name": "ask", "arguments": {"question": "still there?"}}) as call:
+            await call.next_of("elicitation/create")
+            assert bascule.gateway is not None
+            await bascule.gateway.cut_off()  # which the end of the process does after a while
+            result = (await call.last())["result"]
+        assert result["isError"]

@@ -85,9 +85,10 @@ class PooledSession:
     def _running(self) -> list[Conversation]:
         """The calls that the server works at, where it speaks. One that is parked has asked, and waits for that.
 
-        Over HTTP that is this session; a pipe carries all of them, of which only the caller's own are looked at.
+        A pipe that is shared carries all of them, of which only the caller's own are looked at.
         """
-        calls = self.conversations if self._over_http else self._pool.conversations_of(self.caller)
+        shared = not self._over_http and self._upstream.spare is None
+        calls = self._pool.conversations_of(self.caller) if shared else self.conversations
         return [each for each in calls if not each.parked]
 
     @property

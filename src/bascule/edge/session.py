@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from bascule.call import Caller, Result
 from bascule.edge.streams import Stream
-from bascule.errors import TimedOut, Unavailable
+from bascule.errors import BasculeError, TimedOut, Unavailable
 from bascule.wire import jsonrpc, legacy
 from bascule.wire.jsonrpc import Params, Response
 from bascule.wire.versions import Revision
@@ -194,12 +194,16 @@ class ClientSession:
     def why_cancelled(self) -> str:
         return "the session has ended" if self.ended else "cancelled by the client"
 
+    def stop_asking(self, error: BasculeError) -> None:
+        """Nobody waits for the client's answers any more: what was asked fails with *error*."""
+        for waiting in self._asks.values():
+            if not waiting.done():
+                waiting.set_exception(error)
+
     def end(self) -> None:
         """Close everything that hangs on the session."""
         self.ended = True
-        for waiting in self._asks.values():
-            if not waiting.done():
-                waiting.set_exception(Unavailable("the client has gone"))
+        self.stop_asking(Unavailable("the client has gone"))
         for flight in list(self.in_flight.values()):
             flight.cancel()
         for stream in self._streams.values():
