@@ -215,21 +215,30 @@ async def test_a_modern_client_hears_only_its_own_progress() -> None:
         assert [m["params"]["total"] for m in many[:-1]] == [6] * 6
 
 
-async def test_a_person_who_thinks_over_a_question_does_not_keep_others_from_being_asked(plain: Bascule) -> None:
-    """One process for all; the server is told nothing of clients, and says nothing of calls."""
+async def test_a_stateless_client_that_thinks_over_a_question_does_not_keep_others_from_being_asked(
+    plain: Bascule,
+) -> None:
     ask = {"name": "ask", "arguments": {"question": "whose?"}}
-    thinking, other = [await plain.session("/servers/it/mcp", capabilities={"elicitation": {}}) for _ in range(2)]
-    stateless = plain.modern("/servers/it/mcp", {"elicitation": {}})
-    async with thinking.open("tools/call", ask) as slow:
-        theirs = await slow.next_of("elicitation/create")
-        asked = await stateless.result("tools/call", ask)
+    thinking, other = [plain.modern("/servers/it/mcp", {"elicitation": {}}) for _ in range(2)]
+    for client, n in ((thinking, 1), (other, 2)):
+        asked = await client.result("tools/call", ask)
         assert asked["resultType"] == "input_required"
-        async with other.open("tools/call", ask) as quick:
-            await other.answer(await quick.next_of("elicitation/create"), {"action": "accept", "content": {"n": 2}})
-            assert json.loads(text_of((await quick.last())["result"]))["answers"][0]["content"] == {"n": 2}
-        await thinking.answer(theirs, {"action": "accept", "content": {"n": 1}})
-        assert json.loads(text_of((await slow.last())["result"]))["answers"][0]["content"] == {"n": 1}
-    answers = {key: {"action": "accept", "content": {"n": 3}} for key in asked["inputRequests"]}
-    again = {"inputResponses": answers, "requestState": asked["requestState"]}
-    done = await stateless.result("tools/call", {**ask, **again})
-    assert json.loads(text_of(done))["answers"][0]["content"] == {"n": 3}
+        if client is other:
+            answers = {key: {"action": "accept", "content": {"n": n}} for key in asked["inputRequests"]}
+            again = {"inputResponses": answers, "requestState": asked["requestState"]}
+            done = await client.result("tools/call", {**ask, **again})
+            assert json.loads(text_of(done))["answers"][0]["content"] == {"n": n}
+
+
+async def test_a_second_question_of_a_call_is_never_put_to_another_session(plain: Bascule) -> None:
+    """While the first is open, another session's call is the only one that seems to run."""
+    survey = {"name": "survey", "arguments": {"one": "mine", "other": "mine too"}}
+    one, two = [await plain.session("/servers/it/mcp", capabilities={"elicitation": {}}) for _ in range(2)]
+    async with (
+        two.open("tools/call", {"name": "sleep", "arguments": {"seconds": 1}}) as busy,
+        one.open("tools/call", survey) as asking,
+    ):
+        assert "per_session" in json.dumps(await asking.last())
+        while "id" not in (heard := await busy.next()):
+            assert heard["method"] != "elicitation/create"
+        assert text_of(heard["result"]) == "slept 1 s"

@@ -12,7 +12,7 @@ import pytest
 from foreign import Asked, Foreign, Handler, OldForeign, Visitor, ask, echoed, far, listening, reaching
 from gateway import Json, failure_of, gateway, remote, text_of
 
-from bascule.errors import BasculeError, Unavailable, UpstreamBrokeProtocol
+from bascule.errors import BasculeError, UpstreamBrokeProtocol
 from bascule.upstream.http import HttpOptions, HttpUpstream
 from bascule.wire.versions import Era
 
@@ -370,7 +370,7 @@ async def test_a_session_that_is_over_closes_its_stream() -> None:
         call = asyncio.ensure_future(echoed(upstream, "x", visitor))
         await latch.next()
         await upstream.forget(visitor)
-        with pytest.raises(Unavailable):
+        with pytest.raises(UpstreamBrokeProtocol):  # it had been sent
             await call
         async with asyncio.timeout(WITHIN_S):
             await foreign.streams[0].left()

@@ -1105,3 +1105,33 @@ async def test_processes_that_only_stateless_clients_used_make_room_for_a_sessio
         assert len((await bascule.server("it"))["pids"]) == 3
         client = await bascule.session("/servers/it/mcp")
         assert text_of(await client.call("echo", text="mine")) == "mine"
+
+
+async def test_a_parked_call_takes_none_of_the_requests_that_a_server_may_work_at() -> None:
+    async with old() as server, gateway({"it": remote(server.url, max_connections=1)}) as bascule:
+        await bascule.up("it")
+        ann = ann_of(bascule)
+        for number in range(3):
+            calling = asyncio.ensure_future(ann.call("turn", n=number))
+            turn = await server.turn()
+            await turn.elicit("still there?")
+            assert "inputRequests" in await calling
+
+
+@pytest.mark.parametrize("declared", [b'{"elicitation":{},"x":1e400}'])
+async def test_a_retry_that_is_refused_does_not_spend_its_state(declared: bytes, it: Scene) -> None:
+    turn, _, asked = await it.asked()
+    meta = b'{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":%b}'
+    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"turn","requestState":%b,"_meta":%b}}' % (
+        json.dumps(asked["requestState"]).encode(),
+        meta % declared,
+    )
+    head = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "turn"}
+    kind = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    async with it.bascule.http.post(f"{it.bascule.url}/servers/it/mcp", data=body, headers={**head, **kind}) as answer:
+        assert (await answer.json())["error"]["code"] == -32602
+    assert parked(it.bascule) == 1
+    going_on = asyncio.ensure_future(it.ann.go_on(asked, "turn"))
+    await eventually(lambda: not parked(it.bascule))
+    await turn.answer("done")
+    assert text_of(await going_on) == "done"

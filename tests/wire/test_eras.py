@@ -41,7 +41,6 @@ def test_the_table_says_what_each_revision_allows() -> None:
     assert _which("priming") == {"2025-11-25"}
     assert _which("version_header") == {"2025-06-18", "2025-11-25", LATEST}
     assert _which("elicits_url") == {"2025-11-25", LATEST}
-    assert versions.WITHOUT_HEADER.version == "2025-03-26"
 
 
 @given(st.one_of(st.text(), st.sampled_from(versions.REVISIONS).map(lambda revision: revision.version)))
@@ -268,3 +267,18 @@ def test_the_codes_that_betray_a_modern_server_are_those_of_its_revision() -> No
 @pytest.mark.parametrize("revision", versions.REVISIONS, ids=lambda revision: revision.version)
 def test_a_revision_is_found_by_its_version(revision: Revision) -> None:
     assert versions.BY_VERSION[revision.version] is revision
+
+
+@pytest.mark.parametrize(
+    ("subscribed", "uri", "news"),
+    [
+        ("file:///a", "file:///a", True),
+        ("file:///a", "file:///a/b", True),
+        ("file:///a/", "file:///a/b", True),
+        ("note://a", "note://a#1", True),
+        ("file:///a", "file:///ab", False),
+        ("file:///a/b", "file:///a", False),
+    ],
+)
+def test_an_update_concerns_what_was_subscribed_to_and_its_parts(subscribed: str, uri: str, news: bool) -> None:
+    assert legacy.concerns(subscribed, uri) is news

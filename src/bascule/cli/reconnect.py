@@ -55,7 +55,7 @@ class Reconnect:
                     self._tell(error)
                     raise
                 if loop.time() + pause_s > until:
-                    raise self._in_vain(error) from error
+                    raise self._in_vain(error) from error.__cause__
             else:
                 self._said = ""
                 return result
@@ -78,13 +78,9 @@ class Reconnect:
 
     def _in_vain(self, error: Transient) -> Transient:
         """*error*, with all that the client and the person need to know."""
-        told = type(error)(
-            f"{error.message}; tried for {self._wait_s:g} s. Is it running, and is {self._url} its address?",
-            **error.details,
-        )
-        told.at(error.source)
         self._tell(error)  # which the person is told with its own advice
-        return told
+        error.message += f"; tried for {self._wait_s:g} s. Is it running, and is {self._url} its address?"
+        return error
 
     def _tell(self, error: BasculeError) -> None:
         if error.message != self._said:

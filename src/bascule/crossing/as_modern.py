@@ -11,7 +11,8 @@ from typing import Any
 from bascule.call import Call, Result
 from bascule.crossing.conversation import Conversation, answers_of
 from bascule.crossing.parking import Parking, digest_of
-from bascule.crossing.pool import Pool
+from bascule.crossing.pool import LAST_WORD_S as _LAST_WORD_S
+from bascule.crossing.pool import Pool, end_within
 from bascule.errors import BasculeError, InvalidParams, UpstreamBrokeProtocol
 from bascule.upstream.base import Upstream
 from bascule.wire import jsonrpc, legacy, modern, translate
@@ -39,7 +40,7 @@ class AsModern:
 
     async def close(self) -> None:
         await self.pool.close()
-        await asyncio.gather(*self._ending)
+        await end_within(_LAST_WORD_S, self._ending)
 
     # ---- calls
 
@@ -52,13 +53,14 @@ class AsModern:
             conversation = await self.pool.conversation(call)
             result = await conversation.begin(call)
         else:
+            able = self.pool.declared_by(call)  # first: whatever is refused does not spend the state
             conversation = self._parked(call, params)
-            result = await conversation.go_on(call, self.pool.declared_by(call), answers)
+            result = await conversation.go_on(call, able, answers)
         if result is None:
             return await self._park(conversation, digest_of(self._upstream.name, call, params))
         try:
             if result.refused:
-                return Result(translate.error_for_modern(result.value), refused=True)
+                return result
             server = await conversation.server_info()
             return Result(translate.result_for_modern(call.method, result.value, server))
         except InvalidParams as error:
@@ -138,8 +140,7 @@ class _News:
 
     def _concerns(self, params: Params) -> bool:
         uri = jsonrpc.text(params.get("uri")) or ""
-        # A server may report a part of what was subscribed to (MCP 2025-11-25, Resources, "Subscriptions").
-        return any(uri.startswith(held) for held in self._uris)
+        return any(legacy.concerns(held, uri) for held in self._uris)
 
     def _tell(self, method: str, params: Params) -> None:
         self._call.client.notify(method, modern.retag(params, self._call.id))

@@ -241,7 +241,7 @@ class Conversation:
             result = await self._host.send(call, self)
             wanted = translate.urls_needed(result.value) if result.refused else []
             if not wanted:
-                return self._lacking(result) if self._undeclared else result
+                return self._lacking(result) if self._undeclared else _recoded(result)
             if not self._can_be_asked(translate.ELICIT, wanted[0].params):
                 return Result(translate.capability_missing(legacy.needed_for(translate.ELICIT, wanted[0].params)), True)
             visits = [self.ask(each.method, each.params) for each in wanted]
@@ -253,12 +253,17 @@ class Conversation:
         """A failure of a server that was refused a question is the client's lack ("Capabilities", 2026-07-28)."""
         if result.refused or translate.failed(result.value):
             return Result(translate.capability_missing(self._undeclared), refused=True)
-        return result
+        return _recoded(result)
 
 
 _NOT_VISITED: Final = jsonrpc.encode(
     {"code": -32602, "message": "the call needs a URL to be visited first, and that was declined"}
 )
+
+
+def _recoded(result: Result) -> Result:
+    """The server's own answer; its errors with codes that a stateless client understands as they are meant."""
+    return Result(translate.error_for_modern(result.value), refused=True) if result.refused else result
 
 
 def _cancelled(question: Question) -> Result:

@@ -104,7 +104,7 @@ class Channel:
             await self._renew()
             if self._ear is None or uri not in self._ear.uris:
                 raise InvalidParams(f"the server does not tell of changes to {uri!r}", uri=uri)
-        except BasculeError:
+        except (BasculeError, asyncio.CancelledError):
             self._release(session, uri)
             raise
 
@@ -217,6 +217,8 @@ class Channel:
         self._tasks.discard(task)
         if not task.cancelled() and isinstance(error := task.exception(), BasculeError):
             log.info("not listening: %s", error.message)
+        elif not task.cancelled() and task.exception() is not None:
+            log.error("listening failed", exc_info=task.exception())
 
     # ---- what it tells
 
@@ -232,7 +234,6 @@ class Channel:
             self._tell_watchers(method, plain)
         elif method == legacy.UPDATED:
             uri = jsonrpc.text(params.get("uri")) or ""
-            # A server may report a part of what was subscribed to ("Subscriptions").
             hearers = {
                 id: s for held, those in self._holders.items() if uri.startswith(held) for id, s in those.items()
             }

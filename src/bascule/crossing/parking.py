@@ -89,8 +89,7 @@ class Parking:
 
     def resume(self, state: str, caller: Caller, digest: bytes) -> Guest:
         """The call that *state* is the ticket of; it is parked no longer. Raises InvalidParams for any other text."""
-        sealed = self._ring().open(_PURPOSE, state)
-        ticket = _tickets.decode(sealed) if sealed is not None else None
+        ticket = self._opened(state)
         if ticket is None or ticket.caller != caller.name:
             # Somebody else's looks like nobody's.
             raise InvalidParams("requestState is not one that was given to this caller here")
@@ -103,6 +102,13 @@ class Parking:
         if ticket.place not in self._places:
             raise InvalidParams("requestState was used before, or its call waits in another process; start it anew")
         return self._free(ticket.place).guest
+
+    def _opened(self, state: str) -> _Ticket | None:
+        sealed = self._ring().open(_PURPOSE, state)
+        try:
+            return _tickets.decode(sealed) if sealed is not None else None
+        except msgspec.DecodeError:
+            return None  # of a version of Bascule that put something else into it
 
     async def close(self) -> None:
         """Give up every parked call: the process ends."""

@@ -8,7 +8,7 @@ Source: MCP 2025-11-25, "Lifecycle"; docs/protocol.md, "Crossing eras".
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from bascule.call import Call, Caller
 from bascule.crossing.conversation import Conversation, may_be_asked
 from bascule.crossing.pooled import PooledSession
-from bascule.errors import BasculeError, Overloaded
+from bascule.errors import BasculeError, InvalidParams, Overloaded
 from bascule.upstream.base import Upstream
 from bascule.wire import jsonrpc, legacy, modern, translate
 from bascule.wire.jsonrpc import Params
@@ -28,7 +28,16 @@ IDLE_S: Final = 300.0  # a session that nobody used for so long is ended
 _IDLE_PROCESS_S: Final = 30.0  # the same, where it occupies a process of its own
 MAX_SESSIONS: Final = 1000  # of one server
 _TICK_S: Final = 10.0
+LAST_WORD_S: Final = 2.0  # for a server to take that its sessions end
 _TOGETHER_S: Final = 0.02  # the same news from several sessions within so long is one
+
+
+async def end_within(seconds: float, work: Collection["asyncio.Future[None]"]) -> None:
+    """Wait so long for *work*, and no longer: a server that does not answer must not keep us from ending."""
+    if work:
+        _, late = await asyncio.wait(set(work), timeout=seconds)
+        for each in late:
+            each.cancel()
 
 
 class Pool:
@@ -115,7 +124,10 @@ class Pool:
             for (whose, method, _), params in news.items():
                 if whose is None or whose == session.caller:
                     for hearer in list(session.hearers):
-                        hearer(method, params)
+                        try:
+                            hearer(method, params)
+                        except InvalidParams:
+                            self.dropped["malformed_notification"] += 1
 
     def _made_room(self) -> bool:
         """Whether a session had to go, for one more to be opened."""
@@ -156,7 +168,7 @@ class Pool:
         if self._timer is not None:
             self._timer.cancel()
         self.clear()
-        await asyncio.gather(*self._leaving)
+        await end_within(LAST_WORD_S, self._leaving)
 
     def clear(self) -> None:
         """Forget every session: the server no longer speaks this way."""

@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from bascule.call import Call, Result, Target
 from bascule.crossing.conversation import Conversation
-from bascule.errors import BasculeError, MethodNotFound
+from bascule.errors import BasculeError, MethodNotFound, Unavailable
 from bascule.upstream.base import INFO, Upstream
 from bascule.upstream.shared import NOBODY
 from bascule.wire import jsonrpc, legacy, modern, translate
@@ -24,6 +24,7 @@ from bascule.wire.versions import LATEST_LEGACY
 if TYPE_CHECKING:
     from bascule.crossing.pool import Pool
 
+_UNSUBSCRIBE_S = 5.0
 Hearer: TypeAlias = Callable[[str, Params], None]
 
 
@@ -55,7 +56,7 @@ class PooledSession:
 
     @property
     def busy(self) -> bool:
-        return bool(self.conversations or self.hearers)
+        return bool(self.conversations or self.hearers) or self._opening.locked()
 
     # ---- call.Session: what the server sends outside of calls
 
@@ -64,6 +65,8 @@ class PooledSession:
             self.hear(method, params)
         elif len(running := self._running()) == 1:
             running[0].notify(method, params)
+        else:
+            self._pool.dropped["ownerless_notification"] += 1
 
     def hear(self, method: str, params: Params) -> None:
         """News for whoever listens."""
@@ -106,6 +109,8 @@ class PooledSession:
         """The server's InitializeResult; the handshake is made when first needed."""
         if self._greeting is None:
             async with self._opening:
+                if self.ended.is_set():
+                    raise Unavailable("no session could be opened there; call again").at(self._upstream.name)
                 if self._greeting is None:
                     try:
                         self._greeting = await self._open()
@@ -178,7 +183,7 @@ class PooledSession:
                     answer = await asyncio.shield(asked)
                 except asyncio.CancelledError:
                     # The server may have it by now, and nobody is there to hear of it.
-                    asked.add_done_callback(lambda _: self._pool.spawn(self._take_back(uri)))
+                    asked.add_done_callback(lambda done: self._pool.spawn(self._take_back(uri, done)))
                     raise
                 if answer.refused:
                     return False
@@ -196,16 +201,19 @@ class PooledSession:
                 await self._tell_unsubscribed(uri)
         self.used_at = time.monotonic()
 
-    async def _take_back(self, uri: str) -> None:
+    async def _take_back(self, uri: str, asked: "asyncio.Future[Result]") -> None:
         """Undo a subscription that nobody waited for."""
+        if asked.cancelled() or asked.exception() is not None:
+            return
         async with self._subscribing:
             if uri not in self._holders:
                 await self._tell_unsubscribed(uri)
 
     async def _tell_unsubscribed(self, uri: str) -> None:
         try:
-            await self.own("resources/unsubscribe", {"uri": jsonrpc.encode(uri)})
-        except BasculeError:
+            async with asyncio.timeout(_UNSUBSCRIBE_S):  # no call's deadline covers it, and the next subscriber waits
+                await self.own("resources/unsubscribe", {"uri": jsonrpc.encode(uri)})
+        except (BasculeError, TimeoutError):
             pass  # the server is down, and has forgotten it
 
 

@@ -72,7 +72,7 @@ class Rim:
         except BasculeError as error:
             return refusals.answer_to(call, error)
         except Exception:  # the rim: a fault of ours must not leave the client without an answer
-            log.exception("internal error in %s", call.method)
+            log.exception("internal error in %r", call.method)
             return refusals.answer_to(call, Internal("an internal error; the operator's log has the details"))
 
     async def _check_stateless(self, call: Call, head: Head | None) -> None:
@@ -155,7 +155,7 @@ class Rim:
         try:
             await upstream.tell(session, message.method, message.params)
         except BasculeError as error:
-            log.warning("%s could not be told %s: %s", session.view or "a server", message.method, error)
+            log.warning("%s could not be told %r: %s", session.view or "a server", message.method, error)
 
     def listen(self, session: ClientSession) -> None:
         """From now on the session hears what its server sends outside of calls. Does not wait for the server."""

@@ -111,7 +111,9 @@ class StdioEdge:
     def _begin(self, message: Request) -> None:
         key = bytes(message.id)
         if len(self._stateless) >= MAX_IN_FLIGHT:
-            raise Overloaded(f"{MAX_IN_FLIGHT} requests are being answered; wait for some")
+            error = Overloaded(f"{MAX_IN_FLIGHT} requests are being answered; wait for some")
+            self._sink.put(jsonrpc.refusal(message.id, refusals.error_object(error, message.params)))
+            return
         if key in self._stateless:
             raise InvalidRequest(f"a request with the id {key.decode()} is still being answered")
         task = self._stateless[key] = asyncio.ensure_future(self._answer(message))

@@ -22,7 +22,12 @@ class Asks:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def begin(self, question: Request, answer: Callable[[Request], Coroutine[Any, Any, None]]) -> bytes | None:
+    def begin(
+        self,
+        question: Request,
+        answer: Callable[[Request], Coroutine[Any, Any, None]],
+        over: Callable[[], None] = lambda: None,
+    ) -> bytes | None:
         """Run *answer*, which also sends what it found; or give the line that refuses the question."""
         key = bytes(question.id)
         # A second question under an id that still waits would slip past the bound, and past cancellation.
@@ -32,6 +37,7 @@ class Asks:
         task = asyncio.ensure_future(answer(question))
         self._waiting[key] = task
         task.add_done_callback(lambda _: self._waiting.pop(key, None))
+        task.add_done_callback(lambda _: over())  # also of one that was withdrawn before it began
         return None
 
     def withdraw(self, id: Raw) -> bool:

@@ -1,8 +1,9 @@
 """What every kind of upstream offers, and the one function through which calls reach it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -13,6 +14,8 @@ from bascule.errors import BasculeError, InvalidParams, Unavailable, UpstreamBro
 from bascule.wire import headers, modern
 from bascule.wire.jsonrpc import Params, Request, Response, answer, encode, members, refusal, replaced
 from bascule.wire.versions import Era
+
+Kind = TypeVar("Kind")
 
 INFO: Final = {"name": "bascule", "version": bascule.__version__}
 _PONG: Final = Result(Raw(b"{}"))
@@ -122,6 +125,20 @@ async def reach(call: Call) -> Result:
                 call.target.upstream.name
             ) from error
     return result
+
+
+async def shared(work: "asyncio.Future[Kind]", source: str) -> Kind:
+    """What *work* comes to, for one of many who wait: one impatient caller does not stop it for the others.
+
+    Raises Unavailable, at *source*, when it was stopped itself: nobody has cancelled who waits.
+    """
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if work.cancelled() and task is not None and not task.cancelling():
+            raise Unavailable("was stopped while it started").at(source) from None
+        raise
 
 
 def with_token(params: Params, token: int) -> tuple[Params, Raw | None]:

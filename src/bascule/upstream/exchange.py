@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 
 from bascule.call import Call, Result
-from bascule.errors import Unavailable, UpstreamBrokeProtocol
+from bascule.errors import InvalidParams, Unavailable, UpstreamBrokeProtocol
 from bascule.upstream.base import restored_token, result_of, with_token
 from bascule.wire import jsonrpc, legacy, modern, sse
 from bascule.wire.jsonrpc import Notification, Params, Request, Response
@@ -98,7 +98,10 @@ class Exchange:
                 case Response():
                     self._upstream.dropped["unmatched_answer"] += 1
                 case Notification():
-                    self._notified(message)
+                    try:
+                        self._notified(message)
+                    except InvalidParams:
+                        self._upstream.dropped["malformed_notification"] += 1
                 case Request():
                     if self._link is not None:
                         if self.opened is not None:
@@ -174,7 +177,9 @@ def http_problem(response: aiohttp.ClientResponse, body: bytes) -> str:
 
 async def read_limited(response: aiohttp.ClientResponse, limit: int, name: str) -> bytes:
     """The whole body. Raises UpstreamBrokeProtocol when it is larger than *limit* bytes."""
-    if response.content_length is not None and response.content_length <= limit:
+    # The length is that of the compressed body, if a server compresses although we did not ask it to.
+    length = None if "content-encoding" in response.headers else response.content_length
+    if length is not None and length <= limit:
         return await response.read()
     body = bytearray()
     async for chunk in response.content.iter_any():

@@ -7,6 +7,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, Protocol
 
 from msgspec import Raw
@@ -222,21 +223,19 @@ class Multiplexer:
     def _asked(self, message: Request) -> None:
         # Whose it is is settled now, before the server says more.
         owner = self._owner()
-        if owner is not None:
+        if refusal := self._asks.begin(message, partial(self._answer, owner), partial(self._no_longer_asks, owner)):
+            self._reply(refusal)
+        elif owner is not None:
             owner.asks += 1
             self._asked_last = owner
-        if refusal := self._asks.begin(message, lambda question: self._answer(question, owner)):
-            self._reply(refusal)
-            if owner is not None:
-                owner.asks -= 1
 
-    async def _answer(self, message: Request, owner: _Pending | None) -> None:
+    async def _answer(self, owner: _Pending | None, message: Request) -> None:
         sole = owner.call if owner else None
-        try:
-            self._reply(await answer_to(message, lambda: self._host.asked(message.method, message.params, sole)))
-        finally:
-            if owner is not None:
-                owner.asks -= 1
+        self._reply(await answer_to(message, lambda: self._host.asked(message.method, message.params, sole)))
+
+    def _no_longer_asks(self, owner: _Pending | None) -> None:
+        if owner is not None:
+            owner.asks -= 1
 
     def _reply(self, line: bytes) -> None:
         try:
@@ -250,14 +249,16 @@ class Multiplexer:
         return owner.call if owner else None
 
     def _owner(self) -> _Pending | None:
-        """The only call that a client has in flight; of several of one caller, the only one that is worked at.
+        """The only call that a client has in flight; of several of one session, the only one that is worked at.
 
         One whose question is open waits for its answer. If all do, the last to have asked asks again.
+        Sessions of stateless clients choose themselves: they know which of their calls can be asked.
         """
         calls = list(self._of_clients())
         if len(calls) == 1:
             return calls[0]
-        if len({each.call.caller for each in calls}) != 1:
+        session = calls[0].call.session if calls else None
+        if session is None or session.family != session.id or any(each.call.session is not session for each in calls):
             return None
         working = [each for each in calls if not each.asks]
         if working:

@@ -4,6 +4,7 @@ The rule (design §4): an untagged message belongs to the only call in flight, e
 session there is, else to nobody; it is never sent to several clients in the hope that one fits.
 """
 
+import asyncio
 from collections.abc import Iterator
 from typing import Final, Protocol
 
@@ -18,10 +19,16 @@ from bascule.wire.jsonrpc import Params
 SHARED_EFFECTS: Final = frozenset({"resources/subscribe", "resources/unsubscribe", "logging/setLevel"})
 
 _DONE: Final = Result(Raw(b"{}"))
+_UNSUBSCRIBE_S: Final = 2.0
 
 
 class SharedServer(Protocol):
     """What is needed of the process that is shared."""
+
+    @property
+    def private(self) -> bool:
+        """Whether it serves one session only, and always will."""
+        ...
 
     async def own(self, method: str, params: Params) -> Result: ...
 
@@ -52,7 +59,11 @@ class Attached:
         self._watching.discard(session.id)
         self._levels.pop(session.id, None)
         for uri in [uri for uri, holders in self._holders.items() if session.id in holders]:
-            await self._unsubscribe(session, {"uri": jsonrpc.encode(uri)})
+            try:
+                async with asyncio.timeout(_UNSUBSCRIBE_S):  # no call's deadline covers it
+                    await self._unsubscribe(session, {"uri": jsonrpc.encode(uri)})
+            except TimeoutError:
+                pass  # the server will tell of it, and nobody will hear
 
     @property
     def watched(self) -> bool:
@@ -135,6 +146,9 @@ class Attached:
         client = self._owner(sole)
         if not any(self._clients()):
             raise MethodNotFound(f"no client is connected that could answer {method}")
+        if sole is None and method == "roots/list" and not self._server.private:
+            # A server asks for them once and keeps them: one client's would then hold for all.
+            raise MethodNotFound("roots belong to a client, and this process serves all: sharing: per_session has them")
         if client is None or session is None:
             self._server.count_dropped("ownerless_question")
             raise MethodNotFound(
@@ -158,10 +172,7 @@ class Attached:
         return (session for session in self._sessions.values() if session.caller is not BASCULE)
 
     def _subscribed(self, uri: str) -> list[Session]:
-        # A server may report a part of what was subscribed to (MCP 2025-11-25, Resources, "Subscriptions").
-        ids = self._holders.get(uri) or {
-            id for held, holders in self._holders.items() if uri.startswith(held) for id in holders
-        }
+        ids = {id for held, holders in self._holders.items() if legacy.concerns(held, uri) for id in holders}
         return [self._sessions[id] for id in ids if id in self._sessions]
 
     def _wants_log(self, sole: Call | None, params: Params) -> bool:

@@ -173,7 +173,8 @@ class SseLink:
             self._reviver.cancel()
         stream = self._stream
         self._hang_up()
-        self._many.fail(Unavailable("the session has ended").at(self._upstream.name))
+        # Not Unavailable: what is in flight had been sent.
+        self._many.fail(UpstreamBrokeProtocol("the session was ended during the call").at(self._upstream.name))
         if stream is not None:
             await stream.closed()
 

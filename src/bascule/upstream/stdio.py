@@ -164,6 +164,8 @@ class StdioUpstream:
 
     async def _attach(self, session: Session, *, watching: bool = False) -> Supervisor:
         server = self._for(Era.LEGACY, session)
+        if server.private:
+            server.attached.add(session)  # some servers ask for roots as soon as hands are shaken
         await self._ready(server)
         server.attached.add(session, watching=watching)
         return server

@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from bascule.call import BASCULE, Call, Result, Session
 from bascule.errors import BasculeError, TimedOut, Unavailable, UpstreamBrokeProtocol
-from bascule.upstream.base import INFO, State
+from bascule.upstream.base import INFO, State, shared
 from bascule.upstream.multiplexer import Multiplexer
 from bascule.upstream.process import Child, child_environment
 from bascule.upstream.shared import NOBODY, Attached
@@ -103,6 +103,11 @@ class Supervisor:
         return self._mux.in_flight
 
     @property
+    def private(self) -> bool:
+        """Whether it serves one session only, and always will."""
+        return self._session is not None
+
+    @property
     def expendable(self) -> bool:
         """Whether it is only there for stateless clients, which will not miss it, and none of them uses it now."""
         stateless = self._session is not None and self._session.family != self._session.id
@@ -139,7 +144,7 @@ class Supervisor:
         if self.state in (State.DOWN, State.FAILED) and (self.retry_in_s or 0) > 0:
             raise self._why_down()
         # Shielded: one impatient caller must not stop the start that the others wait for.
-        await asyncio.shield(self._starting or self._begin())
+        await shared(self._starting or self._begin(), self._name)
 
     async def request(self, call: Call, params: Params) -> Result:
         self._used_at = time.monotonic()

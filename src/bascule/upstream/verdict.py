@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from bascule.call import Result
 from bascule.errors import InvalidParams, Unavailable, UnsupportedVersion
+from bascule.upstream.base import shared
 from bascule.wire import jsonrpc, modern
 from bascule.wire.versions import LEGACY_VERSIONS, Era
 
@@ -39,7 +40,7 @@ class Verdict:
             self._asking = asyncio.ensure_future(self._probe())
             self._asking.add_done_callback(self._asked)
         # Shared, so that those who wait for a silent server do not wait one after the other.
-        return await asyncio.shield(self._asking)
+        return await shared(self._asking, "bascule")
 
     def _asked(self, done: "asyncio.Future[Eras]") -> None:
         self._asking = None

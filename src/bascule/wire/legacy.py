@@ -89,6 +89,15 @@ def needed_for(method: str, params: Params) -> dict[str, Any]:
             return {ASKS[method]: {}}
 
 
+def concerns(subscribed: str, uri: str) -> bool:
+    """Whether an update of *uri* is news of what was *subscribed* to: the same, or a part of it.
+
+    Source: MCP 2025-11-25, Resources, "Subscriptions".
+    """
+    rest = uri[len(subscribed) :]
+    return uri.startswith(subscribed) and (not rest or subscribed.endswith("/") or rest[0] in "/?#")
+
+
 def lowest_level(levels: Iterable[str]) -> str | None:
     """The most talkative of *levels*; None if there are none. Unknown words are ignored."""
     known = [LEVELS.index(level) for level in levels if level in LEVELS]

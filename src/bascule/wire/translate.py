@@ -102,8 +102,7 @@ def error_for_modern(error: Raw) -> Raw:
     code = modern.error_code(error)
     if code == _NOT_FOUND:
         return _recoded(error, _INVALID_PARAMS)
-    # What the client lacks is said by ourselves, in this protocol's own words.
-    return _recoded(error, _INTERNAL) if code in _RESERVED_IN_MODERN and code != CAPABILITY_MISSING else error
+    return _recoded(error, _INTERNAL) if code in _RESERVED_IN_MODERN else error
 
 
 def discovered(greeting: Raw) -> Raw:

@@ -57,9 +57,6 @@ LEGACY: Final = tuple(r for r in REVISIONS if r.era is Era.LEGACY)
 MODERN: Final = tuple(r for r in REVISIONS if r.era is Era.MODERN)
 LATEST_LEGACY: Final = LEGACY[-1]
 LATEST_MODERN: Final = MODERN[-1]
-# A request without the header, outside a session, comes from a client of this revision
-# (MCP 2025-06-18, Transports, "Protocol Version Header").
-WITHOUT_HEADER: Final = BY_VERSION["2025-03-26"]
 
 LEGACY_VERSIONS: Final = tuple(r.version for r in reversed(LEGACY))
 MODERN_VERSIONS: Final = tuple(r.version for r in reversed(MODERN))
