@@ -44,7 +44,10 @@ def run(
     env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE for every server started.")] = None,
     pass_environment: Annotated[bool, typer.Option(help="Let servers see all of Bascule's environment.")] = False,
     cwd: Annotated[str | None, typer.Option(help="Working directory of the servers.")] = None,
-    stateful: Annotated[bool, typer.Option("--per-session", help="One process for each legacy session.")] = False,
+    stateful: Annotated[
+        bool,
+        typer.Option("--per-session", help="A process for each session, for servers that ask their clients."),
+    ] = False,
     allow_origin: Annotated[list[str] | None, typer.Option(help="A web page's origin that may call.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(help="A name that clients use for this machine.")] = None,
     token_env: Annotated[
