@@ -146,9 +146,9 @@ class Attached:
         client = self._owner(sole)
         if not any(self._clients()):
             raise MethodNotFound(f"no client is connected that could answer {method}")
-        if sole is None and method == "roots/list" and not self._server.private:
+        if method == "roots/list" and not self._server.private and not self._server.sessions_in_flight():
             # A server asks for them once and keeps them: one client's would then hold for all.
-            raise MethodNotFound("roots belong to a client, and this process serves all: sharing: per_session has them")
+            raise MethodNotFound("roots are one client's, and no call of a client is in flight")
         if client is None or session is None:
             self._server.count_dropped("ownerless_question")
             raise MethodNotFound(
