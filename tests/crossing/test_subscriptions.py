@@ -385,7 +385,7 @@ async def test_a_client_that_leaves_is_forgotten(plain: Bascule) -> None:
     async with hearing(plain, 1, resourceSubscriptions=[NOTE]):
         assert any(session.busy for session in as_modern(plain).pool._all())
     await eventually(lambda: not any(session.busy for session in as_modern(plain).pool._all()))
-    await eventually(lambda: not as_modern(plain)._ending)
+    await eventually(lambda: not as_modern(plain).pool._leaving)
     assert not any(session._holders for session in as_modern(plain).pool._all())
 
 

@@ -4,15 +4,12 @@ Source: MCP 2026-07-28, "Multi Round-Trip Requests", "Subscriptions"; MCP 2025-1
 "Elicitation", "Sampling", "Roots".
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from bascule.call import Call, Result
 from bascule.crossing.conversation import Conversation, answers_of
 from bascule.crossing.parking import Parking, digest_of
-from bascule.crossing.pool import LAST_WORD_S as _LAST_WORD_S
-from bascule.crossing.pool import Pool, end_within
+from bascule.crossing.pool import Pool
 from bascule.errors import BasculeError, InvalidParams, UpstreamBrokeProtocol
 from bascule.upstream.base import Upstream
 from bascule.wire import jsonrpc, legacy, modern, translate
@@ -26,7 +23,6 @@ class AsModern:
         self.pool = Pool(upstream)
         self._upstream = upstream
         self._parking = parking
-        self._ending: set[asyncio.Future[None]] = set()
 
     async def send(self, call: Call) -> Result:
         """Answer *call* as a stateless server would. Raises what the upstream raises."""
@@ -40,7 +36,6 @@ class AsModern:
 
     async def close(self) -> None:
         await self.pool.close()
-        await end_within(_LAST_WORD_S, self._ending)
 
     # ---- calls
 
@@ -86,17 +81,15 @@ class AsModern:
 
     async def _listen(self, call: Call) -> Result:
         """Tell the client what it wants to hear of until it leaves."""
-        wanted = jsonrpc.value_of(call.params.get("notifications"), dict)
-        if wanted is None:
-            raise InvalidParams('"notifications" is an object')
+        wanted_kinds, wanted_uris = modern.wanted_by(call.params)
         session = await self.pool.session(call)
         news = _News(call)
         session.hearers.add(news.take)
         uris: list[str] = []
         try:
-            kinds = [kind for kind in _wanted_kinds(wanted) if await session.offers(kind, "listChanged")]
+            kinds = [kind for kind in wanted_kinds if await session.offers(kind, "listChanged")]
             if await session.offers("resources", "subscribe"):
-                for uri in _wanted_uris(wanted):
+                for uri in wanted_uris:
                     if await session.subscribe(uri):
                         uris.append(uri)  # noqa: PERF401 - each counts at once: the client may leave any time
             if kinds or uris:
@@ -106,9 +99,7 @@ class AsModern:
         finally:
             session.hearers.discard(news.take)
             if uris:
-                leaving = asyncio.ensure_future(session.unsubscribe(uris))
-                self._ending.add(leaving)
-                leaving.add_done_callback(self._ending.discard)
+                self.pool.spawn(session.unsubscribe(uris))
         return Result(modern.subscription_end(call.id))
 
 
@@ -122,13 +113,10 @@ class _News:
         self._early: list[tuple[str, Params]] | None = []  # what came before the acknowledgement
 
     def acknowledge(self, kinds: Sequence[str], uris: Sequence[str]) -> None:
-        honoured: dict[str, Any] = {f"{kind}ListChanged": True for kind in kinds}
-        if uris:
-            honoured["resourceSubscriptions"] = list(uris)
         self._methods = frozenset(method for method, kind in legacy.LIST_CHANGED.items() if kind in kinds)
         self._uris = uris
         early, self._early = self._early or [], None
-        self._tell(modern.ACKNOWLEDGED, {"notifications": jsonrpc.encode(honoured)})
+        self._tell(modern.ACKNOWLEDGED, modern.wanting(kinds, uris))
         for method, params in early:
             self.take(method, params)
 
@@ -144,12 +132,3 @@ class _News:
 
     def _tell(self, method: str, params: Params) -> None:
         self._call.client.notify(method, modern.retag(params, self._call.id))
-
-
-def _wanted_kinds(wanted: Mapping[str, Any]) -> list[str]:
-    return [kind for kind in ("tools", "prompts", "resources") if wanted.get(f"{kind}ListChanged") is True]
-
-
-def _wanted_uris(wanted: Mapping[str, Any]) -> list[str]:
-    uris = wanted.get("resourceSubscriptions")
-    return [uri for uri in dict.fromkeys(uris) if isinstance(uri, str)] if isinstance(uris, list) else []

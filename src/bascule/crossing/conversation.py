@@ -100,7 +100,7 @@ class Conversation:
         """Put a question to the client, in the present round or the next.
 
         What the client did not declare is declined on its behalf: a process that serves many is told
-        that everything can be asked, and can often do without. If it cannot, see `_lacking`.
+        that everything can be asked, and can often do without. If it cannot, see `_settled`.
         """
         if method not in legacy.ASKS:
             raise MethodNotFound(f"a stateless client cannot be asked {method}")
@@ -241,7 +241,7 @@ class Conversation:
             result = await self._host.send(call, self)
             wanted = translate.urls_needed(result.value) if result.refused else []
             if not wanted:
-                return self._lacking(result) if self._undeclared else _recoded(result)
+                return self._settled(result)
             if not self._can_be_asked(translate.ELICIT, wanted[0].params):
                 return Result(translate.capability_missing(legacy.needed_for(translate.ELICIT, wanted[0].params)), True)
             visits = [self.ask(each.method, each.params) for each in wanted]
@@ -249,21 +249,19 @@ class Conversation:
                 return Result(_NOT_VISITED, refused=True)
         raise UpstreamBrokeProtocol(f"wants URLs to be visited again after {_MAX_VISITS} times")
 
-    def _lacking(self, result: Result) -> Result:
-        """A failure of a server that was refused a question is the client's lack ("Capabilities", 2026-07-28)."""
-        if result.refused or translate.failed(result.value):
+    def _settled(self, result: Result) -> Result:
+        """The server's answer, in codes that mean the same to a stateless client.
+
+        A failure of a server that was refused a question is the client's lack ("Capabilities", 2026-07-28).
+        """
+        if self._undeclared and (result.refused or translate.failed(result.value)):
             return Result(translate.capability_missing(self._undeclared), refused=True)
-        return _recoded(result)
+        return Result(translate.error_for_modern(result.value), refused=True) if result.refused else result
 
 
 _NOT_VISITED: Final = jsonrpc.encode(
     {"code": -32602, "message": "the call needs a URL to be visited first, and that was declined"}
 )
-
-
-def _recoded(result: Result) -> Result:
-    """The server's own answer; its errors with codes that a stateless client understands as they are meant."""
-    return Result(translate.error_for_modern(result.value), refused=True) if result.refused else result
 
 
 def _cancelled(question: Question) -> Result:

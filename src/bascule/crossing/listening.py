@@ -10,6 +10,8 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from bascule.call import Caller, Client, Result, Session
 from bascule.errors import BasculeError, InvalidParams, Unavailable
 from bascule.wire import jsonrpc, legacy, modern
@@ -52,24 +54,17 @@ class _Ear:
         raise Unavailable(f"a subscription cannot answer {method}")
 
 
-class _Wanted:
+class _Wanted(msgspec.Struct, frozen=True):
     """A filter: the kinds of lists, and the resources."""
 
-    def __init__(self, kinds: frozenset[str], uris: frozenset[str]) -> None:
-        self.kinds = kinds
-        self.uris = uris
-
-    def covers(self, other: "_Wanted") -> bool:
-        return self.kinds >= other.kinds and self.uris >= other.uris
+    kinds: frozenset[str]
+    uris: frozenset[str]
 
     def __bool__(self) -> bool:
         return bool(self.kinds or self.uris)
 
     def params(self) -> Params:
-        notifications: dict[str, Any] = {f"{kind}ListChanged": True for kind in sorted(self.kinds)}
-        if self.uris:
-            notifications["resourceSubscriptions"] = sorted(self.uris)
-        return {"notifications": jsonrpc.encode(notifications)}
+        return modern.wanting(sorted(self.kinds), sorted(self.uris))
 
 
 class Channel:
@@ -145,7 +140,7 @@ class Channel:
         """Have the server tell of what is wanted now: open the new subscription, then end the old one."""
         async with self._renewing:
             wanted, old = self._wanted(), self._ear
-            if old is not None and old.wanted.covers(wanted) and wanted.covers(old.wanted):
+            if old is not None and old.wanted == wanted:
                 return
             fresh = await self._open(wanted) if wanted else None
             if self._closed:  # meanwhile the last session has ended
@@ -235,7 +230,7 @@ class Channel:
         elif method == legacy.UPDATED:
             uri = jsonrpc.text(params.get("uri")) or ""
             hearers = {
-                id: s for held, those in self._holders.items() if uri.startswith(held) for id, s in those.items()
+                id: s for held, those in self._holders.items() if legacy.concerns(held, uri) for id, s in those.items()
             }
             for session in hearers.values():
                 session.notify(method, plain)

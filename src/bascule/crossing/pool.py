@@ -8,7 +8,7 @@ Source: MCP 2025-11-25, "Lifecycle"; docs/protocol.md, "Crossing eras".
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -28,16 +28,8 @@ IDLE_S: Final = 300.0  # a session that nobody used for so long is ended
 _IDLE_PROCESS_S: Final = 30.0  # the same, where it occupies a process of its own
 MAX_SESSIONS: Final = 1000  # of one server
 _TICK_S: Final = 10.0
-LAST_WORD_S: Final = 2.0  # for a server to take that its sessions end
+_LAST_WORD_S: Final = 2.0  # for a server to take that its sessions end
 _TOGETHER_S: Final = 0.02  # the same news from several sessions within so long is one
-
-
-async def end_within(seconds: float, work: Collection["asyncio.Future[None]"]) -> None:
-    """Wait so long for *work*, and no longer: a server that does not answer must not keep us from ending."""
-    if work:
-        _, late = await asyncio.wait(set(work), timeout=seconds)
-        for each in late:
-            each.cancel()
 
 
 class Pool:
@@ -61,21 +53,25 @@ class Pool:
                 yield from session.conversations
 
     async def conversation(self, call: Call) -> Conversation:
-        """A conversation for a stateless *call*, in a session of its caller's."""
+        """A conversation for a stateless *call*, in a session of its caller's.
+
+        Raises Overloaded when all sessions are busy and there are too many.
+        """
         # Where sessions have a process each, a call that may be asked is alone in one: a pipe does not
         # tell which call a question belongs to.
-        alone = self._upstream.spare is not None and may_be_asked(call, self.declared_by(call))
-        session = await self.session(call, alone=alone)
+        able = self.declared_by(call)
+        alone = self._upstream.spare is not None and may_be_asked(call, able)
+        session = await self._session(call, able, alone=alone)
         conversation = Conversation(call, session)
         session.conversations[conversation] = None
         return conversation
 
-    async def session(self, call: Call, *, alone: bool = False) -> PooledSession:
-        """The session for a stateless *call*; one that has no other call, if it has to be *alone* in it.
+    async def session(self, call: Call) -> PooledSession:
+        """A session for what belongs to no conversation. Raises Overloaded as `conversation` does."""
+        return await self._session(call, self.declared_by(call), alone=False)
 
-        Raises Overloaded when all are busy and there are too many.
-        """
-        able = self.declared_by(call)
+    async def _session(self, call: Call, able: Mapping[str, Any], *, alone: bool) -> PooledSession:
+        """The session of *able* clients; one that has no other call, if it has to be *alone* in it."""
         key = call.caller.name, msgspec.json.encode(able, order="deterministic")
         session = self._free(key, alone=alone)
         if session is None and self._made_room():
@@ -168,7 +164,10 @@ class Pool:
         if self._timer is not None:
             self._timer.cancel()
         self.clear()
-        await end_within(LAST_WORD_S, self._leaving)
+        if self._leaving:  # a server that does not answer must not keep us from ending
+            _, late = await asyncio.wait(set(self._leaving), timeout=_LAST_WORD_S)
+            for each in late:
+                each.cancel()
 
     def clear(self) -> None:
         """Forget every session: the server no longer speaks this way."""

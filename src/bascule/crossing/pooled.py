@@ -7,7 +7,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -24,7 +24,7 @@ from bascule.wire.versions import LATEST_LEGACY
 if TYPE_CHECKING:
     from bascule.crossing.pool import Pool
 
-_UNSUBSCRIBE_S = 5.0
+_UNSUBSCRIBE_S: Final = 5.0
 Hearer: TypeAlias = Callable[[str, Params], None]
 
 

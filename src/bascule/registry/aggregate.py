@@ -194,18 +194,10 @@ class Aggregate:
 
     async def _listen(self, call: Call) -> Result:
         """One stream for the client, fed by the catalog and by a stream to each server it concerns."""
-        wanted = jsonrpc.value_of(call.params.get("notifications"), dict)
-        if wanted is None:
-            raise InvalidParams('"notifications" is an object')
-        kinds = [kind for kind in ("tools", "prompts", "resources") if wanted.get(f"{kind}ListChanged") is True]
-        subscriptions = wanted.get("resourceSubscriptions")
-        uris = [uri for uri in subscriptions if isinstance(uri, str)] if isinstance(subscriptions, list) else []
+        kinds, uris = modern.wanted_by(call.params)
         catalog = await self._registry.current(Era.MODERN)
         owners = {uri: owner for uri in uris if (owner := catalog.owner_of(uri)) is not None}
-        honoured: dict[str, Any] = {f"{kind}ListChanged": True for kind in kinds}
-        if owners:
-            honoured["resourceSubscriptions"] = list(owners)
-        self._tell_listener(call, modern.ACKNOWLEDGED, {"notifications": jsonrpc.encode(honoured)})
+        self._tell_listener(call, modern.ACKNOWLEDGED, modern.wanting(kinds, list(owners)))
 
         def announce(changed_catalog: Catalog, changed: Sequence[str]) -> None:
             for kind in changed if changed_catalog.era is Era.MODERN else ():
@@ -225,7 +217,7 @@ class Aggregate:
 
     async def _relay_updates(self, call: Call, server: str, uris: list[str]) -> None:
         """Keep one subscription at *server* for the client's, through restarts of the server."""
-        params = {**call.params, "notifications": jsonrpc.encode({"resourceSubscriptions": uris})}
+        params = {**call.params, **modern.wanting((), uris)}
         while True:
             upstream = self._registry.upstreams.get(server)
             if upstream is None:

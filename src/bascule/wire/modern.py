@@ -3,7 +3,7 @@
 Source: MCP 2026-07-28, "_meta", "Results", "Subscriptions", "Multi Round-Trip Requests".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -137,6 +137,28 @@ def stamp(params: Params, *, info: Mapping[str, str], capabilities: Mapping[str,
 def retag(message: Params, subscription: Raw) -> dict[str, Raw]:
     """*message* (params or result of a subscription) tagged with the client's own subscription id."""
     return replaced(message, meta_={**meta_of(message), SUBSCRIPTION_ID: subscription})
+
+
+def wanted_by(params: Params) -> tuple[list[str], list[str]]:
+    """The kinds of lists and the resources that a `subscriptions/listen` wants to hear of.
+
+    Raises InvalidParams unless it says so in an object.
+    """
+    wanted = value_of(params.get("notifications"), dict)
+    if wanted is None:
+        raise InvalidParams('"notifications" is an object')
+    kinds = [kind for kind in ("tools", "prompts", "resources") if wanted.get(f"{kind}ListChanged") is True]
+    uris = wanted.get("resourceSubscriptions")
+    named = [uri for uri in uris if isinstance(uri, str)] if isinstance(uris, list) else []
+    return kinds, list(dict.fromkeys(named))
+
+
+def wanting(kinds: Iterable[str], uris: Sequence[str]) -> Params:
+    """The parameters that `wanted_by` reads, of a subscription or of its acknowledgement."""
+    notifications: dict[str, Any] = {f"{kind}ListChanged": True for kind in kinds}
+    if uris:
+        notifications["resourceSubscriptions"] = uris
+    return {"notifications": encode(notifications)}
 
 
 def subscription_end(subscription: Raw) -> Raw:
