@@ -8,23 +8,42 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import bascule
 from bascule.admin import status
-from bascule.config import Config, ServerOptions, is_loopback, seal_key
+from bascule.config import Config, ServerOptions, identifies, is_loopback, seal_key
+from bascule.contract.derive import Sources
 from bascule.crossing.bilingual import Bilingual
 from bascule.crossing.parking import Parking
-from bascule.edge.door import LOOPBACK, Rules
+from bascule.edge.auth import metadata
+from bascule.edge.auth.attempts import Attempts
+from bascule.edge.auth.callers import Callers
+from bascule.edge.auth.identify import Identify
+from bascule.edge.auth.issuers import Issuers
+from bascule.edge.auth.keys import KeyBook
+from bascule.edge.auth.reception import Login, Reception
+from bascule.edge.door import LOOPBACK, Rules, hostname
 from bascule.edge.http import HttpEdge
 from bascule.edge.rim import Rim
+from bascule.edge.tls import Tls
 from bascule.errors import BasculeError, ConfigInvalid
-from bascule.pipeline import build
+from bascule.pipeline import build, build_inner
+from bascule.pipeline.build import StageBuilder
 from bascule.pipeline.deadline import Deadline
+from bascule.pipeline.gates import Gates
+from bascule.pipeline.govern import Govern
 from bascule.pipeline.observe import Observe
+from bascule.pipeline.open import Open
 from bascule.pipeline.recall import Recall
 from bascule.pipeline.resolve import Resolve
+from bascule.pipeline.ways import Ways
+from bascule.policy.allowances import Allowances
+from bascule.policy.options import Grant
 from bascule.registry.aggregate import Aggregate
 from bascule.registry.sync import Registry
+from bascule.store.keys import KeyStore
+from bascule.store.shared import MemoryState
 from bascule.upstream.base import Upstream
 from bascule.upstream.http import HttpUpstream
 from bascule.upstream.stdio import StdioOptions, StdioUpstream
@@ -32,6 +51,8 @@ from bascule.wire.seal import KEY_BYTES, KeyRing
 
 log = logging.getLogger("bascule")
 
+_KEYS_EVERY_S: Final = 1.0
+_NOTE_EVERY_S: Final = 30.0  # how often it is written down which keys are in use
 _DRAIN_S: Final = 30.0  # how long calls of a server that leaves the configuration may still run
 
 
@@ -60,16 +81,24 @@ class Gateway:
         self.registry = Registry(self.upstreams, config.aliases, config.patience_s)
         self.aggregate = Aggregate(self.registry)
         self.observe = Observe()
-        forward = build(
-            self.observe,
-            Recall(self.registry),
-            Resolve(self.registry, self.aggregate),
-            Deadline(lambda: self._timeouts),
-        )
+        self.counters = MemoryState()
+        self.gates = Gates(config.limits.queued, config.limits.queue_timeout_s)
         self._timeouts = _timeouts(config)
+        inner = build_inner(Recall(self.registry), Deadline(lambda: self._timeouts), Open(self.aggregate))
+        self._inner = inner
+        self.govern = Govern(self._ways(config), self.registry)
+        self.registry.sight = self.aggregate.sight = self.govern.ways
+        forward = build(self.observe, Resolve(self.registry, self.aggregate), self.govern, inner)
         self.forward = forward
+        self.keys = KeyStore(Path(config.state_dir))
+        self.attempts = Attempts()
+        self.tls = None if config.http.tls is None else Tls(config.http.tls)
+        self._noted_at = time.monotonic()
+        self.issuers = Issuers(config.auth.issuers) if config.auth.issuers else None
         self.edge = HttpEdge(
             rules=rules_of(config),
+            reception=self._reception(config),
+            sight=self.govern.ways,
             rim=Rim(forward=forward, registry=self.registry, aggregate=self.aggregate),
             registry=self.registry,
             ring=self.ring,
@@ -86,11 +115,72 @@ class Gateway:
         )
         self._tasks: list[asyncio.Task[None]] = []
 
+    def _ways(self, config: Config) -> Ways:
+        """The way of each thing under *config*; counters and places are the same ones before and after."""
+        policy = config.policy
+        sources = Sources(
+            config.documents,
+            policy.rules,
+            trusted=frozenset(name for name, options in config.servers.items() if options.trusted),
+            scoped=policy.default == "deny",
+            validate_arguments=policy.validate_arguments,
+            validate_results=policy.validate_results,
+        )
+        own = {name: caller.limits for name, caller in config.callers.items() if caller.limits is not None}
+        allowances = Allowances(config.limits.caller, own)
+        private = tells_apart(config)
+        build_stages = StageBuilder(
+            config.limits, allowances, self.counters, self.gates, scoped=private, counting=sources.guarded
+        )
+        return Ways(sources, build_stages, self._inner, private=private)
+
+    def _reception(self, config: Config) -> Reception:
+        callers = Callers(config.auth, config.roles, config.callers)
+        identify = Identify(
+            callers,
+            self._key_book(config),
+            self.issuers,
+            bearer=config.http.bearer,
+            required=config.auth.required_scopes,
+            alone=not identifies(config),
+            attempts=self.attempts,
+        )
+        issuers = [issuer.issuer for issuer in config.auth.issuers.values()]
+        self._check_public_url(config)
+        return Reception(identify, Login(config.http.public_url, issuers, callers.requested()))
+
+    def _check_public_url(self, config: Config) -> None:
+        try:
+            metadata.resource_of(config.http.public_url or "http://localhost", metadata.ROOT_STANDS_FOR)
+        except ValueError as error:
+            raise ConfigInvalid(str(error), field="http.public_url") from error
+
+    def _key_book(self, config: Config) -> KeyBook:
+        static = {name: caller.keys for name, caller in config.callers.items()}
+        return KeyBook(self.keys.snapshot(), config.auth.key_environment, static)
+
+    async def _follow_keys(self) -> None:
+        """Keys that are made or revoked elsewhere count here within a second. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(_KEYS_EVERY_S)
+            if not self.config.callers:
+                continue
+            identify = self.edge.reception.identify
+            try:
+                if await asyncio.to_thread(self.keys.changed):
+                    identify.adopt_keys(await asyncio.to_thread(self._key_book, self.config))
+                if identify.used and time.monotonic() - self._noted_at > _NOTE_EVERY_S:
+                    used, identify.used, self._noted_at = identify.used, set(), time.monotonic()
+                    await asyncio.to_thread(self.keys.touch, used, time.time())
+            except BasculeError as error:
+                log.error("API keys cannot be read, the last known ones still hold: %s", error)
+
     async def start(self) -> None:
         """Bring everything up in the background; returns at once, so that a slow server delays nobody."""
         for upstream in self.upstreams.values():
             await self._bring_up(upstream, self.config.servers[upstream.name])
         self._tasks.append(asyncio.ensure_future(self.edge.sessions.expire()))
+        self._tasks.append(asyncio.ensure_future(self._follow_keys()))
 
     async def _bring_up(self, upstream: Upstream, options: ServerOptions) -> None:
         await upstream.start()
@@ -106,6 +196,9 @@ class Gateway:
         await self.registry.stop()
         await self.parking.close()
         await asyncio.gather(*(upstream.stop() for upstream in self.upstreams.values()))
+        if self.issuers is not None:
+            await self.issuers.close()
+        self.keys.close()
 
     async def cut_off(self) -> None:
         """End every server now, so that the calls which still wait for one get an answer."""
@@ -129,24 +222,44 @@ class Gateway:
         if config.seal != old.seal:
             self.ring = ring_of(config)
         self.parking.ttl_s, self.parking.max_per_caller = config.parking.ttl_s, config.parking.max_per_caller
+        if config.auth.issuers != old.auth.issuers:
+            await self._change_issuers(config)
+        if config.state_dir != old.state_dir:
+            self.keys.close()
+            self.keys = KeyStore(Path(config.state_dir))
+        if self.tls is not None and config.http.tls is not None:
+            self.tls.adopt(config.http.tls)
+        self.gates.queued, self.gates.timeout_s = config.limits.queued, config.limits.queue_timeout_s
+        ways = self.govern.ways = self._ways(config)
         self.edge.adopt(
             rules_of(config),
+            self._reception(config),
+            ways,
             self.ring,
             max_sessions=config.http.max_sessions,
             session_idle_s=config.http.session_idle_s,
             session_max_s=config.http.session_max_s,
         )
-        await self.registry.adopt(self.upstreams, config.aliases, config.patience_s)
+        self.aggregate.sight = ways
+        await self.registry.adopt(self.upstreams, config.aliases, config.patience_s, ways)
         for upstream in fresh.values():
             await self._bring_up(upstream, config.servers[upstream.name])
         for upstream in leaving:
             self._tasks.append(asyncio.ensure_future(_retire(upstream)))
         said = [f"servers: {len(fresh)} started or changed, {len(leaving)} stopped or changed, {len(kept)} untouched"]
-        parts = ("aliases", "http", "parking", "patience_s", "replicas", "seal")
+        parts = [field for field in Config.__struct_fields__ if field != "servers"]
         said += [f"{part} changed" for part in parts if getattr(old, part) != getattr(config, part)]
         if self._address != (config.http.host, config.http.port):
             said.append("http.host and http.port need a restart")
+        if (config.http.tls is None) != (self.tls is None):
+            said.append("to turn TLS on or off needs a restart")
         return "; ".join(said)
+
+    async def _change_issuers(self, config: Config) -> None:
+        fresh = Issuers(config.auth.issuers) if config.auth.issuers else None
+        old, self.issuers = self.issuers, fresh
+        if old is not None:
+            self._tasks.append(asyncio.ensure_future(old.close()))
 
     async def watch(self, load: "Any", path: Path, *, every_s: float = 1.0) -> None:
         """Reload when *path* changes. A broken edit keeps the old configuration running and says why."""
@@ -170,7 +283,13 @@ class Gateway:
             log.error("the configuration was changed but not adopted, the old one keeps running: %s", error)
             return
         if config != self.config or list(config.servers) != list(self.config.servers):
-            log.info("configuration reloaded: %s", await self.reload(config))
+            try:
+                changed = await self.reload(config)
+            except ConfigInvalid as error:
+                self.config_error = str(error)
+                log.error("the configuration was changed but not adopted: %s", error)
+                return
+            log.info("configuration reloaded: %s", changed)
         elif self.config_error is not None:
             log.info("the configuration is whole again")
         self.config_error = None
@@ -196,13 +315,19 @@ def rules_of(config: Config) -> Rules:
     listen = config.http
     local = is_loopback(listen.host)
     hosts = {host.lower() for host in listen.allowed_hosts} | {listen.host.lower()}
+    if listen.public_url is not None:
+        hosts.add(hostname(urlsplit(listen.public_url).netloc))
     return Rules(
         hosts=frozenset(hosts | LOOPBACK if local or listen.host in ("0.0.0.0", "::") else hosts),
         origins=frozenset(listen.allowed_origins),
         loopback_origins=local,
-        token=listen.bearer,
         max_body_bytes=listen.max_body_bytes,
     )
+
+
+def tells_apart(config: Config) -> bool:
+    """Whether callers differ in what they may do, so that each has to be looked at."""
+    return bool(config.callers or config.auth.issuers or isinstance(config.auth.anonymous, Grant))
 
 
 def _timeouts(config: Config) -> Mapping[str, float]:

@@ -6,22 +6,37 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import msgspec
 from msgspec import Raw
 
+from bascule.policy.scopes import UNLIMITED, Authority
 from bascule.wire.jsonrpc import NOTHING, Id, Params
 from bascule.wire.versions import Era, Revision
 
 if TYPE_CHECKING:
+    from bascule.contract.model import Contract
     from bascule.upstream.base import Upstream
 
 
-class Caller(msgspec.Struct, frozen=True):
-    """Who calls. Until callers are configured there are two: anyone, and the bearer of the token."""
+class Caller(msgspec.Struct, frozen=True, eq=False):
+    """Who calls, and what they may do. The name is the identity: two callers of one name are one caller.
+
+    What they may do comes with each request, from the credential it carries, and may change in between.
+    """
 
     name: str
+    authority: Authority = Authority()
+    roles: frozenset[str] = frozenset()
+    attributes: Mapping[str, Any] = msgspec.field(default_factory=dict)  # facts for rules, such as `email`
+    proof: str = ""  # how it is known: "key", "token", "introspection", "certificate", "bearer", "anonymous"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Caller) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
 
-ANONYMOUS = Caller("anonymous")
-BEARER = Caller("bearer")
-BASCULE = Caller("bascule")  # the gateway's own housekeeping: listing, watching
+ANONYMOUS = Caller("anonymous", UNLIMITED, proof="anonymous")
+BEARER = Caller("bearer", UNLIMITED, proof="bearer")
+BASCULE = Caller("bascule", UNLIMITED)  # the gateway's own housekeeping: listing, watching
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -29,6 +44,8 @@ class Result(msgspec.Struct, frozen=True):
 
     value: Raw
     refused: bool = False
+    warnings: tuple[str, ...] = ()  # what the stages say of the call beside its result
+    cost_usd: float | None = None  # what it cost, where that is known
 
 
 class Client(Protocol):
@@ -77,7 +94,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     session: Session | None = None  # legacy only
     view: str = ""  # the server whose own endpoint was called; "" for the aggregate
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    trace_id: str = ""  # 32 hex digits, of the client's `traceparent` or our own
     target: Target | None = None  # set by the `resolve` stage
+    contract: "Contract | None" = None  # set by the `govern` stage, for what has one
+    args: Any = None  # the arguments as Python values, set by the first stage that had to decode them
 
     @property
     def era(self) -> Era:

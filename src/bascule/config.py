@@ -6,18 +6,21 @@ Nothing else in Bascule reads a configuration file or expands a reference in one
 import base64
 import binascii
 import ipaddress
-import json
 import re
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias, get_args, get_type_hints
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
-import yaml
 
+from bascule import documents
+from bascule.contract.model import Document
 from bascule.errors import ConfigInvalid
 from bascule.options import Bytes, Count, Options, Port, Seconds
+from bascule.options_tls import TlsOptions
+from bascule.policy import fit
+from bascule.policy.options import AuthOptions, CallerOptions, LimitsOptions, PolicyOptions
+from bascule.text import Text, read_text
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
 from bascule.wire.names import MAX_LENGTH, slug
@@ -37,6 +40,8 @@ class ListenOptions(Options, frozen=True):
 
     host: str = "127.0.0.1"
     port: Port = DEFAULT_PORT
+    public_url: str | None = None  # what clients call it by, such as https://mcp.example.com; default: their Host
+    tls: TlsOptions | None = None
     allowed_hosts: tuple[str, ...] = ()  # names that clients may use for this machine, without port
     allowed_origins: tuple[str, ...] = ()  # web pages that may call, such as https://console.example
     bearer: str | None = None  # the token that every client has to send; a reference such as ${env:TOKEN}
@@ -61,38 +66,47 @@ class ParkingOptions(Options, frozen=True):
     max_per_caller: Annotated[int, msgspec.Meta(ge=1)] = 100
 
 
-class Config(Options, frozen=True):
-    """A whole configuration."""
+class _Common(Options, frozen=True):
+    """What stands in the file as it is used."""
 
     http: ListenOptions = ListenOptions()
     seal: SealOptions = SealOptions()
     parking: ParkingOptions = ParkingOptions()
     replicas: Annotated[int, msgspec.Meta(ge=1)] = 1  # how many processes answer under one address
-    servers: Mapping[str, ServerOptions] = msgspec.field(default_factory=dict)
     aliases: Mapping[str, str] = msgspec.field(default_factory=dict)  # `namespace/name` -> name on the wire
     patience_s: Seconds = 10.0  # how long the first list waits for servers that are still starting
+    roles: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)  # role -> scopes
+    callers: Mapping[str, CallerOptions] = msgspec.field(default_factory=dict)
+    policy: PolicyOptions = PolicyOptions()
+    limits: LimitsOptions = LimitsOptions()
+    contracts: tuple[str | Document, ...] = ()  # files or folders, beside the configuration, or documents
 
 
-class _Outline(Options, frozen=True):
-    """The file before its servers are told apart by their keys."""
+class Config(_Common, frozen=True):
+    """A whole configuration."""
 
-    http: ListenOptions = ListenOptions()
-    seal: SealOptions = SealOptions()
-    parking: ParkingOptions = ParkingOptions()
-    replicas: Annotated[int, msgspec.Meta(ge=1)] = 1
+    servers: Mapping[str, ServerOptions] = msgspec.field(default_factory=dict)
+    auth: AuthOptions = AuthOptions()
+    state_dir: str = ""  # where keys and records are kept; default: `bascule` in the user's state folder
+    documents: tuple[tuple[str, Document], ...] = ()  # all contracts, with their places; not in the file
+
+
+class _Outline(_Common, frozen=True):
+    """The file before its servers are told apart by their keys, and references replaced."""
+
     servers: Mapping[str, dict[str, Any]] = msgspec.field(default_factory=dict)
-    aliases: Mapping[str, str] = msgspec.field(default_factory=dict)
-    patience_s: Seconds = 10.0
+    auth: dict[str, Any] = msgspec.field(default_factory=dict)
+    state_dir: str = ""
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
     """Read and check *path*. Raises ConfigInvalid naming the file, the line and the field."""
-    return _Source(path, _read(path), environ).config()
+    return _Source(path, environ).config()
 
 
 def load_servers(path: Path, environ: Mapping[str, str]) -> Config:
     """Read an `mcpServers` file of Claude, Cursor, VS Code or mcp-proxy. Raises ConfigInvalid."""
-    return _Source(path, _read(path), environ).config_of_clients()
+    return _Source(path, environ).config_of_clients()
 
 
 def check(config: Config) -> Config:
@@ -105,12 +119,23 @@ def check(config: Config) -> Config:
             raise ConfigInvalid(f"no server {logical.partition('/')[0]!r}", field=f"aliases.{logical}")
     if len(set(config.aliases.values())) != len(config.aliases):
         raise ConfigInvalid("two aliases are the same name", field="aliases")
-    if config.http.bearer is None and not is_loopback(config.http.host):
+    fit.check(config.auth, config.roles, config.callers, config.limits, config.servers)
+    if not identifies(config) and config.auth.anonymous is None and not is_loopback(config.http.host):
         raise ConfigInvalid(
-            f"binding {config.http.host!r} opens every server to the network: set http.bearer to a reference"
-            " such as ${env:BASCULE_TOKEN} (`bascule run`: --token-env BASCULE_TOKEN), or bind 127.0.0.1",
+            f"binding {config.http.host!r} opens every server to the network: name callers or auth.issuers, set"
+            " http.bearer to a reference such as ${env:BASCULE_TOKEN} (`bascule run`: --token-env BASCULE_TOKEN),"
+            " or bind 127.0.0.1",
             field="http.host",
         )
+    if config.auth.issuers and config.http.public_url is None and not is_loopback(config.http.host):
+        raise ConfigInvalid(
+            "tokens are made for one address: say which one clients use, such as https://mcp.example.com",
+            field="http.public_url",
+        )
+    asked = config.http.tls is not None and config.http.tls.client_cert != "none"
+    if any(caller.certificate for caller in config.callers.values()) and not asked:
+        raise ConfigInvalid("callers have certificates, but nobody is asked for one: set http.tls.client_cert",
+                            field="callers")  # fmt: skip
     if config.http.bearer is not None and len(config.http.bearer) < _LEAST_TOKEN:
         raise ConfigInvalid(f"the token has fewer than {_LEAST_TOKEN} characters", field="http.bearer")
     if config.http.bearer is not None and not _TOKEN.fullmatch(config.http.bearer):
@@ -131,6 +156,17 @@ def check(config: Config) -> Config:
             field="replicas",
         )
     return config
+
+
+def identifies(config: Config) -> bool:
+    """Whether callers have to say who they are."""
+    return bool(config.http.bearer or config.callers or config.auth.issuers)
+
+
+def default_state_dir(environ: Mapping[str, str]) -> Path:
+    """`bascule` in the user's state folder (XDG Base Directory Specification)."""
+    base = environ.get("XDG_STATE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "bascule"
 
 
 def seal_key(text: str, field: str = "seal.keys") -> bytes:
@@ -181,110 +217,101 @@ def schema() -> dict[str, Any]:
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise ConfigInvalid("no such file; give -c FILE or --servers FILE", place=str(path)) from error
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigInvalid(f"cannot be read: {why}", place=str(path)) from error
-
-
 class _Source:
-    """One file being read: its text for line numbers, its value for content."""
+    """One file being read, with what its references stand for."""
 
-    def __init__(self, path: Path, text: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
         self._path = path
-        self._text = text
+        self._text = Text(path, read_text(path, "; give -c FILE or --servers FILE"))
         self._environ = environ
 
     def config(self) -> Config:
         value = self._value()
-        outline = self._convert(value, _Outline, "")
+        outline = self._text.convert(value, _Outline, "")
         bearer = outline.http.bearer
         token = None if bearer is None else self._secret(bearer, "http.bearer")
-        servers = {name: self._server(name, each) for name, each in outline.servers.items()}
+        said = {name: getattr(outline, name) for name in _Common.__struct_fields__} | {
+            "http": msgspec.structs.replace(outline.http, bearer=token),
+            "seal": SealOptions(keys=self._secrets(outline.seal.keys, "seal.keys")),
+            "callers": {name: self._caller(name, each) for name, each in outline.callers.items()},
+        }
         config = Config(
-            http=msgspec.structs.replace(outline.http, bearer=token),
-            seal=SealOptions(keys=tuple(self._secret(k, f"seal.keys.{i}") for i, k in enumerate(outline.seal.keys))),
-            parking=outline.parking,
-            replicas=outline.replicas,
-            servers=servers,
-            aliases=outline.aliases,
-            patience_s=outline.patience_s,
+            **said,
+            servers={name: self._server(name, each) for name, each in outline.servers.items()},
+            auth=self._auth(outline.auth),
+            state_dir=str(self._state_dir(outline.state_dir)),
+            documents=tuple(self._documents(outline.contracts)),
         )
         return self._checked(config)
+
+    def _secrets(self, texts: Sequence[str], field: str) -> tuple[str, ...]:
+        return tuple(self._secret(text, f"{field}.{number}") for number, text in enumerate(texts))
+
+    def _caller(self, name: str, options: CallerOptions) -> CallerOptions:
+        return msgspec.structs.replace(options, keys=self._secrets(options.keys, f"callers.{name}.keys"))
+
+    def _auth(self, value: dict[str, Any]) -> AuthOptions:
+        """Who may call; addresses in it may be references, secrets have to be."""
+        plain = self._text.convert(value, AuthOptions, "auth")
+        for name, issuer in plain.issuers.items():
+            if issuer.introspection is not None:
+                field = f"auth.issuers.{name}.introspection.client_secret"
+                self._secret(issuer.introspection.client_secret, field)
+        return self._text.convert(self._expanded(value, "auth"), AuthOptions, "auth")
+
+    def _state_dir(self, said: str) -> Path:
+        if said:
+            return self._path.parent / Path(said).expanduser()
+        return default_state_dir(self._environ)
+
+    def _documents(self, contracts: Sequence[str | Document]) -> Iterator[tuple[str, Document]]:
+        for number, each in enumerate(contracts):
+            if isinstance(each, Document):
+                yield f"{self._path}: contracts.{number}", each
+            else:
+                yield from documents.documents(self._path.parent / Path(each).expanduser())
 
     def config_of_clients(self) -> Config:
         value = self._value()
         entries = value.get("mcpServers", value.get("servers")) if isinstance(value, dict) else None
         if not isinstance(entries, dict):
-            raise self._wrong('there is no "mcpServers" object in it', "")
+            raise self._text.wrong('there is no "mcpServers" object in it', "")
         servers: dict[str, ServerOptions] = {}
         for name, entry in entries.items():
             field = f"mcpServers.{name}"
             if not isinstance(entry, dict):
-                raise self._wrong("expected an object", field)
+                raise self._text.wrong("expected an object", field)
             if entry.get("disabled") is True or entry.get("enabled") is False:
                 continue
             space = slug(name)
             if not space or space in servers:
-                raise self._wrong(f"{name!r} leaves no name of its own: use A-Z a-z 0-9 _ -", field)
+                raise self._text.wrong(f"{name!r} leaves no name of its own: use A-Z a-z 0-9 _ -", field)
             servers[space] = self._server(space, _of_client(entry), field)
         return self._checked(Config(servers=servers))
 
     def _value(self) -> Any:
-        if not self._text.strip():
+        if not self._text.text.strip():
             # An editor that empties the file before it writes must not stop every server.
             raise ConfigInvalid("is empty; write `servers: {}` if no server is what you want", place=str(self._path))
-        try:
-            match self._path.suffix:
-                case ".json":
-                    return json.loads(self._text)
-                case ".toml":
-                    return tomllib.loads(self._text)
-                case _:
-                    return yaml.safe_load(self._text) or {}
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ConfigInvalid(f"not YAML: {error.problem}", place=f"{self._path}:{line}") from error
-        except json.JSONDecodeError as error:
-            raise ConfigInvalid(f"not JSON: {error.msg}", place=f"{self._path}:{error.lineno}") from error
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigInvalid(f"not TOML: {error}", place=str(self._path)) from error
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date 2026-13-01, a control character
-            raise ConfigInvalid(f"cannot be read: {error}", place=str(self._path)) from error
+        return self._text.value()
 
     def _server(self, name: str, entry: dict[str, Any], field: str = "") -> ServerOptions:
         field = field or f"servers.{name}"
         if not is_server_name(name):
-            raise self._wrong("a server's name has at most 32 of A-Z a-z 0-9 _ -", field)
+            raise self._text.wrong("a server's name has at most 32 of A-Z a-z 0-9 _ -", field)
         if ("command" in entry) == ("url" in entry):
-            raise self._wrong("a server has either a command or a url", field)
+            raise self._text.wrong("a server has either a command or a url", field)
         kind: type[ServerOptions] = StdioOptions if "command" in entry else HttpOptions
-        options: ServerOptions = self._convert(self._expanded(entry, field), kind, field)
+        options: ServerOptions = self._text.convert(self._expanded(entry, field), kind, field)
         if isinstance(options, HttpOptions) and not re.match(r"https?://[^/\s]+", options.url):
             # As it stands in the file: expanded, it may hold a secret.
-            raise self._wrong(f"{entry['url']!r} is not an http or https URL", f"{field}.url")
+            raise self._text.wrong(f"{entry['url']!r} is not an http or https URL", f"{field}.url")
         return options
-
-    def _convert(self, value: Any, kind: type[Any], field: str) -> Any:
-        try:
-            return msgspec.convert(value, kind)
-        except msgspec.ValidationError as error:
-            message, _, where = str(error).partition(" - at `")
-            inner = where.rstrip("`").removeprefix("key` in `").removeprefix("$").replace("[...]", "").strip(".")
-            unknown = re.search(r"unknown field `(\w+)`", message)
-            path = ".".join(part for part in (field, inner, unknown[1] if unknown else "") if part)
-            choices = get_args(get_type_hints(kind).get(inner)) if message.startswith("Invalid enum value") else ()
-            message += f"; there are {', '.join(map(str, choices))}" if choices else ""
-            raise self._wrong(message, path) from error
 
     def _secret(self, text: str, field: str) -> str:
         """What the reference *text* stands for. A secret itself in its place is refused."""
         if ":-" in text or not _REFERENCE.search(text):
-            raise self._wrong(
+            raise self._text.wrong(
                 "a secret does not stand in the file, not even as a default: write a reference, such as ${env:TOKEN}",
                 field,
             )
@@ -305,14 +332,14 @@ class _Source:
         source, name, default = match["source"] or "env", match["name"], match["default"]
         resolver = _RESOLVERS.get(source)
         if resolver is None:
-            raise self._wrong(f"cannot resolve {match[0]}: use ${{env:NAME}} or ${{file:PATH}}", field)
+            raise self._text.wrong(f"cannot resolve {match[0]}: use ${{env:NAME}} or ${{file:PATH}}", field)
         found = resolver(name, self._environ)
         if found is None and default is None and source == "file":
-            raise self._wrong(f"{match[0]}: there is no such text file, or it cannot be read", field)
+            raise self._text.wrong(f"{match[0]}: there is no such text file, or it cannot be read", field)
         if found is None and default is None:
-            secret = field.startswith(("http.bearer", "seal."))  # which has no default
+            secret = field.startswith(("http.bearer", "seal.", "callers.", "auth."))  # which has no default
             instead = "" if secret else f" or write ${{{name}:-default}}"
-            raise self._wrong(f"{match[0]} is not set; export it{instead}", field)
+            raise self._text.wrong(f"{match[0]} is not set; export it{instead}", field)
         return found if found is not None else default
 
     def _checked(self, config: Config) -> Config:
@@ -320,11 +347,7 @@ class _Source:
             return check(config)
         except ConfigInvalid as error:
             message = str(error).removeprefix(f"{error.field}: ")
-            raise self._wrong(message, error.field) from error
-
-    def _wrong(self, message: str, field: str) -> ConfigInvalid:
-        line = None if self._path.suffix == ".toml" else _line_of(self._text, field)
-        return ConfigInvalid(message, place=f"{self._path}:{line}" if line else str(self._path), field=field)
+            raise self._text.wrong(message, error.field) from error
 
 
 # ${NAME}, ${NAME:-default}, ${env:NAME}, ${file:/run/secrets/name}
@@ -360,20 +383,3 @@ def _of_client(entry: Mapping[str, Any]) -> dict[str, Any]:
     else:
         ours.pop("headers", None)
     return ours
-
-
-def _line_of(text: str, field: str) -> int | None:
-    """The line of a dotted *field* in YAML or JSON; of its nearest ancestor when it is not there itself."""
-    try:
-        node = yaml.compose(text.replace("\t", " "), Loader=yaml.SafeLoader)
-    except yaml.YAMLError:
-        return None
-    line: int | None = None
-    for part in re.split(r"[.\[\]]+", field):
-        if not isinstance(node, yaml.MappingNode):
-            break
-        pair = next(((key, inner) for key, inner in node.value if key.value == part), None)
-        if pair is None:
-            break
-        line, node = pair[0].start_mark.line + 1, pair[1]
-    return line

@@ -11,14 +11,31 @@ BasculeError
 │   │   └── ResourceNotFound
 │   ├── HeaderMismatch         a header and the body disagree
 │   └── UnsupportedVersion     a revision, or an era, that is not spoken here
-├── Cancelled                the client gave the call up itself
+├── Misused                  the call has to change, or the plan behind it
+│   ├── InvalidArgument        the arguments do not fit the tool's schema
+│   ├── VersionNotFound        no such version of the tool
+│   ├── Gone                   the tool has been withdrawn
+│   ├── KeyMismatch            the idempotency key belongs to other arguments
+│   ├── OutcomeUnknown         the call may have run; nobody can know
+│   ├── Business               the tool's own rules refuse it
+│   └── Cancelled              the client gave the call up itself
 ├── Transient                the same call may succeed later
 │   ├── Unavailable            the upstream is down, starting, or refused the connection
 │   ├── TimedOut               no answer before the deadline
+│   ├── CircuitOpen            the upstream failed too often and is left alone for a while
 │   ├── Overloaded             a bound is reached: queue, sessions, unread bytes
 │   ├── Draining               this process is shutting down
-│   └── UpstreamBrokeProtocol  the upstream answered, but not with MCP
-├── Unauthenticated          no credential, or a wrong one
+│   ├── UpstreamBrokeProtocol  the upstream answered, but not with MCP
+│   ├── RateLimited            the caller, the tool or the server has had its calls for now
+│   └── InFlight               the same call is still running
+├── Refusal                  authority is missing: get it, do not repeat the call
+│   ├── ConfirmationRequired   a person has to say yes first
+│   ├── Unauthenticated        no credential, or a wrong one
+│   ├── ScopeDenied            the credential does not reach that far
+│   ├── GuardrailDenied        a rule about the arguments, the caller or the session says no
+│   ├── DefinitionChanged      the tool is not the one that was approved
+│   ├── BudgetExceeded         the money for it is spent
+│   └── ConfirmationDenied     a person said no
 ├── Internal                 a fault of ours
 └── ConfigInvalid            the operator's file, with its place (never sent to a client)
 
@@ -26,7 +43,7 @@ BasculeError
 Ours stay outside -32768..-32000, as MCP 2026-07-28 asks ("Error Codes").
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 _MAY_HAVE_RUN = "it may have run: repeat it only if running it twice does no harm"
@@ -49,6 +66,7 @@ class BasculeError(Exception):
         self.details = details
         self.retry_after_s: float | None = None
         self.source = "bascule"  # or the name of the upstream that it happened at
+        self.version: str | None = None  # of the tool's contract, where it has one
 
     def half_way(self) -> "BasculeError":
         """The same error, met when the call had already begun: to repeat it is not safe by itself."""
@@ -108,8 +126,43 @@ class UnsupportedVersion(ProtocolError):
         super().__init__(message, requested=requested, supported=list(supported))
 
 
-class Cancelled(BasculeError):
-    kind, category, family, code = "cancelled", "client", -10005, 49901
+class Misused(BasculeError):
+    category = "client"
+
+
+class InvalidArgument(Misused):
+    """*problems* say what is wrong where; they hold no values, which may be secrets."""
+
+    kind, family, code = "invalid_argument", -10001, 40001
+    advice = "mend the arguments and call again"
+
+    def __init__(self, message: str, problems: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__(message, problems=list(problems))
+
+
+class VersionNotFound(Misused):
+    kind, family, code = "version_not_found", -10002, 40002
+
+
+class Gone(Misused):
+    kind, family, code = "gone", -10003, 41001
+    advice = "use what replaces it"
+
+
+class KeyMismatch(Misused):
+    kind, family, code, http = "key_mismatch", -10004, 42201, 422
+
+
+class OutcomeUnknown(Misused):
+    kind, family, code, http = "outcome_unknown", -10006, 40902, 409
+
+
+class Business(Misused):
+    kind, family, code = "business", -10007, 60001
+
+
+class Cancelled(Misused):
+    kind, family, code = "cancelled", -10005, 49901
 
 
 class Transient(BasculeError):
@@ -128,6 +181,10 @@ class TimedOut(Transient):
     advice = _MAY_HAVE_RUN
 
 
+class CircuitOpen(Transient):
+    kind, family, code = "circuit_open", -20003, 50003
+
+
 class Overloaded(Transient):
     kind, family, code = "overloaded", -20004, 50004
 
@@ -142,8 +199,68 @@ class UpstreamBrokeProtocol(Transient):
     advice = _MAY_HAVE_RUN
 
 
-class Unauthenticated(BasculeError):
-    kind, category, family, code, http = "unauthenticated", "security", -30002, 40101, 401
+class RateLimited(Transient):
+    """*retry_after_s* is when the next call will be let through."""
+
+    kind, family, code, http = "rate_limited", -20007, 42901, 429
+
+    def __init__(self, message: str, retry_after_s: float | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after_s = retry_after_s
+
+
+class InFlight(Transient):
+    kind, family, code, http = "in_flight", -20008, 40901, 409
+
+
+class Refusal(BasculeError):
+    category = "security"
+    advice = "get authority first; do not repeat it as it is"
+
+
+class ConfirmationRequired(Refusal):
+    kind, family, code = "confirmation_required", -30001, 40302
+    advice = "a person has to confirm it first"
+
+
+class Unauthenticated(Refusal):
+    """*reason* is the `error` of the challenge (RFC 6750, 3.1), "" when no credential was sent."""
+
+    kind, family, code, http = "unauthenticated", -30002, 40101, 401
+    advice = "log in, or send a valid credential"
+
+    def __init__(self, message: str, *, reason: str = "invalid_token", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.reason = reason
+
+
+class ScopeDenied(Refusal):
+    """*scopes* are all that the operation needs (MCP 2026-07-28, "Scope Challenge Handling")."""
+
+    kind, family, code, http = "scope_denied", -30003, 40301, 403
+    advice = "log in again and ask for the scopes it needs"
+
+    def __init__(self, message: str, scopes: Sequence[str] = ()) -> None:
+        super().__init__(message, scopes=list(scopes))
+        self.scopes = tuple(scopes)
+
+
+class GuardrailDenied(Refusal):
+    kind, family, code = "guardrail_denied", -30004, 40303
+    advice = "do not try to get around the rule; ask whoever set it"
+
+
+class DefinitionChanged(Refusal):
+    kind, family, code = "definition_changed", -30005, 40304
+
+
+class BudgetExceeded(Refusal):
+    kind, family, code, http = "budget_exceeded", -30006, 40201, 402
+    advice = "ask for a larger budget, or wait for the next one"
+
+
+class ConfirmationDenied(Refusal):
+    kind, family, code = "confirmation_denied", -30007, 40305
 
 
 class Internal(BasculeError):
@@ -173,6 +290,8 @@ def to_data(error: BasculeError, trace_id: str) -> dict[str, Any]:
         "source": error.source,
         "details": error.details,
     }
+    if error.version is not None:
+        data["version"] = error.version
     if error.retry_after_s is not None:
         data["retry_after_ms"] = round(error.retry_after_s * 1000)
     # The specification fixes the data of this one (MCP 2026-07-28, UnsupportedProtocolVersionError).

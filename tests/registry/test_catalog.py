@@ -242,7 +242,7 @@ def test_capabilities_are_those_of_some_server_that_bascule_carries(
 
 def test_instructions_of_all_servers_stand_under_their_names() -> None:
     found = legacy({"a": Listing(instructions="Do."), "b": Listing(), "c": Listing(instructions="Do not.")})
-    assert found.instructions == "## a\nDo.\n\n## c\nDo not."
+    assert found.instructions(lambda server: True) == "## a\nDo.\n\n## c\nDo not."
 
 
 @pytest.mark.parametrize(

@@ -105,10 +105,11 @@ def _composed(options: "HttpOptions", name: str, wait_s: float) -> "tuple[Rim, C
     from bascule.crossing.bilingual import Bilingual
     from bascule.crossing.parking import Parking
     from bascule.edge.rim import Rim
-    from bascule.pipeline import build
-    from bascule.pipeline.chain import compose
+    from bascule.pipeline import build_inner
+    from bascule.pipeline.chain import Stage, compose
     from bascule.pipeline.deadline import Deadline
     from bascule.pipeline.observe import Observe
+    from bascule.pipeline.open import Open
     from bascule.pipeline.recall import Recall
     from bascule.pipeline.resolve import Resolve
     from bascule.registry.aggregate import Aggregate
@@ -122,8 +123,10 @@ def _composed(options: "HttpOptions", name: str, wait_s: float) -> "tuple[Rim, C
     registry = Registry({name: upstream}, {}, wait_s)
     aggregate = Aggregate(registry)
     timeouts = {name: options.call_timeout_s}
-    through = build(Observe(), Recall(registry), Resolve(registry, aggregate), Deadline(lambda: timeouts))
-    forward = compose([Reconnect(options.url, wait_s, complain)], through)
+    # Nothing is decided here: that is for the gateway at the URL, which sees who calls.
+    inner = build_inner(Recall(registry), Deadline(lambda: timeouts), Open(aggregate))
+    stages: list[Stage] = [Reconnect(options.url, wait_s, complain), Observe(), Resolve(registry, aggregate)]
+    forward = compose(stages, inner)
 
     async def stop() -> None:
         await registry.stop()

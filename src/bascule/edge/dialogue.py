@@ -45,8 +45,12 @@ class Dialogue:
 
     # ---- what the client says
 
-    def take(self, message: Message) -> None:
-        """Act on *message*, beside those that are being answered."""
+    def take(self, message: Message, caller: Caller | None = None) -> None:
+        """Act on *message*, beside those that are being answered.
+
+        *caller* is the session's, as the credential that came with the message makes it.
+        """
+        caller = caller or self.session.caller
         match message:
             case Response():
                 self.session.answered(message)
@@ -60,7 +64,7 @@ class Dialogue:
             case Request(method=legacy.INITIALIZE) if self._greeting is None and not self.session.agreed:
                 self._greeting = self._start(self._greet(message))
             case Request():
-                self._start(self._answer(message))
+                self._start(self._answer(message, caller))
 
     @property
     def answering(self) -> frozenset["asyncio.Task[None]"]:
@@ -96,14 +100,15 @@ class Dialogue:
         if message.method == legacy.INITIALIZED and self.session.agreed:
             self._rim.listen(self.session)
 
-    async def _answer(self, message: Request) -> None:
+    async def _answer(self, message: Request, caller: Caller) -> None:
         if message.method != "ping":
             await self._greeted()
             if not self.session.agreed:
                 self._refuse(message, InvalidRequest("initialize first"))
                 return
-        if answer := await self._rim.answer_in_session(self.session, message, self, silent=True):
-            self._outlet.put(answer)
+        answer = await self._rim.answer_in_session(self.session, message, self, caller, silent=True)
+        if answer.message:
+            self._outlet.put(answer.message)
 
     async def _greeted(self) -> None:
         """What was sent right after `initialize` waits for its answer."""
@@ -111,5 +116,5 @@ class Dialogue:
             await asyncio.wait({self._greeting})
 
     def _refuse(self, message: Request, error: BasculeError) -> None:
-        _, answer = refusals.answer_to(call_in(self.session, message, self), error)
-        self._outlet.put(answer)
+        call = call_in(self.session, message, self, self.session.caller)
+        self._outlet.put(refusals.answer_to(call, error).message)

@@ -1,16 +1,13 @@
-"""The checks before a request is read: host, origin, credential, media types. PURE decisions over headers.
+"""The checks before a request is read: host, origin, media types. PURE decisions over headers.
 
 Source: MCP 2026-07-28, Streamable HTTP, "Security & Endpoint"; RFC 9110; docs/security.md.
 """
 
-import hmac
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
-
-from bascule.errors import Unauthenticated
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_TARGET_BYTES: Final = 8 * 1024
@@ -45,7 +42,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     hosts: frozenset[str]
     origins: frozenset[str]  # full origins such as "https://console.example"
     loopback_origins: bool  # pages served from this machine, on any port
-    token: str | None  # the static bearer; None lets everyone in
     max_body_bytes: int
 
 
@@ -59,8 +55,7 @@ class Door:
     def admit(self, method: str, raw: Headers, *, answered: bool = True) -> Head:
         """The headers of a request that may come in, by lower-case name; a POST's length is not among them.
 
-        Not *answered* is a POST whose answer goes elsewhere, whatever it accepts. Raises Refused or
-        Unauthenticated.
+        Not *answered* is a POST whose answer goes elsewhere, whatever it accepts. Raises Refused.
         """
         repeated = tuple([pair for pair in raw if pair[0] != b"content-length"])
         if len(repeated) != len(raw):
@@ -120,17 +115,20 @@ def read_head(raw: Headers) -> dict[str, str]:
 
 
 def check(head: Head, rules: Rules) -> None:
-    """Raise Refused (400, 403, 421) or Unauthenticated unless the request may come in at all."""
-    host = head.get("host")
-    if not host:
-        raise Refused(400, "the Host header is missing")
-    if _hostname(host) not in rules.hosts:
-        raise Refused(421, f"host {host!r} is not served here; add it to http.allowed_hosts")
+    """Raise Refused (400, 403, 421) unless the request may come in at all."""
+    check_host(head, rules)
     origin = head.get("origin")
     if origin is not None and not origin_allowed(origin, rules):
         raise Refused(403, f"origin {origin!r} may not call; add it to http.allowed_origins")
-    if rules.token is not None:
-        check_token(head.get("authorization"), rules.token)
+
+
+def check_host(head: Head, rules: Rules) -> None:
+    """Raise Refused (400, 421) unless the request is meant for this host."""
+    host = head.get("host")
+    if not host:
+        raise Refused(400, "the Host header is missing")
+    if hostname(host) not in rules.hosts:
+        raise Refused(421, f"host {host!r} is not served here; add it to http.allowed_hosts")
 
 
 def origin_allowed(origin: str, rules: Rules) -> bool:
@@ -140,18 +138,10 @@ def origin_allowed(origin: str, rules: Rules) -> bool:
     # Nothing but a host and a port may follow: no path, no user part that hides another host.
     if not rules.loopback_origins or not found or scheme not in ("http", "https") or set(rest) & set("/@?#\\"):
         return False
-    return _hostname(rest) in LOOPBACK
+    return hostname(rest) in LOOPBACK
 
 
-def check_token(authorization: str | None, token: str) -> None:
-    """Raise Unauthenticated unless the Authorization header carries *token*. Takes equal time for all."""
-    scheme, _, given = (authorization or "").partition(" ")
-    good = hmac.compare_digest(given.strip().encode(), token.encode())
-    if scheme.lower() != "bearer" or not good:
-        raise Unauthenticated("a bearer token is needed" if authorization is None else "the bearer token is not valid")
-
-
-def _hostname(host: str) -> str:
+def hostname(host: str) -> str:
     """The host of a `host[:port]`, lower case, brackets of IPv6 removed; "" if it is not one."""
     if host.startswith("["):
         name, closed, port = host[1:].partition("]")

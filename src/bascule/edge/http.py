@@ -8,8 +8,11 @@ import asyncio
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
-from bascule.call import ANONYMOUS, BEARER, Caller
+from bascule.call import Caller
 from bascule.edge import door, refusals
+from bascule.edge.auth import metadata
+from bascule.edge.auth.identify import status_of
+from bascule.edge.auth.reception import Reception
 from bascule.edge.door import Door, Head, Refused, Rules
 from bascule.edge.legacy_sse import LegacySse
 from bascule.edge.replies import JSON, Receive, Reply, respond
@@ -19,6 +22,7 @@ from bascule.edge.sessions import Sessions
 from bascule.edge.streams import Send, parse_event_id
 from bascule.edge.visit import Visit
 from bascule.errors import BasculeError, InvalidRequest, Overloaded
+from bascule.registry.sight import Sight
 from bascule.registry.sync import Registry
 from bascule.wire import headers, jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Message, Notification, Request, Response
@@ -36,6 +40,8 @@ class HttpEdge:
         self,
         *,
         rules: Rules,
+        reception: Reception,
+        sight: Sight,
         rim: Rim,
         registry: Registry,
         ring: KeyRing,
@@ -45,9 +51,13 @@ class HttpEdge:
         session_idle_s: float,
         session_max_s: float,
     ) -> None:
-        """*ring* seals session ids. *pages* are plain GET endpoints by path. *sole* is the server that
+        """*reception* knows callers, *sight* what they may see. *ring* seals session ids.
+
+        *pages* are plain GET endpoints by path. *sole* is the server that
         `/mcp` stands for when there is exactly one and it has no name of its own (`bascule run -- CMD`)."""
         self._door = Door(rules)
+        self.reception = reception
+        self._sight = sight
         self._rim = rim
         self._registry = registry
         self._pages = pages
@@ -67,10 +77,19 @@ class HttpEdge:
         self.sessions.hang_up()
 
     def adopt(
-        self, rules: Rules, ring: KeyRing, *, max_sessions: int, session_idle_s: float, session_max_s: float
+        self,
+        rules: Rules,
+        reception: Reception,
+        sight: Sight,
+        ring: KeyRing,
+        *,
+        max_sessions: int,
+        session_idle_s: float,
+        session_max_s: float,
     ) -> None:
-        """Check requests by *rules* from now on, seal with *ring*, and bound sessions anew."""
+        """From now on check requests by *rules* and *reception*, seal with *ring*, and bound sessions anew."""
         self._door = Door(rules)
+        self.reception, self._sight = reception, sight
         self.sessions.ring, self.sessions.limit = ring, max_sessions
         self.sessions.idle_s, self.sessions.max_s = session_idle_s, session_max_s
 
@@ -89,13 +108,17 @@ class HttpEdge:
         except BasculeError as error:
             extra = extra or self._door.cors_for(scope["headers"])
             body = jsonrpc.refusal(None, refusals.error_object(error))
-            await respond(send, error.http, [JSON, *refusals.challenge(error), *extra], body)
+            told = self.reception.headers_for(error, self.reception.resource(scope, _path(scope)))
+            await respond(send, status_of(error), [JSON, *told, *extra], body)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, extra: list[tuple[bytes, bytes]]) -> None:
-        path = scope["raw_path"].decode("latin-1") if scope.get("raw_path") else scope["path"]
+        path = _path(scope)
         if len(path) + len(scope["query_string"]) > door.MAX_TARGET_BYTES:
             raise Refused(414, "the request target is too long")
         method = scope["method"]
+        if (described := metadata.well_known(path, self.reception.login.public_url or "")) is not None:
+            await self._describe(described, scope, send)
+            return
         if method == "OPTIONS":
             await respond(send, 204, self._door.preflight(scope["headers"]))
             return
@@ -106,11 +129,17 @@ class HttpEdge:
         head = {} if open_to_all else self._door.admit(method, scope["headers"], answered=not over_sse)
         if "origin" in head:
             extra += door.cors(head["origin"])
+        if open_to_all and page is not None:
+            await self._show(page, path, method, send, extra)
+            return
+        resource = self.reception.resource(scope, path)
+        caller = await self.reception.caller(scope, head, resource)
         if page is not None:
+            self.reception.check_operator(caller)
             await self._show(page, path, method, send, extra)
             return
         endpoint = path.removesuffix("/sse") + "/mcp" if over_sse else path
-        visit = Visit(self._view(endpoint), head, self._caller(), receive, send, extra)
+        visit = Visit(self._view(endpoint, caller), head, caller, resource, receive, send, extra)
         if over_sse:
             await self._sse.serve(method, path, scope["query_string"], visit, self._door.rules)
             return
@@ -130,22 +159,35 @@ class HttpEdge:
         status, body = page()
         await respond(send, status, [JSON, (b"cache-control", b"no-store"), *extra], body if method == "GET" else b"")
 
-    def _view(self, path: str) -> str:
-        """The server whose endpoint *path* is, "" for the aggregate. Exact: nothing is normalised."""
+    async def _describe(self, endpoint: str, scope: Scope, send: Send) -> None:
+        """The metadata of an endpoint: for anybody, because nobody has logged in before reading it (RFC 9728)."""
+        door.check_host(door.read_head(scope["headers"]), self._door.rules)
+        if scope["method"] == "OPTIONS":
+            await respond(send, 204, metadata.PUBLIC)
+            return
+        if scope["method"] not in ("GET", "HEAD"):
+            raise Refused(405, "metadata is read with GET", [(b"allow", b"GET, HEAD, OPTIONS")])
+        document = self.reception.described(endpoint, scope)
+        if document is None:
+            raise Refused(404, "there is no authorization server: auth.issuers is empty")
+        await respond(send, 200, [JSON, *metadata.PUBLIC], document if scope["method"] == "GET" else b"")
+
+    def _view(self, path: str, caller: Caller) -> str:
+        """The server whose endpoint *path* is, "" for the aggregate. Exact: nothing is normalised.
+
+        Where this caller may see nothing there is no endpoint for it.
+        """
         if path == "/mcp":
             return self._sole or ""
         if path.startswith("/servers/") and path.endswith("/mcp"):
             name = path[len("/servers/") : -len("/mcp")]
-            if name in self._registry.upstreams:
+            if name in self._registry.upstreams and self._sight.opens(caller.authority, name):
                 return name
         raise Refused(
             404,
             "no such endpoint; there are /mcp, /servers/{name}/mcp, for clients of 2024-11-05 /sse and"
             " /servers/{name}/sse, and /status, /health/live, /health/ready",
         )
-
-    def _caller(self) -> Caller:
-        return ANONYMOUS if self._door.rules.token is None else BEARER
 
     # ---- POST
 
@@ -179,16 +221,17 @@ class HttpEdge:
             await respond(visit.send, 202, visit.extra)
             return
         reply = Reply(visit.send, visit.receive, visit.extra, None)
-        call = stateless_call(visit.caller, visit.view, message, reply)
+        call = stateless_call(visit.caller, visit.view, message, reply, visit.head)
         reply.begin()
         try:
-            status, answer = await self._rim.answer(call, visit.head)
+            answer = await self._rim.answer(call, visit.head)
         except asyncio.CancelledError:
             reply.drop()
             if not reply.abandoned:
                 raise
             return  # nobody is there to read an answer
-        await reply.finish([answer], status=status)
+        told = self.reception.headers_for(answer.error, visit.resource) if answer.error else ()
+        await reply.finish([answer.message], status=answer.status, headers=told)
 
     # ---- the session path
 
@@ -226,10 +269,14 @@ class HttpEdge:
         reply = Reply(visit.send, visit.receive, visit.extra, session)
         reply.begin()
         if len(requests) == 1:
-            answers = [(await self._rim.answer_in_session(session, requests[0], reply))]
-        else:
-            answers = await asyncio.gather(*(self._rim.answer_in_session(session, r, reply) for r in requests))
-        await reply.finish(answers, batch=batch)
+            answer = await self._rim.answer_in_session(session, requests[0], reply, visit.caller)
+            told = self.reception.headers_for(answer.error, visit.resource) if answer.error else ()
+            await reply.finish([answer.message], status=answer.status, headers=told, batch=batch)
+            return
+        answers = await asyncio.gather(
+            *(self._rim.answer_in_session(session, request, reply, visit.caller) for request in requests)
+        )
+        await reply.finish([answer.message for answer in answers], batch=batch)
 
     async def _initialize(self, visit: Visit, message: Request) -> None:
         session = ClientSession(visit.caller, visit.view, legacy.offered(message.params), message.params)
@@ -238,7 +285,7 @@ class HttpEdge:
             await self.sessions.add(session)
             answer = await self._rim.greet(session, message, client)
         except BasculeError as error:
-            _, answer = refusals.answer_to(call_in(session, message, client), error)
+            answer = refusals.answer_to(call_in(session, message, client, visit.caller), error).message
         if session.agreed:
             visit.extra.append((headers.SESSION.encode(), self.sessions.seal(session).encode()))
         else:
@@ -278,6 +325,13 @@ class HttpEdge:
     async def _delete(self, visit: Visit) -> None:
         await self.sessions.end(await self._session_or_refuse(visit))
         await respond(visit.send, 204, visit.extra)
+
+
+def _path(scope: Scope) -> str:
+    """The path as it came; nothing in it is decoded."""
+    raw = scope.get("raw_path")
+    path: str = raw.decode("latin-1") if raw else scope["path"]
+    return path
 
 
 def _session_id(head: Head) -> str | None:

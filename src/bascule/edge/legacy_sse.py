@@ -76,7 +76,7 @@ class LegacySse:
         (message,) = jsonrpc.parse(body)
         if isinstance(message, Request) and modern.is_modern(message.params):
             raise InvalidRequest("the stateless protocol is not spoken over SSE; use the path that ends in /mcp")
-        dialogue.take(message)
+        dialogue.take(message, visit.caller)
         await respond(visit.send, 202, visit.extra)
 
 

@@ -4,13 +4,15 @@ On `tools/call` a refusal is by default a result, because a model can read it an
 the protocol and of identity always are errors (design §6).
 """
 
-import secrets
-from typing import Any
+import random
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 from msgspec import Raw
 
 from bascule.call import Call
-from bascule.errors import BasculeError, ProtocolError, ResourceNotFound, Unauthenticated, to_data
+from bascule.errors import BasculeError, ProtocolError, ResourceNotFound, ScopeDenied, Unauthenticated, to_data
 from bascule.wire import jsonrpc, modern
 from bascule.wire.jsonrpc import Params
 from bascule.wire.versions import Era
@@ -19,23 +21,39 @@ ERROR_META = "dev.bascule/error"
 WISHES_META = "dev.bascule/errors"  # `result` or `jsonrpc`
 
 
-def error_object(error: BasculeError, params: Params | None = None, *, era: Era = Era.MODERN) -> Raw:
+# Never told as a result: who is not known, or lacks a scope, has to log in, and the status says so.
+_OF_IDENTITY: Final = (Unauthenticated, ScopeDenied)
+
+
+class Answer(NamedTuple):
+    """What a client hears of its request: the HTTP status, the message, and our error if it is one."""
+
+    status: int
+    message: bytes
+    error: BasculeError | None = None
+
+
+def error_object(
+    error: BasculeError, params: Params | None = None, *, era: Era = Era.MODERN, trace_id: str = ""
+) -> Raw:
     """The JSON-RPC error object for *error*."""
     # Until 2025-11-25 a missing resource had a code of its own (Resources, "Error Handling").
     old = era is Era.LEGACY and isinstance(error, ResourceNotFound)
     return jsonrpc.encode({
         "code": -32002 if old else error.family,
         "message": in_words(error),
-        "data": to_data(error, trace_id_of(params or {})),
+        "data": to_data(error, trace_id or trace_id_of(params or {})),
     })  # fmt: skip
 
 
-def answer_to(call: Call, error: BasculeError) -> tuple[int, bytes]:
-    """(HTTP status, message) that tells the client of *call* what went wrong."""
-    if call.method == "tools/call" and not isinstance(error, ProtocolError) and not _wants_errors(call):
-        return 200, jsonrpc.answer(call.id, _as_result(call, error))
-    status = error.http if call.era is Era.MODERN else 200
-    return status, jsonrpc.refusal(call.id, error_object(error, call.params, era=call.era))
+def answer_to(call: Call, error: BasculeError) -> Answer:
+    """What tells the client of *call* what went wrong."""
+    of_identity = isinstance(error, _OF_IDENTITY)
+    if call.method == "tools/call" and not (of_identity or isinstance(error, ProtocolError) or _wants_errors(call)):
+        return Answer(200, jsonrpc.answer(call.id, _as_result(call, error)), error)
+    status = error.http if call.era is Era.MODERN or of_identity else 200
+    told = error_object(error, call.params, era=call.era, trace_id=call.trace_id)
+    return Answer(status, jsonrpc.refusal(call.id, told), error)
 
 
 def in_words(error: BasculeError) -> str:
@@ -44,7 +62,7 @@ def in_words(error: BasculeError) -> str:
 
 
 def _as_result(call: Call, error: BasculeError) -> Raw:
-    data = {"message": in_words(error), **to_data(error, trace_id_of(call.params))}
+    data = {"message": in_words(error), **to_data(error, call.trace_id or trace_id_of(call.params))}
     result: dict[str, Any] = {
         "content": [{"type": "text", "text": f"{in_words(error)} ({error.kind}; {error.advice})"}],
         "isError": True,
@@ -57,18 +75,13 @@ def _wants_errors(call: Call) -> bool:
     return jsonrpc.text(modern.meta_of(call.params).get(WISHES_META)) == "jsonrpc"
 
 
-def trace_id_of(params: Params) -> str:
-    """The trace id of the caller's `traceparent` (W3C Trace Context), or a fresh one."""
+def trace_id_of(params: Params, head: Mapping[str, str] | None = None) -> str:
+    """The trace id of the caller's `traceparent` (W3C Trace Context, 2.2.3), or a fresh one."""
     raw = params.get("_meta")
-    if raw is not None and b"traceparent" in bytes(raw):
-        parts = (jsonrpc.text(modern.meta_of(params).get("traceparent")) or "").split("-")
-        if len(parts) == 4 and len(parts[1]) == 32:
-            return parts[1]
-    return secrets.token_hex(16)
+    said = jsonrpc.text(modern.meta_of(params).get("traceparent")) if raw and b"traceparent" in bytes(raw) else None
+    found = _TRACEPARENT.fullmatch(said or (head or {}).get("traceparent", ""))
+    # A fresh one tells calls apart and nothing else, so it need not be hard to guess.
+    return found[1] if found else f"{random.getrandbits(128):032x}"
 
 
-def challenge(error: BasculeError) -> list[tuple[bytes, bytes]]:
-    """Extra headers that go with *error*."""
-    if not isinstance(error, Unauthenticated):
-        return []
-    return [(b"www-authenticate", b'Bearer realm="bascule", error="invalid_token"')]
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")

@@ -56,8 +56,11 @@ class Reply:
 
     # ---- the end
 
-    async def finish(self, messages: Sequence[bytes], *, status: int = 200, batch: bool = False) -> None:
-        """Send the answers. A batch is an array unless its stream has begun."""
+    async def finish(
+        self, messages: Sequence[bytes], *, status: int = 200, headers: Headers = (), batch: bool = False
+    ) -> None:
+        """Send the answers. A batch is an array unless its stream has begun; then *headers* are too late."""
+        self._headers += headers
         self._stop_timer()
         # From here on nothing is left to cancel, and the end of a response looks like a client that left.
         if self._watch is not None:

@@ -13,6 +13,7 @@ from msgspec import Raw
 from bascule.call import Call, Caller, Client, Forward, Result
 from bascule.edge import refusals
 from bascule.edge.door import Head
+from bascule.edge.refusals import Answer
 from bascule.edge.session import ClientSession
 from bascule.errors import BasculeError, Cancelled, Draining, Internal, InvalidRequest, MethodNotFound
 from bascule.registry.aggregate import Aggregate
@@ -57,8 +58,8 @@ class Rim:
 
     # ---- one request
 
-    async def answer(self, call: Call, head: Head | None = None) -> tuple[int, bytes]:
-        """(HTTP status, message) for one request, whatever happens.
+    async def answer(self, call: Call, head: Head | None = None) -> Answer:
+        """What the client hears of one request, whatever happens.
 
         *head* are the headers that a stateless request came with; None where the transport has none.
         """
@@ -101,45 +102,46 @@ class Rim:
             call_ends.cancel()
             closing.cancel()
 
-    def _delivered(self, call: Call, result: Result) -> tuple[int, bytes]:
+    def _delivered(self, call: Call, result: Result) -> Answer:
         if result.refused:
             status = modern.http_status(result.value) if call.era is Era.MODERN else 200
-            return status, jsonrpc.refusal(call.id, result.value)
+            return Answer(status, jsonrpc.refusal(call.id, result.value))
         value = result.value
         if call.method == modern.DISCOVER and call.view:
             value = modern.discovered(value)
         elif call.method == legacy.INITIALIZE and isinstance(call.session, ClientSession):
             value = _agreed(call.session, value)
-        return 200, jsonrpc.answer(call.id, value)
+        return Answer(200, jsonrpc.answer(call.id, value))
 
     # ---- in a session
 
     async def greet(self, session: ClientSession, message: Request, client: Client) -> bytes:
         """The answer to the `initialize` that opens *session*, which has `agreed` if that went well."""
-        _, answer = await self.answer(call_in(session, message, client))
-        return answer
+        return (await self.answer(call_in(session, message, client, session.caller))).message
 
     async def answer_in_session(
-        self, session: ClientSession, message: Request, client: Client, *, silent: bool = False
-    ) -> bytes:
+        self, session: ClientSession, message: Request, client: Client, caller: Caller, *, silent: bool = False
+    ) -> Answer:
         """The answer to one request; while it runs, the client can cancel it by its id.
 
+        *caller* is the session's, as the credential of this very request makes it.
         *silent*: then there is none, b"". HTTP needs one even so (MCP 2025-11-25, "Cancellation").
         """
         if message.method == "ping":
-            return jsonrpc.answer(message.id, Raw(b"{}"))
+            return Answer(200, jsonrpc.answer(message.id, Raw(b"{}")))
         if message.method == legacy.INITIALIZE:  # MCP 2025-03-26, Lifecycle: never part of a batch
-            return jsonrpc.refusal(message.id, refusals.error_object(InvalidRequest("initialize is sent alone, first")))
-        call = call_in(session, message, client)
+            refusal = refusals.error_object(InvalidRequest("initialize is sent alone, first"))
+            return Answer(200, jsonrpc.refusal(message.id, refusal))
+        call = call_in(session, message, client, caller)
         key = bytes(message.id)
         flight = session.take_off(key)
         try:
-            _, answer = await self.answer(call)
+            answer = await self.answer(call)
         except asyncio.CancelledError:
             # Cancelled from elsewhere too? Then that comes first.
             if not flight.cancelled or flight.task.uncancel() > 0:
                 raise
-            answer = b"" if silent else refusals.answer_to(call, Cancelled(session.why_cancelled))[1]
+            answer = Answer(200, b"") if silent else refusals.answer_to(call, Cancelled(session.why_cancelled))
         finally:
             session.land(key, flight)
         return answer
@@ -174,10 +176,10 @@ class Rim:
         return self._registry.upstreams.get(session.view) if session.view else self._aggregate
 
 
-def call_in(session: ClientSession, message: Request, client: Client) -> Call:
+def call_in(session: ClientSession, message: Request, client: Client, caller: Caller) -> Call:
     """A request of *session*; what the server says while it runs goes to *client*."""
     return Call(
-        caller=session.caller,
+        caller=caller,
         client=client,
         revision=session.revision,
         method=message.method,
@@ -185,11 +187,12 @@ def call_in(session: ClientSession, message: Request, client: Client) -> Call:
         id=message.id,
         session=session,
         view=session.view,
+        trace_id=refusals.trace_id_of(message.params),
     )
 
 
-def stateless_call(caller: Caller, view: str, message: Request, client: Client) -> Call:
-    """A request that carries all there is to know."""
+def stateless_call(caller: Caller, view: str, message: Request, client: Client, head: Head | None = None) -> Call:
+    """A request that carries all there is to know, with the headers it came with."""
     return Call(
         caller=caller,
         client=client,
@@ -198,6 +201,8 @@ def stateless_call(caller: Caller, view: str, message: Request, client: Client) 
         params=message.params,
         id=message.id,
         view=view,
+        headers=head or {},
+        trace_id=refusals.trace_id_of(message.params, head),
     )
 
 

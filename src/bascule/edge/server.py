@@ -13,6 +13,7 @@ from typing import Any, Final
 import uvicorn
 
 from bascule.app import Gateway
+from bascule.edge.tls import uvicorn_options
 from bascule.errors import ConfigInvalid
 
 log = logging.getLogger("bascule")
@@ -82,7 +83,7 @@ def _settings(gateway: Gateway) -> uvicorn.Config:
     return uvicorn.Config(
         gateway.edge,
         loop="none",
-        http="auto",
+        **uvicorn_options(gateway.tls),
         ws="none",
         lifespan="off",
         interface="asgi3",

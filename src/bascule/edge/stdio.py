@@ -122,8 +122,8 @@ class StdioEdge:
     async def _answer(self, message: Request) -> None:
         """Cancelled by the client, it says nothing more."""
         call = stateless_call(self._caller, self._view, message, _Heard(self._sink))
-        _, answer = await self._rim.answer(call)
-        self._sink.put(answer)
+        answer = await self._rim.answer(call)
+        self._sink.put(answer.message)
         if message.method == modern.LISTEN and self._rim.closing:
             # Beside the answer, which says that it ended well (MCP 2026-07-28, "Cancellation").
             self._sink.put(jsonrpc.notification(legacy.CANCELLED, {"requestId": message.id}))

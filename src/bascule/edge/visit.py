@@ -15,14 +15,22 @@ BODY_TIMEOUT_S: Final = 30.0
 class Visit:
     """An admitted request, before its body is read."""
 
-    __slots__ = ("caller", "extra", "head", "receive", "send", "view")
+    __slots__ = ("caller", "extra", "head", "receive", "resource", "send", "view")
 
     def __init__(
-        self, view: str, head: Head, caller: Caller, receive: Receive, send: Send, extra: list[tuple[bytes, bytes]]
+        self,
+        view: str,
+        head: Head,
+        caller: Caller,
+        resource: str,
+        receive: Receive,
+        send: Send,
+        extra: list[tuple[bytes, bytes]],
     ) -> None:
         self.view = view
         self.head = head
         self.caller = caller
+        self.resource = resource  # the id of the endpoint, as tokens name it
         self.receive = receive
         self.send = send
         self.extra = extra

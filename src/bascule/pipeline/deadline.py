@@ -39,6 +39,8 @@ class Deadline:
             return await forward(call)  # a subscription lives as long as its client
         server = call.target.upstream.name if call.target else call.view
         seconds = min(self._timeout_of().get(server, _DEFAULT_S), HARDEST_S)
+        if call.contract is not None and call.contract.max_timeout_seconds is not None:
+            seconds = min(seconds, call.contract.max_timeout_seconds)
         running = self._begin(seconds)
         try:
             return await forward(call)

@@ -3,7 +3,7 @@
 import msgspec
 
 from bascule.call import Call, Forward, Result, Target
-from bascule.errors import InvalidParams, PromptNotFound, ToolNotFound
+from bascule.errors import BasculeError, InvalidParams, PromptNotFound, ResourceNotFound, ToolNotFound
 from bascule.registry.aggregate import Aggregate
 from bascule.registry.catalog import Catalog, Place
 from bascule.registry.sync import Registry
@@ -27,9 +27,21 @@ class Resolve:
             upstream: Upstream = self._registry.upstreams[call.view]
             return await forward(msgspec.structs.replace(call, target=Target(upstream, call.params)))
         target = await self._settled_target(call)
-        if call.session is not None and target.upstream is not self._aggregate:
-            await self._aggregate.open(call, target.upstream)
+        if target.upstream is self._aggregate and call.method in _BY_URI:
+            return await self._ask_around(call, forward)
         return await forward(msgspec.structs.replace(call, target=target))
+
+    async def _ask_around(self, call: Call, forward: Forward) -> Result:
+        """A resource that nobody listed: the servers that have resources are asked in turn."""
+        for name in self._registry.catalog(call.era).readers():
+            try:
+                result = await forward(msgspec.structs.replace(call, target=self._at(name, call.params)))
+            except BasculeError:
+                continue  # down, or not for this caller; another may have it
+            if not result.refused:
+                return result
+        uri = jsonrpc.text(call.params.get("uri"))
+        raise ResourceNotFound(f"no resource {uri!r}", uri=uri)
 
     async def _settled_target(self, call: Call) -> Target:
         try:

@@ -10,16 +10,19 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from bascule.call import Call, Result, Session, Target
-from bascule.errors import BasculeError, InvalidParams, MethodNotFound, ResourceNotFound
+from bascule.call import Call, Caller, Result, Session, Target
+from bascule.errors import BasculeError, InvalidParams, MethodNotFound
+from bascule.policy.scopes import Authority
 from bascule.registry.catalog import LISTS, Catalog
+from bascule.registry.sight import LISTED, Sight
 from bascule.registry.sync import Follower, Registry
 from bascule.upstream.base import INFO, State, Status, Upstream, reach
 from bascule.wire import headers, jsonrpc, legacy, modern
-from bascule.wire.jsonrpc import Params
+from bascule.wire.jsonrpc import NOTHING, Params
 from bascule.wire.versions import MODERN_VERSIONS, Era
 
 _STALE_AFTER_S: Final = 5.0  # a list asked for again after so long is fetched anew from servers without news
+_PAGES_KEPT: Final = 1024  # lists, one for each set of scopes
 _DONE: Final = Result(Raw(b"{}"))
 
 
@@ -29,8 +32,11 @@ class Aggregate:
     name = ""
     spare = None
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, sight: Sight | None = None) -> None:
+        """*sight* says what callers may see; without it everybody sees everything."""
         self._registry = registry
+        self.sight = sight
+        self._pages: dict[tuple[Era, str, Authority], tuple[Catalog, Raw]] = {}
         self._watching: dict[str, tuple[Session, Callable[[], None]]] = {}
         self._opened: dict[str, set[str]] = {}  # session id -> servers that know the session
         self._levels: dict[str, Params] = {}
@@ -45,15 +51,15 @@ class Aggregate:
     async def eras(self) -> Collection[Era]:
         return frozenset(Era)
 
-    async def _greet(self, session: Session) -> Result:
+    async def _greet(self, session: Session, caller: Caller) -> Result:
         catalog = await self._registry.current(Era.LEGACY)
         greeting: dict[str, Any] = {
             "protocolVersion": session.revision.version,
             "capabilities": catalog.capabilities,
             "serverInfo": INFO,
         }
-        if catalog.instructions:
-            greeting["instructions"] = catalog.instructions
+        if told := self._instructions(catalog, caller):
+            greeting["instructions"] = told
         return Result(jsonrpc.encode(greeting))
 
     async def send(self, call: Call) -> Result:
@@ -61,15 +67,13 @@ class Aggregate:
             return await self._list(call)
         match call.method:
             case legacy.INITIALIZE if call.session is not None:
-                return await self._greet(call.session)
+                return await self._greet(call.session, call.caller)
             case modern.DISCOVER:
-                return Result(self._discovered(await self._registry.current(Era.MODERN)))
+                return Result(self._discovered(await self._registry.current(Era.MODERN), call.caller))
             case modern.LISTEN:
                 return await self._listen(call)
             case "logging/setLevel" if call.session is not None:
                 return await self._set_level(call, call.session)
-            case "resources/read" | "resources/subscribe" | "resources/unsubscribe":
-                return await self._ask_around(call)
             case _:
                 raise MethodNotFound(f"no method {call.method!r}")
 
@@ -143,7 +147,25 @@ class Aggregate:
             raise InvalidParams("no such cursor: this list has one page")
         await self._freshen(call.era)
         catalog = await self._registry.current(call.era)
-        return Result(catalog.page(call.method))
+        return Result(self._page(catalog, call.method, call.caller.authority))
+
+    def _page(self, catalog: Catalog, method: str, authority: Authority) -> Raw:
+        """The list as this caller sees it; made once for all who may do the same."""
+        sight = self.sight
+        if sight is None or not sight.private:
+            return catalog.page(method)
+        key = catalog.era, method, authority
+        made, page = self._pages.get(key, (None, NOTHING))
+        if made is not catalog:
+            if len(self._pages) >= _PAGES_KEPT:
+                self._pages.clear()
+            page = catalog.page_of(method, lambda m, server, name: sight.sees(authority, LISTED[m], server, name))
+            self._pages[key] = catalog, page
+        return page
+
+    def _instructions(self, catalog: Catalog, caller: Caller) -> str:
+        sight = self.sight
+        return catalog.instructions(lambda server: sight is None or sight.opens(caller.authority, server))
 
     async def _freshen(self, era: Era) -> None:
         """Fetch anew what is older than its server's cache hint allows; a slow server keeps its old list."""
@@ -156,10 +178,10 @@ class Aggregate:
         if old:
             await asyncio.wait([asyncio.ensure_future(_quietly(each)) for each in old], timeout=1.0)
 
-    def _discovered(self, catalog: Catalog) -> Raw:
+    def _discovered(self, catalog: Catalog, caller: Caller) -> Raw:
         found: dict[str, Any] = {"supportedVersions": MODERN_VERSIONS, "capabilities": catalog.capabilities}
-        if catalog.instructions:
-            found["instructions"] = catalog.instructions
+        if told := self._instructions(catalog, caller):
+            found["instructions"] = told
         found["_meta"] = {modern.SERVER_INFO: INFO}
         return modern.complete(found, ttl_ms=catalog.ttl_ms, shared=catalog.shared)
 
@@ -175,28 +197,18 @@ class Aggregate:
         if self._declares(upstream.name, "logging"):
             await reach(_to(call, upstream))
 
-    async def _ask_around(self, call: Call) -> Result:
-        """A resource that nobody listed: the servers that have resources are asked in turn."""
-        uri = jsonrpc.text(call.params.get("uri"))
-        for name in self._registry.catalog(call.era).readers():
-            upstream = self._registry.upstreams[name]
-            try:
-                if call.session is not None:
-                    await self.open(call, upstream)
-                result = await reach(_to(call, upstream))
-            except BasculeError:
-                continue  # down; another may have it
-            if not result.refused:
-                return result
-        raise ResourceNotFound(f"no resource {uri!r}", uri=uri)
-
     # ---- subscriptions/listen
 
     async def _listen(self, call: Call) -> Result:
         """One stream for the client, fed by the catalog and by a stream to each server it concerns."""
         kinds, uris = modern.wanted_by(call.params)
         catalog = await self._registry.current(Era.MODERN)
-        owners = {uri: owner for uri in uris if (owner := catalog.owner_of(uri)) is not None}
+        owners = {
+            uri: owner
+            for uri in uris
+            if (owner := catalog.owner_of(uri)) is not None
+            and (self.sight is None or self.sight.allows(call.caller.authority, "resource", owner, uri))
+        }
         self._tell_listener(call, modern.ACKNOWLEDGED, modern.wanting(kinds, list(owners)))
 
         def announce(changed_catalog: Catalog, changed: Sequence[str]) -> None:

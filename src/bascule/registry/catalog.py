@@ -4,8 +4,8 @@ Source: MCP 2026-07-28, "Tool Names", "Pagination", "Caching"; RFC 6570 for reso
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -45,6 +45,20 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     shared: bool = False  # the hints let every caller share the lists
 
 
+# Whether an entry of the list that *method* asks for is seen: (method, server, its own name for it).
+Seen: TypeAlias = Callable[[str, str, str], bool]
+# An entry as clients are shown it: (method, server, its own name for it, members).
+Shown: TypeAlias = Callable[[str, str, str, Params], Params]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of a list, and whose it is."""
+
+    server: str
+    key: str  # the server's own name or URI for it
+    members: Params
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where a name leads: the server, and its own name for the thing."""
 
@@ -56,7 +70,7 @@ class Place(msgspec.Struct, frozen=True):
 def items(method: str, raws: Iterable[Raw]) -> list[Item]:
     """The listed *raws* as items; an entry without a name or URI is nothing that could be called."""
     named = ((raw, jsonrpc.members(raw)) for raw in raws if bytes(raw)[:1] == b"{")
-    found = ((raw, members, jsonrpc.text(members.get(_KEYS[method]))) for raw, members in named)
+    found = ((raw, members, jsonrpc.text(members.get(KEYS[method]))) for raw, members in named)
     return [
         Item(key, members, _mirrored(raw) if method == "tools/list" else ())
         for raw, members, key in found
@@ -64,7 +78,7 @@ def items(method: str, raws: Iterable[Raw]) -> list[Item]:
     ]
 
 
-_KEYS: Final = {
+KEYS: Final = {
     "tools/list": "name",
     "prompts/list": "name",
     "resources/list": "uri",
@@ -82,10 +96,22 @@ def _mirrored(tool: Raw) -> Sequence[headers.MirroredParam]:
 class Catalog:
     """Everything callable through the aggregate endpoint, and its lists as finished bytes."""
 
-    def __init__(self, era: Era, listings: Mapping[str, Listing], aliases: Mapping[str, str]) -> None:
-        """*listings* by namespace, in order of precedence; *aliases* from logical id to wire name."""
+    def __init__(
+        self,
+        era: Era,
+        listings: Mapping[str, Listing],
+        aliases: Mapping[str, str],
+        *,
+        shown: Shown | None = None,
+        private: bool = False,
+    ) -> None:
+        """*listings* by namespace, in order of precedence; *aliases* from logical id to wire name.
+
+        *private*: callers see different lists, so that no cache may share one.
+        """
         self.era = era
         self.listings = listings
+        self._private = private
         self.tools = _table(listings, aliases, "tools")
         self.prompts = _table(listings, aliases, "prompts")
         self._resources: dict[str, str] = {}
@@ -93,11 +119,9 @@ class Catalog:
         self._owners: dict[str, str] = {}  # template text -> server
         self.shadowed: list[str] = []
         self._index_resources()
-        self._pages = {method: self._page(method) for method in LISTS}
+        self._entries = {method: self._listed(method, shown) for method in LISTS}
+        self._pages = {method: self._page(method, entries) for method, entries in self._entries.items()}
         self.capabilities = self._capabilities()
-        self.instructions = "\n\n".join(
-            f"## {name}\n{listing.instructions}" for name, listing in listings.items() if listing.instructions
-        )
 
     @property
     def clashes(self) -> list[Clash]:
@@ -109,11 +133,25 @@ class Catalog:
 
     @property
     def shared(self) -> bool:
-        return bool(self.listings) and all(listing.shared for listing in self.listings.values())
+        return bool(self.listings) and not self._private and all(each.shared for each in self.listings.values())
 
     def page(self, method: str) -> Raw:
         """The whole list for *method*, ready to send."""
         return self._pages[method]
+
+    def page_of(self, method: str, seen: Seen) -> Raw:
+        """The list for *method* as far as it is *seen*."""
+        entries = self._entries[method]
+        left = [entry for entry in entries if seen(method, entry.server, entry.key)]
+        return self._pages[method] if len(left) == len(entries) else self._page(method, left)
+
+    def instructions(self, opens: Callable[[str], bool]) -> str:
+        """What the servers that *opens* lets through say of their use."""
+        return "\n\n".join(
+            f"## {name}\n{listing.instructions}"
+            for name, listing in self.listings.items()
+            if listing.instructions and opens(name)
+        )
 
     def owner_of(self, uri: str) -> str | None:
         """The server that a resource URI belongs to: listed by it, or matched by one of its templates."""
@@ -133,8 +171,7 @@ class Catalog:
                 self._owners.setdefault(item.key, server)
                 self._templates.append((Template(item.key), server))
 
-    def _page(self, method: str) -> Raw:
-        member, _ = LISTS[method]
+    def _listed(self, method: str, shown: Shown | None) -> list[Entry]:
         match method:
             case "tools/list":
                 entries = self._renamed("tools", self.tools)
@@ -142,24 +179,38 @@ class Catalog:
                 entries = self._renamed("prompts", self.prompts)
             case "resources/list":
                 entries = [
-                    item.members
+                    Entry(server, item.key, item.members)
                     for server, listing in self.listings.items()
                     for item in listing.resources
                     if self._resources[item.key] == server
                 ]
             case _:
-                entries = [item.members for listing in self.listings.values() for item in listing.templates]
-        if self.era is Era.MODERN:
-            return modern.complete({member: entries}, ttl_ms=self.ttl_ms, shared=self.shared)
-        return jsonrpc.encode({member: entries})
+                entries = [
+                    Entry(server, item.key, item.members)
+                    for server, listing in self.listings.items()
+                    for item in listing.templates
+                ]
+        if shown is None:
+            return entries
+        return [Entry(e.server, e.key, shown(method, e.server, e.key, e.members)) for e in entries]
 
-    def _renamed(self, kind: str, table: Table[Place]) -> list[Params]:
+    def _page(self, method: str, entries: Iterable[Entry]) -> Raw:
+        member, _ = LISTS[method]
+        listed = {member: [entry.members for entry in entries]}
+        if self.era is Era.MODERN:
+            return modern.complete(listed, ttl_ms=self.ttl_ms, shared=self.shared)
+        return jsonrpc.encode(listed)
+
+    def _renamed(self, kind: str, table: Table[Place]) -> list[Entry]:
         """The table's entries under their wire names; of two under one name in a list, the first."""
         found: dict[tuple[str, str], Params] = {}
         for server, listing in self.listings.items():
             for item in getattr(listing, kind):
                 found.setdefault((server, item.key), item.members)
-        return [{**found[place.server, place.name], "name": jsonrpc.encode(wire)} for wire, place in table.listed]
+        return [
+            Entry(place.server, place.name, {**found[place.server, place.name], "name": jsonrpc.encode(wire)})
+            for wire, place in table.listed
+        ]
 
     def _capabilities(self) -> dict[str, Any]:
         """What the aggregate offers: what some server offers and Bascule carries for all of them."""

@@ -5,11 +5,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 from msgspec import Raw
 
 from bascule.call import BASCULE, Call, Result, Target
+from bascule.contract.derive import listed
 from bascule.errors import BasculeError, MethodNotFound, TimedOut, UpstreamBrokeProtocol
 from bascule.registry.catalog import LISTS, Catalog, Item, Listing, items
+from bascule.registry.sight import KINDS, LISTED, Sight
 from bascule.upstream.base import INFO, Upstream, reach
 from bascule.wire import headers, jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Params
@@ -231,8 +234,16 @@ class Follower:
 class Registry:
     """All followers, and the catalog of each era made of what they know."""
 
-    def __init__(self, upstreams: Mapping[str, Upstream], aliases: Mapping[str, str], patience_s: float) -> None:
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        aliases: Mapping[str, str],
+        patience_s: float,
+        sight: Sight | None = None,
+    ) -> None:
+        """*sight* says what callers may see; without it everybody sees everything."""
         self.upstreams = dict(upstreams)
+        self.sight = sight
         self._aliases = aliases
         self._patience_s = patience_s
         self._followers: dict[tuple[str, Era], Follower] = {}
@@ -262,20 +273,38 @@ class Registry:
         key = (upstream.name, era)
         follower = self._followers.get(key)
         if follower is None:
-            follower = self._followers[key] = Follower(upstream, era, lambda: self._rebuild(era))
+            follower = self._followers[key] = Follower(upstream, era, lambda: self._learnt(upstream.name, era))
             follower.start()
         return follower
+
+    def _learnt(self, server: str, era: Era) -> None:
+        self._tell_sight(server)
+        self._rebuild(era)
+
+    def _tell_sight(self, server: str) -> None:
+        listings = [follower.listing for follower in self.followers(server) if follower.listing is not None]
+        if self.sight is not None and listings:
+            self.sight.learn(server, listings)
 
     async def stop(self) -> None:
         for task in self._openers:
             task.cancel()
         await asyncio.gather(*(follower.stop() for follower in self._followers.values()))
 
-    async def adopt(self, upstreams: Mapping[str, Upstream], aliases: Mapping[str, str], patience_s: float) -> None:
+    async def adopt(
+        self,
+        upstreams: Mapping[str, Upstream],
+        aliases: Mapping[str, str],
+        patience_s: float,
+        sight: Sight | None = None,
+    ) -> None:
         """Replace the set of servers; those that stay the same object keep what is known of them."""
+        self.sight = sight
         gone = [key for key, follower in self._followers.items() if upstreams.get(key[0]) is not follower.upstream]
         leaving = [self._followers.pop(key) for key in gone]
         self.upstreams, self._aliases, self._patience_s = dict(upstreams), aliases, patience_s
+        for server in self.upstreams:
+            self._tell_sight(server)
         for era in Era:
             self._rebuild(era)
         await asyncio.gather(*(follower.stop() for follower in leaving))
@@ -349,6 +378,28 @@ class Registry:
     def followers(self, server: str) -> Iterator[Follower]:
         return (follower for (name, _), follower in self._followers.items() if name == server)
 
+    async def settled(self, server: str, era: Era) -> None:
+        """Wait, not for ever, until it is known what *server* lists; it is asked in *era* if nobody has asked yet."""
+        following = list(self.followers(server))
+        await self._settle(following or [f async for f in self._wanted(era, {server: self.upstreams[server]})])
+
+    def _admitted(self, server: str, listing: Listing) -> Listing:
+        """*listing* without what nobody may see."""
+        sight = self.sight
+        if sight is None:
+            return listing
+        return msgspec.structs.replace(
+            listing,
+            **{
+                member: [item for item in getattr(listing, member) if not sight.withholds(kind, server, item.key)]
+                for member, kind in KINDS
+            },
+        )
+
+    def _shown(self, method: str, server: str, key: str, members: Params) -> Params:
+        assert self.sight is not None, "it is only asked for where there is one"
+        return listed(self.sight.contract(LISTED[method], server, key), members)
+
     def subscribe(self, listener: Callable[[Catalog, Sequence[str]], None]) -> Callable[[], None]:
         """Call *listener* with each new catalog and the lists that changed; returns the way to stop it."""
         self._listeners.add(listener)
@@ -356,11 +407,18 @@ class Registry:
 
     def _rebuild(self, era: Era) -> None:
         listings = {
-            name: follower.listing
+            name: self._admitted(name, follower.listing)
             for name in self.upstreams
             if (follower := self._followers.get((name, era))) and follower.listing is not None
         }
-        old, new = self._catalogs[era], Catalog(era, listings, self._aliases)
+        old = self._catalogs[era]
+        new = Catalog(
+            era,
+            listings,
+            self._aliases,
+            shown=self._shown if self.sight else None,
+            private=self.sight is not None and self.sight.private,
+        )
         self._catalogs[era] = new
         changed = sorted({LISTS[method][1] for method in LISTS if old.page(method) != new.page(method)})
         if changed:

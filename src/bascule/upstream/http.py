@@ -62,6 +62,7 @@ class HttpOptions(Options, frozen=True):
     era: Literal["auto", "legacy", "modern"] = "auto"
     transport: Literal["auto", "streamable", "sse"] = "auto"  # sse: the HTTP+SSE of 2024-11-05
     required: bool = False
+    trusted: bool = False
     call_timeout_s: Seconds = 300.0
     connect_timeout_s: Seconds = 10.0
     max_message_bytes: Bytes = 4 * 1024 * 1024

@@ -39,6 +39,7 @@ class StdioOptions(Options, frozen=True):
     sharing: Literal["shared", "per_caller", "per_session"] = "shared"
     era: Literal["auto", "legacy", "modern"] = "auto"
     required: bool = False  # /health/ready is 503 while this server is down
+    trusted: bool = False  # what it says of its tools' side effects, and the contracts it declares, are believed
     call_timeout_s: Seconds = 300.0
     start_timeout_s: Seconds = 60.0  # `npx -y` may have to download first
     idle_stop_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # stop after so long without a call; 0 = never

@@ -1,0 +1,244 @@
+"""From what every source says of a thing to the contract that holds. PURE.
+
+Sources, each going before the one above it where both say the same field:
+the server's own definition; the contract that a trusted server declares beside it; a contract document;
+the operator's rules, in their order. Guardrails are never replaced: all of them apply.
+What nobody says is derived, and unknown means: a side effect, not idempotent.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec import UNSET
+
+from bascule.contract.model import (
+    ConfirmGate,
+    Contract,
+    Document,
+    Kind,
+    Mode,
+    Rule,
+    Schema,
+    Terms,
+    rate_of,
+    scopes_of,
+)
+from bascule.wire import jsonrpc
+from bascule.wire.jsonrpc import Params
+
+CONTRACT_META: Final = "dev.bascule/contract"
+SERVER: Final = "server"
+DERIVED: Final = "derived"
+
+Layer: TypeAlias = tuple[str, Terms]  # where it comes from, in words, and what it says
+
+_FIELDS: Final = tuple(field for field in Terms.__struct_fields__ if field != "guardrails")
+_NO_SCOPE_CHARACTER: Final = re.compile(r"[^\x21\x23-\x29\x2b-\x39\x3b-\x5b\x5d-\x7e]+")  # nor `*` nor `:`
+_LONGEST_PART: Final = 100
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """What a server lists of one of its things, as far as a contract is concerned."""
+
+    description: str = ""
+    input_schema: Schema | None = None
+    output_schema: Schema | None = None
+    read_only: bool = False  # what the server claims of itself: believed of trusted servers only
+    idempotent: bool = False
+    declared: Mapping[str, Any] | None = None  # `_meta["dev.bascule/contract"]`
+
+
+def definition_of(members: Params) -> Definition:
+    """What a listed entry says; what it says wrongly counts as not said."""
+    hints = jsonrpc.value_of(members.get("annotations"), dict) or {}
+    meta = jsonrpc.value_of(members.get("_meta"), dict) or {}
+    declared = meta.get(CONTRACT_META)
+    return Definition(
+        description=jsonrpc.text(members.get("description")) or "",
+        input_schema=jsonrpc.value_of(members.get("inputSchema"), dict),
+        output_schema=jsonrpc.value_of(members.get("outputSchema"), dict),
+        read_only=hints.get("readOnlyHint") is True,
+        idempotent=hints.get("idempotentHint") is True,
+        declared=declared if isinstance(declared, dict) else None,
+    )
+
+
+class Sources:
+    """All that is said of contracts outside of the servers' own lists."""
+
+    def __init__(
+        self,
+        documents: Iterable[tuple[str, Document]] = (),
+        rules: Sequence[Rule] = (),
+        *,
+        trusted: frozenset[str] = frozenset(),
+        scoped: bool = True,
+        validate_arguments: Mode | None = None,
+        validate_results: Mode | None = None,
+    ) -> None:
+        """*documents* with their places; *trusted* are the servers whose hints and contracts are believed.
+
+        *scoped*: what no source names a scope for needs one made of its name; otherwise it needs none.
+        """
+        self._documents = {(document.kind, document.id): (place, document) for place, document in documents}
+        self._rules = tuple(rules)
+        self._trusted = trusted
+        self._scoped = scoped
+        self._modes: dict[str, Mode | None] = {
+            "validate_arguments": validate_arguments,
+            "validate_results": validate_results,
+        }
+
+    @property
+    def guarded(self) -> bool:
+        """Whether anybody may say a guardrail or a gate: those look at what was called before."""
+        said = [*(document for _, document in self._documents.values()), *self._rules]
+        return bool(self._trusted) or any(terms.guardrails or terms.confirm_gate for terms in said)
+
+    def document(self, kind: Kind, id: str) -> tuple[str, Document] | None:
+        """The contract document for *id*, and its place."""
+        return self._documents.get((kind, id))
+
+    def ids(self, kind: Kind) -> list[str]:
+        """What there are documents for."""
+        return [id for each, id in self._documents if each == kind]
+
+    def effective(self, kind: Kind, id: str, definition: Definition | None) -> Contract:
+        """What holds for the *kind* of thing called *id*. Raises ValueError for a trusted server's bad contract."""
+        namespace = id.partition("/")[0]
+        trusted = namespace in self._trusted
+        layers: list[Layer] = [(SERVER, _as_terms(definition, trusted))] if definition else []
+        if definition is not None and definition.declared is not None and trusted:
+            layers.append(("server's contract", _declared(definition.declared)))
+        spoken = len(layers)
+        if found := self.document(kind, id):
+            layers.append(found)
+        layers += [
+            (f"policy.rules.{number}", rule)
+            for number, rule in enumerate(self._rules)
+            if kind in rule.kinds and matches(rule.match, id)
+        ]
+        said, sources = _joined(layers)
+        governed = len(layers) > spoken or any(name == "server's contract" for name, _ in layers)
+        self._fill(kind, id, governed, said, sources)
+        return Contract(id=id, kind=kind, sources=sources, **said)
+
+    def _fill(self, kind: Kind, id: str, governed: bool, said: dict[str, Any], sources: dict[str, str]) -> None:
+        """What nobody has said."""
+        for name, default in self._modes.items():
+            if name not in said and (default or governed):
+                said[name] = default or "block"
+                sources[name] = f"policy.{name}" if default else DERIVED
+        if kind != "tool":
+            said.setdefault("side_effect", False)
+        if "security_scope" not in said:
+            said["security_scope"] = (
+                scope_for(id, writes=kind == "tool" and said.get("side_effect", True)) if self._scoped else ()
+            )
+            sources["security_scope"] = DERIVED
+
+
+def matches(pattern: str, id: str) -> bool:
+    """Whether a rule's pattern fits the logical id; `*` fits any text, also across `/`."""
+    return fnmatchcase(id, pattern)
+
+
+def scope_for(id: str, *, writes: bool) -> tuple[str, ...]:
+    """The scope that a thing needs when nobody has said which: `crm:write:create_lead`."""
+    namespace, _, name = id.partition("/")
+    part = _NO_SCOPE_CHARACTER.sub("_", name)[:_LONGEST_PART] or "_"
+    return (f"{namespace}:{'write' if writes else 'read'}:{part}",)
+
+
+def _as_terms(definition: Definition, trusted: bool) -> Terms:
+    return Terms(
+        description=definition.description or UNSET,
+        input_schema=UNSET if definition.input_schema is None else definition.input_schema,
+        output_schema=UNSET if definition.output_schema is None else definition.output_schema,
+        side_effect=False if trusted and definition.read_only else UNSET,
+        idempotent=True if trusted and (definition.idempotent or definition.read_only) else UNSET,
+    )
+
+
+def _declared(contract: Mapping[str, Any]) -> Terms:
+    try:
+        return msgspec.convert(contract, Terms)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the contract that the server declares is not one: {error}") from error
+
+
+def _joined(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the layers say together, and which of them has the last word on each field."""
+    said: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    rules: list[Any] = []
+    for source, terms in layers:
+        for name in _FIELDS:
+            value = getattr(terms, name)
+            if value is not UNSET:
+                said[name] = _READ[name](value) if name in _READ else value
+                sources[name] = source
+        if terms.guardrails is not UNSET and terms.guardrails:
+            rules += terms.guardrails
+            sources["guardrails"] = ", ".join(filter(None, (sources.get("guardrails"), source)))
+    if rules:
+        said["guardrails"] = tuple(rules)
+    return said, sources
+
+
+def _gate(value: bool | ConfirmGate) -> ConfirmGate | None:
+    return (ConfirmGate() if value else None) if isinstance(value, bool) else value
+
+
+_READ: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "security_scope": scopes_of,
+    "confirm_gate": _gate,
+    "rate_limit": rate_of,
+    "total_rate_limit": rate_of,
+}
+
+
+def is_governed(contract: Contract) -> bool:
+    """Whether anybody but the server itself says anything of it."""
+    return bool(_said(contract))
+
+
+def _said(contract: Contract) -> set[str]:
+    return {name for name, source in contract.sources.items() if source not in (SERVER, DERIVED)}
+
+
+def listed(contract: Contract, members: Params) -> Params:
+    """A listed entry as clients see it: with the contract's own words and schemas, and the contract beside it.
+
+    The bytes of an entry of which no contract says anything stay as they are.
+    """
+    said = _said(contract)
+    if not said:
+        return members
+    shown: dict[str, Any] = {
+        member: getattr(contract, field)
+        for field, member in (
+            ("description", "description"),
+            ("input_schema", "inputSchema"),
+            ("output_schema", "outputSchema"),
+        )
+        if field in said and (field == "description" or contract.kind == "tool")
+    }
+    meta = jsonrpc.value_of(members.get("_meta"), dict) or {}
+    return jsonrpc.replaced(members, **shown, meta_={**meta, CONTRACT_META: _published(contract)})
+
+
+_PUBLISHED: Final = (
+    *("version", "side_effect", "idempotent", "require_key", "max_timeout_seconds", "latency_budget_ms", "cost_model"),
+    *("owner_team", "security_level", "status", "deprecation"),
+)
+
+
+def _published(contract: Contract) -> dict[str, Any]:
+    """What callers are told of a contract: what they can plan by, nothing of how it is guarded."""
+    found = {name: getattr(contract, name) for name in _PUBLISHED}
+    kept = {name: value for name, value in found.items() if value not in (None, "")}
+    return kept | {"confirm_gate": contract.confirm_gate is not None}

@@ -1,0 +1,362 @@
+"""A schema as a graph, and how much work validation against it may be. PURE.
+
+Nodes are the schema objects of one document. An edge leads *in place*, to a schema that judges the same
+value (`anyOf`, `$ref`), or to one that judges a member or item of it. A definition says with a few
+hundred bytes what takes a validator years, so the numbers of evaluations are counted here, by dynamic
+programming over the graph, and never by walking the expansion. Nothing recurses: the input is hostile.
+Source: JSON Schema 2020-12 core, 7.7, 8.2, 10, 11; the older dialects' keywords beside them.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from bascule.contract import patterns
+
+MAX_SCHEMAS: Final = 10_000  # schema objects in one document; a 256 KiB one of real life has about 3,000
+MAX_PATTERNS: Final = 1_000
+MAX_PATTERN_CHARS: Final = 4_096
+MAX_STATES: Final = 100_000  # of all patterns together: about half a second to compile
+MAX_ENUM: Final = 10_000
+MAX_INPLACE: Final = 20_000  # evaluations of one value, members not counted
+MAX_CHAIN: Final = 500  # schemas in a row that judge one value: the library recurses
+HORIZON: Final = 64  # levels of a value
+MOST: Final = 10**12  # counts stop here
+
+DIALECTS: Final = {
+    "json-schema.org/draft/2020-12/schema": "2020-12",
+    "json-schema.org/draft/2019-09/schema": "2019-09",
+    "json-schema.org/draft-07/schema": "draft-07",
+    "json-schema.org/draft-06/schema": "draft-06",
+    "json-schema.org/draft-04/schema": "draft-04",
+}
+
+_ONE: Final = ("not", "if", "then", "else", "contentSchema")
+_LIST: Final = ("allOf", "anyOf", "oneOf")
+_MAP: Final = ("dependentSchemas", "dependencies")
+_REFS: Final = ("$ref", "$dynamicRef", "$recursiveRef")
+_DEFINITIONS: Final = ("$defs", "definitions")
+_ANCHORS: Final = ("$anchor", "$dynamicAnchor")
+# How often in-place schemas are evaluated beside `unevaluated*`, which asks them once more what they saw.
+_REPEATED: Final = 3
+# Formats whose check is slower than a few nanoseconds per character.
+_SLOW_FORMATS: Final = {"regex": 32, "idn-hostname": 4, "hostname": 2, "idn-email": 2, "uri-template": 2}
+
+
+class Unfit(ValueError):
+    """The schema cannot be used; the text says why, for the operator."""
+
+
+class Node(msgspec.Struct, eq=False):
+    """One schema object: where its edges lead (indices of nodes), and what it costs by itself."""
+
+    inplace: list[int] = msgspec.field(default_factory=list)
+    named: list[int] = msgspec.field(default_factory=list)  # at most one of them judges a given member
+    every: list[int] = msgspec.field(default_factory=list)  # each may judge any member
+    positions: list[int] = msgspec.field(default_factory=list)  # at most one judges a given item
+    items: list[int] = msgspec.field(default_factory=list)  # each may judge any item
+    unevaluated: bool = False
+    own: int = 1  # evaluations that its own keywords are worth
+    per_char: int = 0  # steps per character of a string, or of an object's names
+
+
+class Graph(msgspec.Struct, frozen=True):
+    nodes: Sequence[Node]
+    order: Sequence[int]  # every node after those it leads to in place
+    backtracks: bool
+
+
+class Work(msgspec.Struct, frozen=True):
+    """The most that one value at each level below the root may cost, the root's own level first."""
+
+    evaluations: Sequence[int]
+    steps_per_char: Sequence[int]
+
+
+def dialect_of(schema: Mapping[str, Any]) -> str:
+    """The dialect that *schema* says it is in; 2020-12 if it says nothing (MCP). Raises Unfit for others."""
+    said = schema.get("$schema")
+    if said is None:
+        return "2020-12"
+    plain = said.removesuffix("#").removeprefix("http://").removeprefix("https://") if isinstance(said, str) else ""
+    if plain not in DIALECTS:
+        raise Unfit(f"unsupported dialect: $schema is {quoted(said)}; use draft 2020-12, 2019-09, 07, 06 or 04")
+    return DIALECTS[plain]
+
+
+def quoted(value: object) -> str:
+    """A short, harmless form of something out of a schema."""
+    text = value if isinstance(value, str) else f"of type {type(value).__name__}"
+    return ascii(text[:80])
+
+
+def graph_of(schema: Mapping[str, Any]) -> Graph:
+    """The graph of *schema*, node 0 the root. Raises Unfit if it cannot be one that ends."""
+    reader = _Reader(schema)
+    reader.read()
+    return Graph(reader.nodes, _in_place_order(reader.nodes), reader.backtracks)
+
+
+class _Reader:
+    """Reads one document: schemas first, references when all anchors are known."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._id_key = "id" if dialect_of(root) == "draft-04" else "$id"
+        own = root.get(self._id_key)
+        self._base = own.split("#")[0] if isinstance(own, str) else ""
+        self._index: dict[int, int] = {}  # id() of a schema object → its node; the document keeps them alive
+        self._anchors: dict[str, Mapping[str, Any]] = {}
+        self._waiting: list[tuple[Mapping[str, Any], bool]] = []  # schemas to read, and whether `$id` rebased them
+        self._references: list[tuple[int, str, str]] = []  # (node, keyword, target)
+        self._patterns = 0
+        self._states = 0
+        self.nodes: list[Node] = []
+        self.backtracks = False
+
+    def read(self) -> None:
+        self._node(self._root, False)
+        while self._waiting or self._references:
+            while self._waiting:
+                self._read(*self._waiting.pop())
+            references, self._references = self._references, []
+            for node, keyword, target in references:
+                found, rebased = self._resolve(keyword, target)
+                index = self._node(found, rebased)
+                if index is not None:
+                    self.nodes[node].inplace.append(index)
+
+    def _node(self, schema: Any, rebased: bool) -> int | None:
+        """The node of *schema*; None for `true` and `false`, which cost nothing, and what is no schema."""
+        if not isinstance(schema, dict):
+            return None
+        index = self._index.get(id(schema))
+        if index is None:
+            index = self._index[id(schema)] = len(self.nodes)
+            if index >= MAX_SCHEMAS:
+                raise Unfit(f"more than {MAX_SCHEMAS:,} schemas in one document")
+            self.nodes.append(Node())
+            self._waiting.append((schema, rebased))
+        return index
+
+    def _read(self, schema: Mapping[str, Any], rebased: bool) -> None:
+        node = self.nodes[self._index[id(schema)]]
+        rebased = rebased or (schema is not self._root and self._is_rebasing(schema))
+        if "$schema" in schema:
+            dialect_of(schema)
+        self._learn_anchors(schema)
+        self._weigh(node, schema)
+        for keyword in _REFS:
+            target = schema.get(keyword)
+            if isinstance(target, str):
+                if rebased:
+                    raise Unfit(f"{keyword} below a nested $id, which changes what it refers to, is not supported")
+                self._references.append((self._index[id(schema)], keyword, target))
+        for edges, inner in _subschemas(node, schema):
+            index = self._node(inner, rebased)
+            if index is not None and edges is not None:
+                edges.append(index)
+
+    def _is_rebasing(self, schema: Mapping[str, Any]) -> bool:
+        own = schema.get(self._id_key)
+        return isinstance(own, str) and not own.startswith("#")
+
+    def _learn_anchors(self, schema: Mapping[str, Any]) -> None:
+        names = {schema[key] for key in _ANCHORS if isinstance(schema.get(key), str)}
+        own = schema.get(self._id_key)
+        if isinstance(own, str) and own.startswith("#") and len(own) > 1:  # drafts 04 to 07
+            names.add(own[1:])
+        for name in names:
+            if self._anchors.setdefault(name, schema) is not schema:
+                raise Unfit(f"two anchors are called {quoted(name)}")
+
+    def _weigh(self, node: Node, schema: Mapping[str, Any]) -> None:
+        options = schema.get("enum")
+        if isinstance(options, list):
+            if len(options) > MAX_ENUM:
+                raise Unfit(f"an enum of {len(options):,} options; at most {MAX_ENUM:,}")
+            node.own += _cost_of_options(options)
+        if "const" in schema:
+            node.own += _size(schema["const"])
+        for keyword in ("properties", "required", "dependentRequired"):
+            node.own += len(schema[keyword]) // 4 if isinstance(schema.get(keyword), list | dict) else 0
+        node.unevaluated = "unevaluatedProperties" in schema or "unevaluatedItems" in schema
+        node.per_char = _SLOW_FORMATS.get(schema["format"], 1) if isinstance(schema.get("format"), str) else 0
+        of_names = schema.get("patternProperties")
+        for pattern in [schema.get("pattern"), *(of_names if isinstance(of_names, dict) else ())]:
+            if isinstance(pattern, str):
+                node.per_char = min(node.per_char + self._weight_of(pattern), MOST)
+
+    def _weight_of(self, pattern: str) -> int:
+        if len(pattern) > MAX_PATTERN_CHARS:
+            raise Unfit(f"a pattern of {len(pattern):,} characters; at most {MAX_PATTERN_CHARS:,}")
+        weight = patterns.weigh(pattern)
+        self._patterns += 1
+        self._states += weight.states
+        self.backtracks = self.backtracks or weight.backtracks
+        if self._patterns > MAX_PATTERNS:
+            raise Unfit(f"more than {MAX_PATTERNS:,} patterns")
+        if self._states > MAX_STATES:
+            raise Unfit(f"patterns that repeat too much, the last of them {quoted(pattern)}")
+        return weight.per_char
+
+    def _resolve(self, keyword: str, target: str) -> tuple[Any, bool]:
+        """What *target* refers to, and whether a nested `$id` lies on the way. Raises Unfit if it is not in here."""
+        document, _, fragment = target.partition("#")
+        if document not in ("", self._base):
+            raise Unfit(f"{keyword} {quoted(target)} leaves the document; only #/… and #anchor are followed")
+        fragment = _unescaped(fragment)
+        if fragment and not fragment.startswith("/"):
+            if fragment not in self._anchors:
+                raise Unfit(f"{keyword} {quoted(target)} refers to an anchor that is not there")
+            return self._anchors[fragment], False
+        found: Any = self._root
+        rebased = False
+        for part in fragment.split("/")[1:]:
+            found = _member(found, part.replace("~1", "/").replace("~0", "~"))
+            if found is None:
+                raise Unfit(f"{keyword} {quoted(target)} refers to nothing")
+            rebased = rebased or (isinstance(found, dict) and self._is_rebasing(found))
+        if not isinstance(found, dict | bool):
+            raise Unfit(f"{keyword} {quoted(target)} refers to something that is no schema")
+        return found, rebased
+
+
+def _unescaped(fragment: str) -> str:
+    """*fragment* without percent-encoding (RFC 6901, 6). What is not UTF-8 then names nothing."""
+    raw = fragment.encode("utf-8", "replace")
+    return re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes([int(found[1], 16)]), raw).decode("utf-8", "replace")
+
+
+def _member(value: Any, part: str) -> Any:
+    if isinstance(value, dict):
+        return value.get(part)
+    # Leading zeros and other scripts' digits are no index (RFC 6901, 4), though int() takes them.
+    if isinstance(value, list) and len(part) < 7 and part.isascii() and part.isdigit() and str(int(part)) == part:
+        return value[int(part)] if int(part) < len(value) else None
+    return None
+
+
+def _subschemas(node: Node, schema: Mapping[str, Any]) -> Iterator[tuple[list[int] | None, Any]]:
+    """(which edges of *node* it belongs to, subschema) for each; None for what is only defined here."""
+    for keyword in _ONE:
+        yield node.inplace, schema.get(keyword)
+    for keyword in _LIST:
+        yield from ((node.inplace, each) for each in _values(schema.get(keyword)))
+    for keyword in _MAP:
+        yield from ((node.inplace, each) for each in _values(schema.get(keyword)))
+    for keyword in _DEFINITIONS:
+        yield from ((None, each) for each in _values(schema.get(keyword)))
+    yield from ((node.named, each) for each in _values(schema.get("properties")))
+    yield node.named, schema.get("additionalProperties")
+    yield from ((node.every, each) for each in _values(schema.get("patternProperties")))
+    yield node.every, schema.get("propertyNames")
+    yield node.every, schema.get("unevaluatedProperties")
+    yield from ((node.positions, each) for each in _values(schema.get("prefixItems")))
+    items = schema.get("items")
+    yield from ((node.positions, each) for each in (items if isinstance(items, list) else [items]))
+    yield node.positions, schema.get("additionalItems")
+    yield node.items, schema.get("contains")
+    yield node.items, schema.get("unevaluatedItems")
+
+
+def _values(value: Any) -> Sequence[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else ()
+
+
+def _cost_of_options(options: Sequence[Any]) -> int:
+    """The library looks strings and numbers up; anything else it compares one by one."""
+    if all(isinstance(each, str) for each in options) or all(type(each) is int for each in options):
+        return 0
+    return sum(map(_size, options))
+
+
+def _size(value: Any) -> int:
+    """JSON values in *value*, itself included."""
+    count, waiting = 0, [value]
+    while waiting:
+        each = waiting.pop()
+        count += 1
+        waiting.extend(_values(each))
+    return count
+
+
+def _in_place_order(nodes: Sequence[Node]) -> Sequence[int]:
+    """All nodes, each after those it leads to in place. Raises Unfit if one leads to itself that way."""
+    order: list[int] = []
+    depth = [0] * len(nodes)  # 0: not seen; -1: on the way here; else schemas in the longest row below, itself included
+    for start in range(len(nodes)):
+        stack = [] if depth[start] else [(start, iter(nodes[start].inplace))]
+        while stack:
+            index, ahead = stack[-1]
+            depth[index] = -1
+            following = next((each for each in ahead if depth[each] <= 0), None)
+            if following is None:
+                depth[index] = 1 + max((depth[each] for each in nodes[index].inplace), default=0)
+                if depth[index] > MAX_CHAIN:
+                    raise Unfit(f"more than {MAX_CHAIN} schemas in a row judge the same value")
+                order.append(index)
+                stack.pop()
+            elif depth[following] == -1:
+                raise Unfit("a $ref leads back to itself without a keyword in between that goes into the value")
+            else:
+                stack.append((following, iter(nodes[following].inplace)))
+    return order
+
+
+# ---- counting
+
+
+def work_of(graph: Graph) -> Work:
+    """What validation may cost. Raises Unfit if one value alone would be judged too often."""
+    often = max(_here(graph, lambda node: 1))
+    if often > MAX_INPLACE:
+        raise Unfit(f"its combinations judge one value up to {often:,} times; at most {MAX_INPLACE:,}")
+    evaluations = _by_level(graph, lambda node: node.own)
+    patterned = any(node.per_char for node in graph.nodes)
+    return Work(evaluations, _by_level(graph, lambda node: node.per_char) if patterned else (0,))
+
+
+def _here(graph: Graph, own: Callable[[Node], int]) -> list[int]:
+    """For each node: the sum of *own* over itself and all that judge the same value for it."""
+    counts = [0] * len(graph.nodes)
+    for index in graph.order:
+        counts[index] = _sum(own(graph.nodes[index]), graph.nodes[index], counts)
+    return counts
+
+
+def _by_level(graph: Graph, own: Callable[[Node], int]) -> Sequence[int]:
+    """For a value at each level below the root: the sum of *own* over all schemas that may judge it."""
+    counts = _here(graph, own)
+    # What can judge something so many levels below becomes less with each level, unless it recurs.
+    active: Sequence[int] = graph.order
+    reach = _here(graph, lambda node: 1)
+    levels = [counts[0]]
+    while len(levels) <= HORIZON:
+        above, below = counts, reach
+        counts, reach = [0] * len(counts), [0] * len(counts)
+        for index in active:
+            node = graph.nodes[index]
+            counts[index] = _sum(_below(node, above), node, counts)
+            reach[index] = _sum(_below(node, below), node, reach)
+        active = [index for index in active if reach[index]]
+        if not reach[0]:
+            break
+        levels.append(counts[0])
+    return levels
+
+
+def _sum(own: int, node: Node, counts: Sequence[int]) -> int:
+    inplace = sum([counts[each] for each in node.inplace])
+    return min(own + (inplace * _REPEATED if node.unevaluated else inplace), MOST)
+
+
+def _below(node: Node, above: Sequence[int]) -> int:
+    """The same for a member or item of the value that *node* judges."""
+    members = max([above[each] for each in node.named], default=0) + sum([above[each] for each in node.every])
+    items = max([above[each] for each in node.positions], default=0) + sum([above[each] for each in node.items])
+    return max(members, items)

@@ -1,0 +1,1 @@
+"""Who calls: from a request's credential to a caller, or a refusal."""

@@ -1,0 +1,67 @@
+"""`authorize`: whether this caller may, decided by the same function that filters the lists.
+
+What a caller may not call looks like what does not exist, unless it could get the scopes by asking.
+Source: MCP 2026-07-28, Authorization, "Scope Challenge Handling"; docs/security.md.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from bascule.call import Call, Forward, Result
+from bascule.contract.model import Contract
+from bascule.errors import (
+    BasculeError,
+    Gone,
+    InvalidParams,
+    PromptNotFound,
+    ResourceNotFound,
+    ScopeDenied,
+    ToolNotFound,
+)
+from bascule.policy.scopes import Access
+from bascule.wire import jsonrpc
+
+_NOT_FOUND: Final[Mapping[str, tuple[type[InvalidParams], str, str]]] = {
+    "tool": (ToolNotFound, "tool", "name"),
+    "prompt": (PromptNotFound, "prompt", "name"),
+    "resource": (ResourceNotFound, "resource", "uri"),
+}
+
+
+def not_found(kind: str, name: str) -> InvalidParams:
+    """The one answer for what does not exist and for what this caller must not know of."""
+    error, word, member = _NOT_FOUND[kind]
+    return error(f"no {word} {name!r}", **{member: name})
+
+
+def as_asked(call: Call, kind: str) -> BasculeError:
+    """`not_found`, under the name that the client used."""
+    params = jsonrpc.members(call.params["ref"]) if "ref" in call.params else call.params
+    return not_found(kind, jsonrpc.text(params.get("uri" if kind == "resource" else "name")) or "")
+
+
+class Authorize:
+    """Refuses who lacks a scope, and everybody once the thing is withdrawn."""
+
+    def __init__(self, contract: Contract, scopes: tuple[str, ...], withheld: str = "") -> None:
+        """*withheld*: why nobody may call it, "" if it is not."""
+        self._contract = contract
+        self._scopes = scopes
+        self._withheld = withheld
+
+    async def __call__(self, call: Call, forward: Forward) -> Result:
+        access = call.caller.authority.access(self._scopes)
+        if access is Access.LACKING:
+            raise ScopeDenied(f"{self._contract.id} needs the scope {' '.join(self._scopes)}", self._scopes)
+        if access is Access.HIDDEN or self._withheld:
+            raise as_asked(call, self._contract.kind)
+        if self._contract.status == "gone":
+            raise _gone(self._contract)
+        return await forward(call)
+
+
+def _gone(contract: Contract) -> Gone:
+    said = contract.deprecation
+    instead = f"; use {said.replaced_by}" if said and said.replaced_by else ""
+    how = f": {said.migration}" if said and said.migration else ""
+    return Gone(f"{contract.id} has been withdrawn{instead}{how}")

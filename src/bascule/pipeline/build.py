@@ -1,0 +1,115 @@
+"""From a contract to the stages that its calls pass, and no others.
+
+label      outermost: it says what happened to a call that any later stage refuses, and what was noticed
+authorize  before all that costs something or tells something: what may not be called does not exist
+limit      the cheapest refusal comes first
+validate   rules judge arguments that fit the schema
+guard      after validate, and before anything is taken from a budget
+place      who waits in line holds no money
+spend      as late as can be: reserved is only what really goes
+deepen     the server hears that one gateway more has passed the call on
+dispatch   the moment at which the server may see the call: counted, and from here on not free of charge
+check      what comes back, before anybody believes it
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from bascule.contract.model import Contract, rate_of
+from bascule.contract.schema import compile_schema, guard
+from bascule.pipeline.authorize import Authorize
+from bascule.pipeline.chain import Stage
+from bascule.pipeline.check import Check
+from bascule.pipeline.depth import Deepen
+from bascule.pipeline.dispatch import Dispatch
+from bascule.pipeline.gates import Gates
+from bascule.pipeline.guard import Guard
+from bascule.pipeline.label import Label
+from bascule.pipeline.limit import Limit
+from bascule.pipeline.place import Place
+from bascule.pipeline.spend import Spend
+from bascule.pipeline.tally import Tally
+from bascule.pipeline.validate import Validate
+from bascule.policy.allowances import Allowances
+from bascule.policy.guard import compile_gate, compile_guards
+from bascule.policy.options import LimitsOptions, ServerLimits
+from bascule.store.shared import SharedState
+
+
+class StageBuilder:
+    """Makes the stages of each contract, by the limits of the configuration."""
+
+    def __init__(
+        self,
+        limits: LimitsOptions,
+        allowances: Allowances,
+        state: SharedState,
+        gates: Gates,
+        *,
+        scoped: bool,
+        counting: bool,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """*scoped*: callers differ in what they may do. *counting*: some rule looks at sessions, or at depth."""
+        self._limits = limits
+        self._allowances = allowances
+        self._state = state
+        self._gates = gates
+        self._scoped = scoped
+        self._counting = counting
+        self._clock = clock
+        self._tally = Tally(state)
+
+    def __call__(self, contract: Contract, server: str, scopes: tuple[str, ...]) -> Sequence[Stage]:
+        """Raises Unfit for a schema that must not be used, ConfigInvalid for rules that cannot be."""
+        for schema in (contract.input_schema, contract.output_schema):
+            if schema is not None and (unfit := guard(schema)) is not None:
+                raise unfit
+        limits = self._limits.servers.get(server, ServerLimits())
+        spends = contract.cost_model is not None or self._allowances.budgets
+        stages: list[Stage | None] = [
+            Label(contract, server),
+            self._authorize(contract, scopes),
+            self._limit(contract, server, limits),
+            self._validate(contract),
+            self._guard(contract),
+            self._place(contract, server, limits),
+            Spend(contract, allowance_of=self._allowances.of, state=self._state, clock=self._clock) if spends else None,
+            Deepen() if self._counting else None,
+            Dispatch(self._tally) if spends or self._counting else None,
+            self._check(contract),
+        ]
+        return [stage for stage in stages if stage is not None]
+
+    def _authorize(self, contract: Contract, scopes: tuple[str, ...]) -> Stage | None:
+        return Authorize(contract, scopes) if (self._scoped and scopes) or contract.status == "gone" else None
+
+    def _limit(self, contract: Contract, server: str, limits: ServerLimits) -> Stage | None:
+        rate = None if limits.rate is None else rate_of(limits.rate)
+        if not (self._allowances.rates or rate or contract.rate_limit or contract.total_rate_limit):
+            return None
+        return Limit(contract, server, rate, allowance_of=self._allowances.of, state=self._state)
+
+    def _validate(self, contract: Contract) -> Stage | None:
+        if contract.validate_arguments == "off" or contract.input_schema is None:
+            return None
+        return Validate(compile_schema(contract.input_schema), contract.validate_arguments)
+
+    def _guard(self, contract: Contract) -> Stage | None:
+        if not contract.guardrails and contract.confirm_gate is None:
+            return None
+        rules = compile_guards(contract.guardrails, contract.input_schema, contract.id)
+        said = contract.confirm_gate
+        gate = None if said is None else compile_gate(said.when, said.message, contract.input_schema)
+        return Guard(contract, rules, gate, self._tally, lambda: datetime.fromtimestamp(self._clock(), UTC))
+
+    def _place(self, contract: Contract, server: str, limits: ServerLimits) -> Stage | None:
+        if not (self._allowances.places or limits.concurrent or contract.max_concurrent):
+            return None
+        return Place(contract, server, limits.concurrent, allowance_of=self._allowances.of, gates=self._gates)
+
+    def _check(self, contract: Contract) -> Stage | None:
+        if contract.validate_results == "off" or contract.output_schema is None:
+            return None
+        return Check(compile_schema(contract.output_schema), contract.validate_results)

@@ -1,0 +1,96 @@
+"""`guard`: the contract's guardrails and its confirm gate, over arguments that fit the schema.
+
+What needs a person is refused until it can be asked for: there is no way round a gate.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from bascule.call import Call, Caller, Forward, Result
+from bascule.contract.model import Contract
+from bascule.errors import ConfirmationRequired, GuardrailDenied
+from bascule.pipeline.depth import depth_of
+from bascule.pipeline.tally import Tally
+from bascule.pipeline.validate import arguments_of
+from bascule.policy.facts import Facts
+from bascule.policy.guard import Guard as Rules
+from bascule.policy.guard import Verdict
+
+
+class Judge(Protocol):
+    """Compiled rules: those of a contract, or its gate."""
+
+    def judge(self, facts: Facts) -> Verdict: ...
+
+
+class Guard:
+    """Lets through what the rules allow, and says what they warn of."""
+
+    def __init__(self, contract: Contract, rules: Rules, gate: Judge | None, tally: Tally, now: Callable[[], datetime]):
+        self._rules = rules
+        self._gate = gate
+        self._tally = tally
+        self._now = now
+        self._id = contract.id
+        self._tool = tool_facts(contract)
+
+    async def __call__(self, call: Call, forward: Forward) -> Result:
+        call, verdict = await self.judged(call)
+        if verdict.effect == "deny":
+            raise GuardrailDenied(verdict.message, rule=_place(verdict.rule))
+        if verdict.effect == "ask":
+            raise ConfirmationRequired(
+                f"{verdict.message or 'a person has to confirm this call'}; there is no channel to one here yet",
+                rule=_place(verdict.rule),
+            )
+        result = await forward(call)
+        if not verdict.warnings:
+            return result
+        return msgspec.structs.replace(result, warnings=(*verdict.warnings, *result.warnings))
+
+    async def judged(self, call: Call) -> tuple[Call, Verdict]:
+        """What the rules say of *call*, and the call with its arguments decoded."""
+        facts = await self.facts(call)
+        verdict = self._rules.judge(facts)
+        if self._gate is not None and verdict.effect in ("allow", "warn"):
+            gated = self._gate.judge(facts)
+            if gated.effect in ("ask", "deny"):
+                verdict = msgspec.structs.replace(gated, warnings=verdict.warnings)
+        return msgspec.structs.replace(call, args=facts.args), verdict
+
+    async def facts(self, call: Call) -> Facts:
+        """What rules look at."""
+        session = await self._tally.session_facts(call)
+        session["depth"] = depth_of(call)
+        session["tool_calls"] = session["counts"].get(self._id, 0)
+        return Facts(arguments_of(call), caller_facts(call.caller), self._tool, session, self._now())
+
+
+def caller_facts(caller: Caller) -> dict[str, Any]:
+    return {
+        "name": caller.name,
+        "roles": sorted(caller.roles),
+        "scopes": sorted(caller.authority.granted),
+        "attributes": caller.attributes,
+        "proof": caller.proof,
+    }
+
+
+def tool_facts(contract: Contract) -> dict[str, Any]:
+    return {
+        "id": contract.id,
+        "name": contract.name,
+        "namespace": contract.namespace,
+        "version": contract.version,
+        "side_effect": contract.side_effect,
+        "idempotent": contract.idempotent,
+        "security_level": contract.security_level or "",
+    }
+
+
+def _place(rule: str) -> str:
+    """Which rule it is; what it says is between the operator and the log."""
+    return rule.partition(":")[0]

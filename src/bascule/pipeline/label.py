@@ -1,0 +1,76 @@
+"""`label`: what every result says of its call, in `_meta["dev.bascule/call"]` (docs/contracts.md).
+
+The server's own bytes stay as they are: the label is put in between them.
+"""
+
+import time
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from bascule.call import Call, Forward, Result
+from bascule.contract.model import Contract
+from bascule.errors import BasculeError
+from bascule.wire import jsonrpc
+
+CALL_META: Final = "dev.bascule/call"
+_KEY: Final = b'"dev.bascule/call":'
+
+
+class Label:
+    """Says where a result comes from, under which version, at what price, and what was noticed on the way."""
+
+    def __init__(self, contract: Contract, source: str) -> None:
+        self._version = contract.version if "version" in contract.sources else None
+        self._known = jsonrpc.encode({"source": source, "version": self._version})
+        self._noted = _notes(contract)
+
+    async def __call__(self, call: Call, forward: Forward) -> Result:
+        began = time.perf_counter()
+        try:
+            result = await forward(call)
+        except BasculeError as error:
+            error.version = self._version
+            raise
+        if result.refused:
+            return result
+        took_ms = round((time.perf_counter() - began) * 1000)
+        label = b'{"trace_id":"%b",%b,"warnings":%b,"cost_usd":%b,"cached":false,"replayed":false,"took_ms":%d}' % (
+            call.trace_id.encode(),
+            bytes(self._known)[1:-1],
+            b"[]" if not (result.warnings or self._noted) else bytes(jsonrpc.encode((*self._noted, *result.warnings))),
+            b"null" if result.cost_usd is None else bytes(jsonrpc.encode(result.cost_usd)),
+            took_ms,
+        )
+        return msgspec.structs.replace(result, value=labelled(result.value, label))
+
+
+def labelled(result: Raw, label: bytes) -> Raw:
+    """*result* with *label* in its `_meta`; one that the server wrote itself counts for nothing."""
+    value = bytes(result)
+    if b'"_meta"' not in value:
+        return Raw(_joined(value, b'"_meta":{%b%b}' % (_KEY, label)))
+    members = jsonrpc.members(result)
+    meta = members.get("_meta")
+    if meta is None:
+        return Raw(_joined(value, b'"_meta":{%b%b}' % (_KEY, label)))
+    inner = jsonrpc.members(meta) if bytes(meta).startswith(b"{") else {}
+    inner[CALL_META] = Raw(label)
+    return jsonrpc.encode({**members, "_meta": inner})
+
+
+def _joined(value: bytes, member: bytes) -> bytes:
+    """The JSON object *value* with one more *member* at its end."""
+    inside = value[:-1].rstrip()
+    return inside + (b"" if inside == b"{" else b",") + member + b"}"
+
+
+def _notes(contract: Contract) -> tuple[str, ...]:
+    if contract.status != "deprecated":
+        return ()
+    said = contract.deprecation
+    until = f" and will be withdrawn on {said.sunset}" if said and said.sunset else ""
+    instead = f"; use {said.replaced_by}" if said and said.replaced_by else ""
+    how = f": {said.migration}" if said and said.migration else ""
+    return (f"{contract.id} is deprecated{until}{instead}{how}",)

@@ -1,0 +1,1 @@
+"""Rules to decisions: scopes, guardrails, limits. Computes over values; nothing here waits or looks outside."""

@@ -1,0 +1,1 @@
+"""What is kept: records in a database, counters in memory."""

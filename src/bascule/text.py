@@ -1,0 +1,105 @@
+"""A configuration file as values: YAML, JSON or TOML, with file, line and field of what is wrong.
+
+YAML is read as its version 1.2 means it, as in contracts (documents.py): `off` and `no` are text.
+"""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import msgspec
+import yaml
+
+from bascule.documents import PlainLoader
+from bascule.errors import ConfigInvalid
+
+Kind = TypeVar("Kind")
+
+
+class Text:
+    """One file: its text for line numbers, its value for content."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.text = text
+
+    def value(self) -> Any:
+        """What the text says. Raises ConfigInvalid."""
+        try:
+            match self.path.suffix:
+                case ".json":
+                    return json.loads(self.text)
+                case ".toml":
+                    return tomllib.loads(self.text)
+                case _:
+                    return yaml.load(self.text, Loader=PlainLoader) or {}
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise ConfigInvalid(f"not YAML: {error.problem}", place=f"{self.path}:{line}") from error
+        except json.JSONDecodeError as error:
+            raise ConfigInvalid(f"not JSON: {error.msg}", place=f"{self.path}:{error.lineno}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigInvalid(f"not TOML: {error}", place=str(self.path)) from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # a control character, a number of 5,000 digits
+            raise ConfigInvalid(f"cannot be read: {error}", place=str(self.path)) from error
+
+    def convert(self, value: Any, kind: type[Kind], field: str) -> Kind:
+        """*value*, which stands at *field*, as a *kind*. Raises ConfigInvalid."""
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            message, _, where = str(error).partition(" - at `")
+            inner = where.rstrip("`").removeprefix("key` in `").removeprefix("$")
+            inner = re.sub(r"\[(\d+)\]", r".\1", inner).replace("[...]", "").strip(".")
+            unknown = re.search(r"unknown field `(\w+)`", message)
+            path = ".".join(part for part in (field, inner, unknown[1] if unknown else "") if part)
+            choices = get_args(get_type_hints(kind).get(inner)) if message.startswith("Invalid enum value") else ()
+            message += f"; there are {', '.join(map(str, choices))}" if choices else ""
+            raise self.wrong(message, path) from error
+
+    def wrong(self, message: str, field: str) -> ConfigInvalid:
+        """What is wrong with *field*, with its place."""
+        return ConfigInvalid(message, place=self.place(field), field=field)
+
+    def place(self, field: str) -> str:
+        """`file:line` of *field*; the file alone where the line cannot be told."""
+        line = None if self.path.suffix == ".toml" else _line_of(self.text, field)
+        return str(self.path) if line is None else f"{self.path}:{line}"
+
+
+def read_text(path: Path, advice: str = "") -> str:
+    """The file's text. Raises ConfigInvalid, with *advice* if there is no such file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise ConfigInvalid(f"no such file{advice}", place=str(path)) from error
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigInvalid(f"cannot be read: {why}", place=str(path)) from error
+
+
+def _line_of(text: str, field: str) -> int | None:
+    """The line of a dotted *field* in YAML or JSON; of its nearest ancestor when it is not there itself."""
+    try:
+        node = yaml.compose(text.replace("\t", " "), Loader=PlainLoader)
+    except yaml.YAMLError:
+        return None
+    line: int | None = None
+    for part in re.split(r"[.\[\]]+", field):
+        found = _child(node, part)
+        if found is None:
+            break
+        line, node = found
+    return line
+
+
+def _child(node: yaml.Node | None, part: str) -> tuple[int, yaml.Node] | None:
+    """The line and the value of member *part*, or of the item of that number."""
+    if isinstance(node, yaml.MappingNode):
+        return next(((key.start_mark.line + 1, inner) for key, inner in node.value if key.value == part), None)
+    if isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+        item = node.value[int(part)]
+        return item.start_mark.line + 1, item
+    return None

@@ -1,0 +1,160 @@
+"""What a file of hostile cases says, as typed values. Knows nothing of sockets, nor of Bascule.
+
+A case is one input and the one outcome that is allowed for it; docs/security.md has the classes.
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+import yaml
+
+FOLDER: Final = Path(__file__).parent
+
+Transport: TypeAlias = Literal["modern", "session", "sse", "stdio", "raw"]
+Piece: TypeAlias = Any  # what `built` takes
+
+
+class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all: a typo in a file is an error."""
+
+
+class Sent(Shape, frozen=True):
+    """What goes in: a message that is valid JSON, the bytes of a body, or every byte of a request."""
+
+    message: Mapping[str, Any] | None = None
+    body: Piece = None
+    raw: Piece = None
+    verb: str = "POST"
+    path: str | None = None
+    headers: Mapping[str, Piece] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if sum(given is not None for given in (self.message, self.body, self.raw)) > 1:
+            raise ValueError("a case sends a message, a body or raw bytes")
+
+
+class Behind(Shape, frozen=True):
+    """The server behind Bascule, where it is not the usual one."""
+
+    tools: Sequence[Mapping[str, Any]] | None = None
+    tools_json: Piece = None
+    result: Piece = None
+    modern: bool = True
+    does: str = ""
+    options: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Expected(Shape, frozen=True):
+    """The one outcome. Values are single: there is no way to write "this or that"."""
+
+    status: int | None = None
+    code: int | None = None
+    kind: str | None = None
+    result: Mapping[str, Any] | None = None
+    closed: Literal[True] | None = None
+    silent: Literal[True] | None = None
+    id: str | None = None
+    listed: Sequence[str] | None = None
+    headers: Mapping[str, str | None] = msgspec.field(default_factory=dict)
+    body_has: str = ""
+    body_lacks: Sequence[str] = ()
+    body_bytes_at_most: int | None = None
+    log_lacks: Sequence[str] = ()
+    upstream_calls: int = 0
+    upstream_lacks: Sequence[str] = ()  # in what reaches the server, headers and body
+    within_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        refused = self.code is not None or self.kind is not None
+        outcomes = [refused, self.result is not None, self.closed is not None, self.silent is not None]
+        if sum(outcomes) > 1:
+            raise ValueError("an outcome is a refusal, a result, a closed connection or silence: one of them")
+        if not any(outcomes) and (self.status is None or self.status < 400):
+            raise ValueError("a status that is no refusal leaves the outcome open")
+        if self.result is not None and self.status not in (None, 200, 202):
+            raise ValueError("a result has the status 200")
+
+
+class Case(Shape, frozen=True):
+    id: str
+    title: str
+    why: str
+    send: Sent
+    expect: Expected
+    against: str = "plain"
+    over: Sequence[Transport] = ("modern",)
+    revision: str = "2025-11-25"  # of a session
+    upstream: Behind | None = None
+    config: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.over or len(set(self.over)) != len(self.over):
+            raise ValueError(f"{self.id}: `over` names each transport once")
+        if ("raw" in self.over) != (self.send.raw is not None) or ("raw" in self.over and len(self.over) > 1):
+            raise ValueError(f"{self.id}: raw bytes go over `raw`, and nothing else does")
+        web = [each for each in self.over if each != "stdio"]
+        if web and self.expect.status is None and not self.expect.closed:
+            raise ValueError(f"{self.id}: over HTTP an outcome has a status")
+
+
+class _Group(Shape, frozen=True):
+    group: str
+    cases: Sequence[Case]
+
+
+def groups() -> dict[str, Sequence[Case]]:
+    """The cases by the name of their file. Raises ValueError naming the file that is wrong."""
+    return {path.stem: read(path) for path in sorted(FOLDER.glob("*.yaml"))}
+
+
+def read(path: Path) -> Sequence[Case]:
+    """The cases of one file. Raises ValueError if it says anything that no case can say."""
+    try:
+        group = msgspec.convert(yaml.load(path.read_text(), Loader=yaml.CSafeLoader), _Group)
+    except (msgspec.ValidationError, yaml.YAMLError) as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    wrong = [case.id for case in group.cases if not case.id.startswith(group.group)]
+    if wrong:
+        raise ValueError(f"{path.name}: {', '.join(wrong)} belongs to another group")
+    return group.cases
+
+
+def built(piece: Piece, words: Mapping[str, str] | None = None) -> bytes:
+    """The bytes that *piece* stands for, with *words* such as `<META>` replaced in its texts.
+
+    Raises ValueError for what is no piece.
+    """
+    match piece:
+        case str():
+            return _worded(piece, words).encode()
+        case list():
+            return b"".join(built(each, words) for each in piece)
+        case {"hex": str(digits), **rest} if not rest:
+            return bytes.fromhex(digits)
+        case {"base64": str(text), **rest} if not rest:
+            return base64.b64decode(text, validate=True)
+        case {"json": value, **rest} if not rest:
+            return _worded(json.dumps(value, ensure_ascii=False, separators=(",", ":")), words).encode()
+        case {"text": str(text), "encoding": str(encoding), **rest} if not rest:
+            return _worded(text, words).encode(encoding)
+        case {"repeat": inner, "times": int(times), **rest} if not rest:
+            return built(inner, words) * times
+        case {"count": str(text), "times": int(times), **rest} if not rest:
+            return b"".join(text.encode() % number for number in range(times))
+    raise ValueError(f"not a piece: {piece!r}")
+
+
+def _worded(text: str, words: Mapping[str, str] | None) -> str:
+    for word, meaning in (words or {}).items():
+        text = text.replace(word, meaning)
+    return text
+
+
+def spread(cases: Mapping[str, Sequence[Case]]) -> Iterator[tuple[str, Case, Transport]]:
+    """(file, case, transport) for every way that a case goes."""
+    for name, each in cases.items():
+        yield from ((name, case, transport) for case in each for transport in case.over)
