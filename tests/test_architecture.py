@@ -14,11 +14,13 @@ FILES: Final = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rgl
 PURE: Final = [
     *(file for file in FILES if file.startswith(("wire/", "contract/", "policy/"))),
     *("registry/catalog.py", "edge/door.py", "edge/capsule.py", "errors.py", "call.py", "options.py"),
+    *("edge/auth/keys.py", "edge/auth/attempts.py", "edge/auth/jwt.py", "edge/auth/metadata.py"),
+    *("edge/auth/certificate.py", "edge/auth/callers.py"),
 ]
 # What a pure module may import besides our own: all of these compute and none of them looks outside.
 CALCULATING: Final = frozenset({
     *("base64", "collections", "enum", "functools", "hashlib", "hmac", "ipaddress", "itertools", "math", "re"),
-    *("typing", "binascii", "cryptography", "jiter", "msgspec", "jsonschema_rs", "cel", "datetime", "posixpath", "fnmatch"),
+    *("typing", "binascii", "cryptography", "jiter", "msgspec", "jsonschema_rs", "cel", "datetime", "posixpath", "fnmatch", "joserfc"),
 })  # fmt: skip
 
 # Who must not import whom. Every folder and top-level module stands here, so that a new one needs a rule.

@@ -7,7 +7,17 @@ import pytest
 from msgspec import Raw
 
 from bascule import errors
-from bascule.errors import BasculeError, ConfigInvalid, ProtocolError, Transient, UnsupportedVersion
+from bascule.errors import (
+    BasculeError,
+    ConfigInvalid,
+    InvalidArgument,
+    Misused,
+    ProtocolError,
+    Refusal,
+    ScopeDenied,
+    Transient,
+    UnsupportedVersion,
+)
 from bascule.wire import jsonrpc
 
 RESERVED = range(-32768, -31999)  # JSON-RPC 2.0, and MCP 2026-07-28, "Error Codes"
@@ -23,6 +33,12 @@ def descendants(kind: type[BasculeError]) -> Iterator[type[BasculeError]]:
 ALL = list(descendants(BasculeError))
 LEAVES = [each for each in ALL if hasattr(each, "kind")]  # the others only group
 GROUPS = [each for each in ALL if not hasattr(each, "kind")]
+
+
+OWN_DETAILS: dict[type[BasculeError], dict[str, object]] = {
+    InvalidArgument: {"problems": []},
+    ScopeDenied: {"scopes": []},
+}
 
 
 def made(leaf: type[BasculeError], message: str = "it went wrong") -> BasculeError:
@@ -50,7 +66,7 @@ def test_the_drawing_shows_each_error_once_under_its_parent() -> None:
 
 
 def test_groups_are_never_raised_themselves() -> None:
-    assert set(GROUPS) == {ProtocolError, Transient}
+    assert set(GROUPS) == {ProtocolError, Misused, Transient, Refusal}
 
 
 @pytest.mark.parametrize("fact", ["kind", "code"])
@@ -100,7 +116,7 @@ def test_every_error_has_one_shape(leaf: type[BasculeError]) -> None:
         "retryable": leaf.retryable,
         "trace_id": "trace",
         "source": "crm",
-        "details": {"tool": "x"},
+        "details": {"tool": "x"} | OWN_DETAILS.get(leaf, {}),
     }
 
 

@@ -39,6 +39,7 @@ from bascule.pipeline.recall import Recall
 from bascule.pipeline.resolve import Resolve
 from bascule.pipeline.ways import Ways
 from bascule.policy.allowances import Allowances
+from bascule.policy.keys import PEPPER_BYTES, KeySnapshot
 from bascule.policy.options import Grant
 from bascule.registry.aggregate import Aggregate
 from bascule.registry.sync import Registry
@@ -52,6 +53,7 @@ from bascule.wire.seal import KEY_BYTES, KeyRing
 log = logging.getLogger("bascule")
 
 _KEYS_EVERY_S: Final = 1.0
+_KEYS_HOLD_S: Final = 60.0  # how long keys are believed while their store cannot be read
 _NOTE_EVERY_S: Final = 30.0  # how often it is written down which keys are in use
 _DRAIN_S: Final = 30.0  # how long calls of a server that leaves the configuration may still run
 
@@ -94,6 +96,7 @@ class Gateway:
         self.attempts = Attempts()
         self.tls = None if config.http.tls is None else Tls(config.http.tls)
         self._noted_at = time.monotonic()
+        self._keys_lost_at: float | None = None  # since when the key store cannot be read
         self.issuers = Issuers(config.auth.issuers) if config.auth.issuers else None
         self.edge = HttpEdge(
             rules=rules_of(config),
@@ -147,7 +150,9 @@ class Gateway:
         )
         issuers = [issuer.issuer for issuer in config.auth.issuers.values()]
         self._check_public_url(config)
-        return Reception(identify, Login(config.http.public_url, issuers, callers.requested()))
+        return Reception(
+            identify, Login(config.http.public_url, issuers, config.auth.required_scopes, callers.requested())
+        )
 
     def _check_public_url(self, config: Config) -> None:
         try:
@@ -159,21 +164,43 @@ class Gateway:
         static = {name: caller.keys for name, caller in config.callers.items()}
         return KeyBook(self.keys.snapshot(), config.auth.key_environment, static)
 
+    def _static_keys(self, config: Config) -> KeyBook:
+        static = {name: caller.keys for name, caller in config.callers.items()}
+        return KeyBook(KeySnapshot(secrets.token_bytes(PEPPER_BYTES)), config.auth.key_environment, static)
+
     async def _follow_keys(self) -> None:
         """Keys that are made or revoked elsewhere count here within a second. Runs until cancelled."""
         while True:
             await asyncio.sleep(_KEYS_EVERY_S)
             if not self.config.callers:
                 continue
-            identify = self.edge.reception.identify
             try:
-                if await asyncio.to_thread(self.keys.changed):
-                    identify.adopt_keys(await asyncio.to_thread(self._key_book, self.config))
-                if identify.used and time.monotonic() - self._noted_at > _NOTE_EVERY_S:
-                    used, identify.used, self._noted_at = identify.used, set(), time.monotonic()
-                    await asyncio.to_thread(self.keys.touch, used, time.time())
+                await self._look_at_keys()
             except BasculeError as error:
-                log.error("API keys cannot be read, the last known ones still hold: %s", error)
+                self._without_keys(error)
+            else:
+                if self._keys_lost_at is not None:
+                    log.info("API keys can be read again")
+                self._keys_lost_at = None
+
+    async def _look_at_keys(self) -> None:
+        identify = self.edge.reception.identify
+        if self._keys_lost_at is not None or await asyncio.to_thread(self.keys.changed, identify.keys_known):
+            identify.adopt_keys(await asyncio.to_thread(self._key_book, self.config))
+        if identify.used and time.monotonic() - self._noted_at > _NOTE_EVERY_S:
+            used, identify.used, self._noted_at = identify.used, set(), time.monotonic()
+            await asyncio.to_thread(self.keys.touch, used, time.time())
+
+    def _without_keys(self, error: BasculeError) -> None:
+        """The last known keys hold for a minute; then none does, because any of them may have been revoked."""
+        now = time.monotonic()
+        if self._keys_lost_at is None:
+            self._keys_lost_at = now
+            log.error("API keys cannot be read, the last known ones hold for %g s more: %s", _KEYS_HOLD_S, error)
+        elif now - self._keys_lost_at > _KEYS_HOLD_S and self.edge.reception.identify.keys_known:
+            log.error("API keys could not be read for %g s, none of the store is taken any more: %s",
+                      _KEYS_HOLD_S, error)  # fmt: skip
+            self.edge.reception.identify.adopt_keys(self._static_keys(self.config))
 
     async def start(self) -> None:
         """Bring everything up in the background; returns at once, so that a slow server delays nobody."""

@@ -30,6 +30,9 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Caller) and other.name == self.name
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # a Struct brings one of its own, which compares identities
+
     def __hash__(self) -> int:
         return hash(self.name)
 
@@ -82,6 +85,17 @@ class Target(msgspec.Struct, frozen=True):
     params: Params
 
 
+class Trip:
+    """How far a call has come: written by the stage that dispatches it, read by whoever sent it on its way."""
+
+    __slots__ = ("counted", "seconds", "sent")
+
+    def __init__(self) -> None:
+        self.counted = False  # in its session
+        self.sent = False  # whether its server may have seen it
+        self.seconds = 0.0  # that the server took, all attempts together
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One request on its way."""
 
@@ -97,6 +111,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str = ""  # 32 hex digits, of the client's `traceparent` or our own
     target: Target | None = None  # set by the `resolve` stage
     contract: "Contract | None" = None  # set by the `govern` stage, for what has one
+    trip: Trip | None = None  # for stages that have to know afterwards whether it was sent
     args: Any = None  # the arguments as Python values, set by the first stage that had to decode them
 
     @property

@@ -14,12 +14,13 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 
 from bascule import documents
-from bascule.contract.model import Document
+from bascule.contract.model import ConfirmGate, Document, Terms
 from bascule.errors import ConfigInvalid
 from bascule.options import Bytes, Count, Options, Port, Seconds
 from bascule.options_tls import TlsOptions
 from bascule.policy import fit
-from bascule.policy.options import AuthOptions, CallerOptions, LimitsOptions, PolicyOptions
+from bascule.policy.guard import compile_gate, compile_guards
+from bascule.policy.options import AuthOptions, CallerLimits, CallerOptions, LimitsOptions, PolicyOptions
 from bascule.text import Text, read_text
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
@@ -104,6 +105,11 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     return _Source(path, environ).config()
 
 
+def load_records(path: Path, environ: Mapping[str, str]) -> Config:
+    """What *path* says of callers and of where records are kept; no secret has to be there. Raises ConfigInvalid."""
+    return _Source(path, environ).records()
+
+
 def load_servers(path: Path, environ: Mapping[str, str]) -> Config:
     """Read an `mcpServers` file of Claude, Cursor, VS Code or mcp-proxy. Raises ConfigInvalid."""
     return _Source(path, environ).config_of_clients()
@@ -120,6 +126,7 @@ def check(config: Config) -> Config:
     if len(set(config.aliases.values())) != len(config.aliases):
         raise ConfigInvalid("two aliases are the same name", field="aliases")
     fit.check(config.auth, config.roles, config.callers, config.limits, config.servers)
+    _check_rules(config)
     if not identifies(config) and config.auth.anonymous is None and not is_loopback(config.http.host):
         raise ConfigInvalid(
             f"binding {config.http.host!r} opens every server to the network: name callers or auth.issuers, set"
@@ -149,6 +156,12 @@ def check(config: Config) -> Config:
                 )
     for number, text in enumerate(config.seal.keys):
         seal_key(text, f"seal.keys.{number}")
+    if config.replicas > 1 and (counted := _counted(config)):
+        raise ConfigInvalid(
+            f"{counted} would be counted by each replica for itself: there is no shared state yet; run one, or take"
+            " the limits away",
+            field="replicas",
+        )
     if config.replicas > 1 and not config.seal.keys:
         raise ConfigInvalid(
             "several replicas need the same key, or none opens what another sealed: set seal.keys to a reference"
@@ -156,6 +169,35 @@ def check(config: Config) -> Config:
             field="replicas",
         )
     return config
+
+
+def _check_rules(config: Config) -> None:
+    """Raise ConfigInvalid for a guardrail or a gate that cannot be one."""
+    said: list[tuple[str, Terms]] = [(f"policy.rules.{number}", r) for number, r in enumerate(config.policy.rules)]
+    for place, terms in [*said, *config.documents]:
+        rules, gate, schema = terms.guardrails, terms.confirm_gate, terms.input_schema
+        try:
+            compile_guards(rules or (), schema or None)
+            if isinstance(gate, ConfirmGate):
+                compile_gate(gate.when, gate.message, schema or None)
+        except ConfigInvalid as error:
+            message = str(error).removeprefix(f"{error.field}: ")
+            inside = place.startswith("policy.")
+            field = f"{place}.{error.field}" if inside else error.field
+            raise ConfigInvalid(message, place="" if inside else place, field=field) from error
+
+
+def _counted(config: Config) -> str:
+    """Which bound of the configuration is counted in this process, "" if none is."""
+    if config.limits.servers or any(
+        limits not in (None, CallerLimits())
+        for limits in (config.limits.caller, *(caller.limits for caller in config.callers.values()))
+    ):
+        return "a limit"
+    said = [*config.policy.rules, *(document for _, document in config.documents)]
+    if any(terms.rate_limit or terms.total_rate_limit or terms.max_concurrent for terms in said):
+        return "the limit of a tool"
+    return "what a guardrail looks at" if any(terms.guardrails for terms in said) else ""
 
 
 def identifies(config: Config) -> bool:
@@ -243,6 +285,22 @@ class _Source:
             documents=tuple(self._documents(outline.contracts)),
         )
         return self._checked(config)
+
+    def records(self) -> Config:
+        """The parts that need no reference to be resolved; keys of callers are left out."""
+        outline = self._text.convert(self._value(), _Outline, "")
+        callers = {name: msgspec.structs.replace(each, keys=()) for name, each in outline.callers.items()}
+        config = Config(
+            roles=outline.roles,
+            callers=callers,
+            auth=self._text.convert(outline.auth, AuthOptions, "auth"),
+            state_dir=str(self._state_dir(outline.state_dir)),
+        )
+        try:
+            fit.check(config.auth, config.roles, config.callers, config.limits, outline.servers)
+        except ConfigInvalid as error:
+            raise self._text.wrong(str(error).removeprefix(f"{error.field}: "), error.field) from error
+        return config
 
     def _secrets(self, texts: Sequence[str], field: str) -> tuple[str, ...]:
         return tuple(self._secret(text, f"{field}.{number}") for number, text in enumerate(texts))
@@ -346,6 +404,8 @@ class _Source:
         try:
             return check(config)
         except ConfigInvalid as error:
+            if error.place:
+                raise  # it is about another file
             message = str(error).removeprefix(f"{error.field}: ")
             raise self._text.wrong(message, error.field) from error
 

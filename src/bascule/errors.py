@@ -44,9 +44,13 @@ Ours stay outside -32768..-32000, as MCP 2026-07-28 asks ("Error Codes").
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 _MAY_HAVE_RUN = "it may have run: repeat it only if running it twice does no harm"
+
+
+# Characters of a client's own text that an error repeats: it must not send back what was sent to us.
+_MOST: Final = 1000
 
 
 class BasculeError(Exception):
@@ -61,6 +65,7 @@ class BasculeError(Exception):
     advice: str = "do not repeat it as it is"
 
     def __init__(self, message: str, **details: Any) -> None:
+        message = _shortened(message)
         super().__init__(message)
         self.message = message
         self.details = details
@@ -136,8 +141,8 @@ class InvalidArgument(Misused):
     kind, family, code = "invalid_argument", -10001, 40001
     advice = "mend the arguments and call again"
 
-    def __init__(self, message: str, problems: Sequence[Mapping[str, str]] = ()) -> None:
-        super().__init__(message, problems=list(problems))
+    def __init__(self, message: str, problems: Sequence[Mapping[str, str]] = (), **details: Any) -> None:
+        super().__init__(message, problems=list(problems), **details)
 
 
 class VersionNotFound(Misused):
@@ -240,8 +245,8 @@ class ScopeDenied(Refusal):
     kind, family, code, http = "scope_denied", -30003, 40301, 403
     advice = "log in again and ask for the scopes it needs"
 
-    def __init__(self, message: str, scopes: Sequence[str] = ()) -> None:
-        super().__init__(message, scopes=list(scopes))
+    def __init__(self, message: str, scopes: Sequence[str] = (), **details: Any) -> None:
+        super().__init__(message, scopes=list(scopes), **details)
         self.scopes = tuple(scopes)
 
 
@@ -288,11 +293,15 @@ def to_data(error: BasculeError, trace_id: str) -> dict[str, Any]:
         "retryable": error.retryable,
         "trace_id": trace_id,
         "source": error.source,
-        "details": error.details,
+        "details": {name: _shortened(fact) for name, fact in error.details.items()},
     }
     if error.version is not None:
         data["version"] = error.version
     if error.retry_after_s is not None:
         data["retry_after_ms"] = round(error.retry_after_s * 1000)
     # The specification fixes the data of this one (MCP 2026-07-28, UnsupportedProtocolVersionError).
-    return data | error.details if isinstance(error, UnsupportedVersion) else data
+    return data | data["details"] if isinstance(error, UnsupportedVersion) else data
+
+
+def _shortened(fact: Any) -> Any:
+    return f"{fact[:_MOST]}…" if isinstance(fact, str) and len(fact) > _MOST else fact

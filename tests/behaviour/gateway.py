@@ -8,6 +8,7 @@ by message, or `call` it and take the last.
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -399,6 +400,13 @@ def text_of(result: Json) -> str:
     assert not result.get("isError"), result
     said: str = result["content"][0]["text"]
     return said
+
+
+def unlabelled(answer: str) -> str:
+    """*answer* without what Bascule says of the call in it; fails if it says nothing."""
+    bare, count = re.subn(r',?"dev\.bascule/call":\{[^{}]*\}', "", answer)
+    assert count == 1, answer
+    return re.sub(r',?"_meta":\{\}', "", bare)
 
 
 def failure_of(result: Json) -> Json:

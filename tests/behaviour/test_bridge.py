@@ -543,7 +543,7 @@ async def test_a_missing_credential_is_explained() -> None:
         async with bridge(endpoint(bascule)) as client:
             answer = await client.ask("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}})
             assert "401" in answer["error"]["message"]
-            assert "BASCULE_TOKEN" in await client.said("credential")
+            assert "credential" in await client.said("BASCULE_TOKEN")
         async with bridge(endpoint(bascule), env={"BASCULE_TOKEN": token}) as client:
             await client.initialize()
 

@@ -34,13 +34,14 @@ ADDED: Final = json.dumps({"sum": 3})
 
 
 @asynccontextmanager
-async def governed(authority: Authority, **issuer: Any) -> AsyncIterator[Bascule]:
+async def governed(authority: Authority, *, public_url: str | None = None, **issuer: Any) -> AsyncIterator[Bascule]:
     """A Bascule with two servers, where everybody needs ENTRY and who adds needs WRITING as well."""
     taken = {"issuer": authority.issuer, "grantable": [ENTRY, WRITING], **issuer}
     servers = {name: local("plain") for name in ("crm", "shop")}
     rules = [{"match": "crm/add", "security_scope": WRITING}]
     async with gateway(
         servers,
+        http={"public_url": public_url},
         auth={"issuers": {"test": taken}, "required_scopes": [ENTRY]},
         policy={"default": "allow", "rules": rules},
         environ={"SECRET": SECRET},
@@ -120,7 +121,7 @@ async def test_tokens_may_be_opaque() -> None:
     machine = {"client_id": MACHINE[0], "client_secret": "${env:SECRET}"}
     async with Authority(opaque=True) as authority:
         authority.clients[MACHINE[0]].secret = SECRET
-        asking = {"introspection": {"url": f"{authority.issuer}/introspect", **machine}}
+        asking: dict[str, Any] = {"introspection": {"url": f"{authority.issuer}/introspect", **machine}}
         async with governed(authority, **asking) as bascule:
             report = await login(f"{bascule.url}/mcp", calls=[("crm__echo", HI)])
     assert report["failed"] is None
@@ -245,3 +246,16 @@ async def test_metadata_at_another_host_name_are_not_given() -> None:
         bascule.request("GET", f"{WELL_KNOWN}/mcp", elsewhere) as exchange,
     ):
         assert exchange.status == 421
+
+
+async def test_behind_a_proxy_resources_have_the_address_that_clients_know() -> None:
+    public = "https://mcp.example.com/tools"
+    async with Authority() as authority, governed(authority, public_url=public) as bascule:
+        for path in (f"{WELL_KNOWN}/tools/servers/crm/mcp", f"{WELL_KNOWN}/servers/crm/mcp"):
+            status, document = await bascule.get(path)
+            assert (status, document["resource"]) == (200, f"{public}/servers/crm/mcp")
+        _, challenge = await tried(bascule, "/mcp", "nonsense")
+        assert f'resource_metadata="https://mcp.example.com{WELL_KNOWN}/tools/mcp"' in challenge
+        for audience, expected in {f"{public}/mcp": 200, f"{bascule.url}/mcp": 401, public: 401}.items():
+            token = authority.token(aud=audience, scope=ENTRY)
+            assert (await tried(bascule, "/mcp", token))[0] == expected, audience

@@ -31,6 +31,8 @@ class Sent(Shape, frozen=True):
     verb: str = "POST"
     path: str | None = None
     headers: Mapping[str, Piece] = msgspec.field(default_factory=dict)
+    token: Mapping[str, Any] | None = None  # an access token (forge.py), which is `<TOKEN>` in all else
+    times: int = 1  # sent so often, one after the other; the last answer counts
 
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.message, self.body, self.raw)) > 1:
@@ -60,6 +62,8 @@ class Expected(Shape, frozen=True):
     id: str | None = None
     listed: Sequence[str] | None = None
     headers: Mapping[str, str | None] = msgspec.field(default_factory=dict)
+    header_has: Mapping[str, str] = msgspec.field(default_factory=dict)  # a part of an answer's header
+    header_lacks: Mapping[str, str] = msgspec.field(default_factory=dict)
     body_has: str = ""
     body_lacks: Sequence[str] = ()
     body_bytes_at_most: int | None = None

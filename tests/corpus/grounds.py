@@ -10,18 +10,21 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeAlias
 
 import aiohttp
+import msgspec
+from authority import Authority
 from foreign import CACHE, ECHO, Asked, Foreign, listening
 from gateway import KINDLY, META, MODERN, NAMED_BY, Bascule, gateway, remote
 from test_bridge import Bridge, bridge
 
 from corpus.cases import Behind, Case, Piece, Sent, Transport, built
+from corpus.forge import Token, forged
 from corpus.wire import Answer, Connection, connect, request
 from processes import ROOT
 
@@ -32,7 +35,8 @@ UPSTREAM_SECRET: Final = "canary-upstream-7f1c0d9e5b2a4c68"
 BEARER: Final = "canary-bearer-3d8e6f0a1b5c4792"
 MIB: Final = 1 << 20
 GOOD: Final = b"still here"  # what the good request says
-SECRETS: Final = (UPSTREAM_SECRET, BEARER)
+AGENT_KEY: Final = "canary-agent-9f2b6c1d7e3a4850aa61"
+SECRETS: Final = (UPSTREAM_SECRET, BEARER, AGENT_KEY)
 
 # What a gateway asks a server of its own accord, or to open a session.
 _NO_CALL: Final = frozenset({
@@ -125,9 +129,19 @@ class Configuration:
         self.members = members
 
 
+_AGENT: Final = {"agent": {"scopes": ["far", "bascule:read:status"], "keys": ["${env:AGENT_KEY}"]}}
+_BY_KEY: Final = {"authorization": f"Bearer {AGENT_KEY}"}
+
 CONFIGURATIONS: Final = {
     "plain": Configuration(),
-    "keyed": Configuration(credentials={"authorization": f"Bearer {BEARER}"}, http={"bearer": "${env:BEARER}"}),
+    "bearer": Configuration(credentials={"authorization": f"Bearer {BEARER}"}, http={"bearer": "${env:BEARER}"}),
+    "keyed": Configuration(credentials=_BY_KEY, callers=_AGENT),
+    # Tokens of one issuer, whose scopes callers can ask for; and the key of an agent, which is the good client.
+    "issuer": Configuration(
+        credentials=_BY_KEY,
+        callers=_AGENT,
+        auth={"issuers": {"as": {"issuer": "<ISSUER>", "grantable": ["far", "offline_access"]}}},
+    ),
 }
 
 
@@ -140,7 +154,9 @@ class Ground:
     credentials: Mapping[str, str]
     words: Mapping[str, str]
     fetches: list[str]
+    authority: Authority | None
     heard: list[str]  # what Bascule and the bridge said on stderr, where they are processes of their own
+    tokens: list[str] = field(default_factory=list)  # that were sent in this case
     bridge: Bridge | None = None
 
     @property
@@ -172,58 +188,61 @@ async def ground(
 
     To start a process takes a second, and only what many cases share is worth it.
     """
-    fetches: list[str] = []
     heard: list[str] = []
-    async with _canary(fetches) as canary:
-        words = {"<CANARY>": canary}
-        server = counting(behind or Behind(), words)
-        async with listening(server):
-            secret = {"headers": {"x-upstream-secret": "${env:UPSTREAM}"}}
-            far = remote(server.url, **{**secret, **(dict(behind.options) if behind else {})})
-            environ = {"UPSTREAM": UPSTREAM_SECRET, "BEARER": BEARER}
-            members = {**configuration.members, **(more or {})}
-            alone = behind is not None or more is not None
-            running = (
-                gateway({"far": far}, environ=environ, **members)
-                if alone
-                else process({"servers": {"far": far}, **members}, environ, heard)
-            )
-            async with running as bascule:
-                bascule.http.headers.update(configuration.credentials)
-                await bascule.until("far", lambda said: said["lists"] != "unknown" or said["last_error"], WAIT_S)
-                yield Ground(bascule, server, configuration.credentials, words, fetches, heard)
+    fetches: list[str] = []
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix="bascule-"))
+        words = {"<CANARY>": await stack.enter_async_context(_canary(fetches))}
+        server = await stack.enter_async_context(listening(counting(behind or Behind(), words)))
+        members = {"servers": {"far": _far(server, behind)}, **configuration.members, **(more or {})}
+        authority = None
+        if "<ISSUER>" in (text := json.dumps(members)):
+            authority = await stack.enter_async_context(Authority())
+            members = json.loads(text.replace("<ISSUER>", authority.issuer))
+        environ = {"UPSTREAM": UPSTREAM_SECRET, "BEARER": BEARER, "AGENT_KEY": AGENT_KEY, "XDG_STATE_HOME": folder}
+        alone = behind is not None or more is not None
+        running = gateway(environ=environ, **members) if alone else process(members, environ, Path(folder), heard)
+        bascule = await stack.enter_async_context(running)
+        bascule.http.headers.update(configuration.credentials)
+        await bascule.until("far", lambda said: said["lists"] != "unknown" or said["last_error"], WAIT_S)
+        yield Ground(bascule, server, configuration.credentials, words, fetches, authority, heard)
+
+
+def _far(server: Counting, behind: Behind | None) -> Json:
+    secret = {"headers": {"x-upstream-secret": "${env:UPSTREAM}"}}
+    return remote(server.url, **secret, **(dict(behind.options) if behind else {}))
 
 
 @asynccontextmanager
-async def process(configuration: Json, environ: Mapping[str, str], heard: list[str]) -> AsyncIterator[Bascule]:
+async def process(
+    configuration: Json, environ: Mapping[str, str], folder: Path, heard: list[str]
+) -> AsyncIterator[Bascule]:
     """`bascule serve` with *configuration*; what it says on stderr is *heard*."""
-    with TemporaryDirectory(prefix="bascule-") as folder:
-        path = Path(folder) / "bascule.json"
-        path.write_text(json.dumps(configuration))
-        isolated = {"HOME": folder, "XDG_STATE_HOME": f"{folder}/state", "XDG_CONFIG_HOME": f"{folder}/config"}
-        served = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-m", "bascule", "serve", "-c", str(path), "--port", "0"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **isolated, **environ},
-            cwd=ROOT,
-        )
-        assert served.stdout
-        assert served.stderr
-        listening = asyncio.ensure_future(_listen(served.stderr, heard))
-        try:
-            async with asyncio.timeout(WAIT_S):
-                line = await served.stdout.readline()
-            assert line, "".join(heard)
-            async with aiohttp.ClientSession() as http:
-                yield Bascule(line.split()[0].decode().removesuffix("/mcp"), http, process=served)
-        finally:
-            if served.returncode is None:
-                served.terminate()
-            async with asyncio.timeout(WAIT_S):
-                await served.wait()
-                await listening
+    path = folder / "bascule.json"
+    path.write_text(json.dumps(configuration))
+    served = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-m", "bascule", "serve", "-c", str(path), "--port", "0"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "HOME": str(folder), "XDG_CONFIG_HOME": f"{folder}/config", **environ},
+        cwd=ROOT,
+    )
+    assert served.stdout
+    assert served.stderr
+    listening = asyncio.ensure_future(_listen(served.stderr, heard))
+    try:
+        async with asyncio.timeout(WAIT_S):
+            line = await served.stdout.readline()
+        assert line, "".join(heard)
+        async with aiohttp.ClientSession() as http:
+            yield Bascule(line.split()[0].decode().removesuffix("/mcp"), http, process=served)
+    finally:
+        if served.returncode is None:
+            served.terminate()
+        async with asyncio.timeout(WAIT_S):
+            await served.wait()
+            await listening
 
 
 async def _listen(stderr: asyncio.StreamReader, heard: list[str]) -> None:
@@ -249,6 +268,8 @@ async def _canary(fetches: list[str]) -> AsyncIterator[str]:
 
 async def tried(ground: Ground, case: Case, transport: Transport) -> Answer:
     """What comes back for the input of *case*."""
+    if case.send.token is not None:
+        ground = _with_token(ground, msgspec.convert(case.send.token, Token), case.send.path or "/servers/far/mcp")
     match transport:
         case "raw":
             return await _at_once(ground, built(case.send.raw, _raw_words(ground)), case)
@@ -262,6 +283,16 @@ async def tried(ground: Ground, case: Case, transport: Transport) -> Answer:
             return await _over_stdio(ground, case)
 
 
+def _with_token(ground: Ground, token: Token, path: str) -> Ground:
+    """*ground* for a client that has *token*; its texts may name it `<TOKEN>`."""
+    assert ground.authority is not None
+    audience = ground.bascule.url + path.partition("?")[0]
+    text = forged(token, ground.authority, audience, ground.words["<CANARY>"])
+    ground.tokens.append(text)
+    words = {**ground.words, "<TOKEN>": text}
+    return replace(ground, words=words, credentials={"authorization": f"Bearer {text}"})
+
+
 LIST: Final = json.dumps({
     "jsonrpc": "2.0", "id": 1, "method": "tools/list",
     "params": {"_meta": {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": {}}},
@@ -272,16 +303,22 @@ def _raw_words(ground: Ground) -> dict[str, str]:
     """A good request in parts, for cases that spell out all but the one thing they are about."""
     usual = {"Host": ground.host, **KINDLY, **ground.credentials, "MCP-Protocol-Version": MODERN}
     lines = "".join(f"{name}: {value}\r\n" for name, value in {**usual, "Mcp-Method": "tools/list"}.items())
-    words = {"<USUAL>": lines, "<LIST>": LIST, "<LENGTH>": str(len(LIST)), "<HEXLENGTH>": f"{len(LIST):x}"}
+    words = {"<USUAL>": lines, "<LIST>": LIST, "<LENGTH>": str(len(LIST)), "<HEXLENGTH>": f"{len(LIST):x}", "<BEARER>": BEARER}
     return {**ground.words, **words, "<HOST>": ground.host}
 
 
 async def _at_once(ground: Ground, whole: bytes, case: Case) -> Answer:
-    connection = await connect(ground.port)
+    # From an address of its own, because wrong credentials are counted by address.
+    connection = await connect(ground.port, f"127.{next(_ADDRESSES)}")
     try:
+        for _ in range(case.send.times - 1):
+            await connection.say(whole, WAIT_S)
         return await connection.say(whole, case.expect.within_s)
     finally:
         connection.close()
+
+
+_ADDRESSES: Final = (f"{high}.{low}.1" for high in range(1, 255) for low in range(256))
 
 
 def _modern(ground: Ground, sent: Sent) -> bytes:
@@ -299,7 +336,7 @@ def _request(ground: Ground, sent: Sent, usual: Json, end: str, *, modern: bool,
     headers: dict[str, Any] = {name: value.encode() for name, value in usual.items()}
     for name, value in sent.headers.items():
         headers[name.lower()] = _header(value, ground.words)
-    path = sent.path if sent.path is not None else f"/servers/far/{end}"
+    path = built(sent.path if sent.path is not None else f"/servers/far/{end}", ground.words).decode()
     body = None if sent.verb in ("GET", "DELETE", "OPTIONS") else _body(ground, sent, modern=modern)
     return request(sent.verb, path + query, headers, body, ground.host)
 
@@ -453,7 +490,7 @@ async def answers_still(ground: Ground, transport: Transport, *, usual: bool) ->
         found = await ground.bridge.result(said["method"], said["params"], id="still")
         assert found["content"][0]["text"] == GOOD.decode(), found
         return
-    sent = Sent(message=said if usual else {"method": "tools/list"})
+    sent = Sent(message=said) if usual else Sent(message={"method": "tools/list"}, path="/mcp")
     connection = await connect(ground.port)
     try:
         answer = await connection.say(_modern(ground, sent), WAIT_S)

@@ -11,11 +11,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import pytest
 import pytest_asyncio
 
 from corpus.cases import Behind, Case, Expected, Transport, built, groups, spread
+from corpus.forge import Token
 from corpus.grounds import (
+    AGENT_KEY,
     BEARER,
     CONFIGURATIONS,
     GOOD,
@@ -92,23 +95,25 @@ async def test_a_hostile_input_has_its_one_outcome(
         grounds.growth_bytes(costs, place)
         place.server.seen.clear()
         place.heard.clear()
+        place.tokens.clear()
         caplog.clear()
 
         answer = await tried(place, case, transport)
 
         judge(answer, case.expect, transport)
+        nothing_shows(answer.body + repr(answer.headers).encode(), place.tokens)
         await answers_still(place, transport, usual=not own)
         asked = [each for each in place.server.calls if GOOD not in each.body]
         assert len(asked) == case.expect.upstream_calls, f"the server was asked {[each.body for each in asked]}"
         for each in place.server.seen:
             reached = repr(each.headers).encode() + each.body
-            for text in (BEARER, *case.expect.upstream_lacks):
+            for text in (BEARER, AGENT_KEY, *place.tokens, *case.expect.upstream_lacks):
                 assert text.encode() not in reached, f"{text!r} reached the server"
         assert not place.fetches, f"something was fetched: {place.fetches}"
         # Pytest listens to the server library's access log, too, which Bascule has turned off.
         records = [record for record in caplog.records if record.name != "uvicorn.access"]
         said = "\n".join([*map(_whole, records), *place.heard]).encode()
-        nothing_shows(said, case.expect.log_lacks)
+        nothing_shows(said, (*place.tokens, *case.expect.log_lacks))
         place.check_alive()
         if not own:
             grown = grounds.growth_bytes(costs, place)
@@ -138,6 +143,10 @@ def judge(answer: Answer, expected: Expected, transport: Transport) -> None:
         assert answer.status == (202 if taken else expected.status), seen
     for name, value in expected.headers.items():
         assert answer.header(name) == value, f"{name}: {answer.header(name)!r}"
+    for name, value in expected.header_has.items():
+        assert value in (answer.header(name) or ""), f"{name}: {answer.header(name)!r}"
+    for name, value in expected.header_lacks.items():
+        assert value not in (answer.header(name) or ""), f"{name}: {answer.header(name)!r}"
     assert expected.body_has.encode() in answer.body, seen
     assert expected.body_bytes_at_most is None or len(answer.body) <= expected.body_bytes_at_most, len(answer.body)
     if expected.silent:
@@ -194,6 +203,7 @@ def test_a_case_says_what_it_is_about_and_can_be_built(case: Case) -> None:
     assert case.upstream is None or case.upstream.does in MISBEHAVIOUR
     for piece in (case.send.body, case.send.raw):
         assert piece is None or built(piece) is not None
+    assert case.send.token is None or msgspec.convert(case.send.token, Token)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +219,5 @@ def test_a_case_says_what_it_is_about_and_can_be_built(case: Case) -> None:
     ],
 )
 def test_an_outcome_that_leaves_a_choice_is_no_outcome(outcome: dict[str, Any]) -> None:
-    import msgspec
-
     with pytest.raises((msgspec.ValidationError, ValueError)):
         msgspec.convert(json.loads(json.dumps(outcome)), Expected)

@@ -104,8 +104,10 @@ class Connection:
         self.writer.close()
 
 
-async def connect(port: int) -> Connection:
-    return Connection(*await asyncio.open_connection("127.0.0.1", port, limit=ROOM_BYTES))
+async def connect(port: int, source: str = "127.0.0.1") -> Connection:
+    return Connection(
+        *await asyncio.open_connection("127.0.0.1", port, limit=ROOM_BYTES, local_addr=(source, 0))
+    )
 
 
 def request(

@@ -15,13 +15,14 @@ from bascule.crossing.as_modern import AsModern
 from bascule.crossing.bilingual import Bilingual
 from bascule.crossing.conversation import Conversation
 from bascule.errors import Unavailable
+from bascule.policy.scopes import UNLIMITED
 from bascule.wire import jsonrpc
 from bascule.wire.jsonrpc import Params
 from bascule.wire.versions import LATEST_MODERN
 
 ACCEPTED: Final[Json] = {"action": "accept", "content": {"answer": "yes"}}
 
-ANN: Final = Caller("ann")
+ANN: Final = Caller("ann", UNLIMITED)
 
 _ids = itertools.count(1)
 

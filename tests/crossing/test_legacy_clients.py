@@ -229,7 +229,9 @@ async def test_prompts_and_resources_may_ask_too(it: Scene) -> None:
             again = await it.new.round()
             assert again.params["inputResponses"] == {"it": accepted("yes")}
             await again.result({"resultType": "complete", **answer})
-            assert (await exchange.last())["result"] == answer
+            result = (await exchange.last())["result"]
+            assert result.pop("_meta")["dev.bascule/call"]["source"] == "it"
+            assert result == answer
 
 
 async def test_other_methods_may_not_ask(it: Scene) -> None:

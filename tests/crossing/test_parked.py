@@ -20,6 +20,7 @@ from gateway import WITHIN_S, Bascule, Json, gateway, gone, local, remote, text_
 
 from bascule.call import Caller
 from bascule.errors import InvalidParams, Overloaded, UpstreamBrokeProtocol
+from bascule.policy.scopes import UNLIMITED
 from crossing.old import Asking, Old, Turn, old
 from crossing.stateless import (
     ACCEPTED,
@@ -49,7 +50,7 @@ class Scene:
 
     def stateless(self, name: str = "ann", **more: Any) -> Stateless:
         assert self.bascule.gateway is not None
-        return Stateless(self.bascule.gateway, Caller(name), **more)
+        return Stateless(self.bascule.gateway, Caller(name, UNLIMITED), **more)
 
     async def asked(self, client: Stateless | None = None, **arguments: Any) -> tuple[Turn, Asking, Json]:
         """A call of the tool `turn` that waits for the answer to one question; what the client was told."""
@@ -503,7 +504,7 @@ async def plain(request: pytest.FixtureRequest) -> AsyncIterator[Bascule]:
 
 def ann_of(bascule: Bascule, name: str = "ann", **more: Any) -> Stateless:
     assert bascule.gateway is not None
-    return Stateless(bascule.gateway, Caller(name), **more)
+    return Stateless(bascule.gateway, Caller(name, UNLIMITED), **more)
 
 
 async def test_questions_that_come_at_once_are_asked_at_once(plain: Bascule) -> None:

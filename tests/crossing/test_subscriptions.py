@@ -12,6 +12,7 @@ from gateway import META, WITHIN_S, Bascule, Exchange, Json, gateway, local, rem
 
 from bascule.call import Caller
 from bascule.errors import InvalidParams
+from bascule.policy.scopes import UNLIMITED
 from crossing.old import Old, old
 from crossing.stateless import Stateless, as_modern, eventually
 from processes import running
@@ -28,7 +29,7 @@ class Scene:
 
     def stateless(self, name: str = "ann", **more: Any) -> Stateless:
         assert self.bascule.gateway is not None
-        return Stateless(self.bascule.gateway, Caller(name), **more)
+        return Stateless(self.bascule.gateway, Caller(name, UNLIMITED), **more)
 
     @asynccontextmanager
     async def listening(

@@ -17,14 +17,15 @@ A, B, C = ("caller:a", 1), ("server:b", 2), ("thing:tool:c", 3)
 class Visit:
     """A task that enters, stays until it is told to leave, and leaves."""
 
-    def __init__(self, gates: Gates, wanted: Wanted) -> None:
+    def __init__(self, gates: Gates, wanted: Wanted, owner: str = "me") -> None:
+        self.owner = owner
         self.wanted = wanted
         self.inside = False
         self._leave = asyncio.Event()
         self.task = asyncio.ensure_future(self._run(gates))
 
     async def _run(self, gates: Gates) -> None:
-        entered = await gates.enter(self.wanted)
+        entered = await gates.enter(self.owner, self.wanted)
         self.inside = True
         try:
             await self._leave.wait()
@@ -84,23 +85,64 @@ async def test_who_waits_for_one_gate_holds_no_place_at_another() -> None:
         await visit.end()
 
 
-async def test_who_gets_past_one_line_and_finds_the_next_gate_full_keeps_its_age() -> None:
+async def test_callers_take_turns_in_a_line_and_each_keeps_its_order() -> None:
     gates = Gates(10, 60.0)
-    holder, other = Visit(gates, [("caller:x", 1)]), Visit(gates, [("server:s", 1)])
+    holder = Visit(gates, [A])
     await settled()
-    both = Visit(gates, [("caller:x", 1), ("server:s", 1)])  # waits at caller:x
+    visits = [Visit(gates, [A], owner) for owner in ("noisy", "noisy", "noisy", "quiet", "third", "quiet")]
+    order: list[int] = []
+    while len(order) < len(visits):
+        await settled()
+        holder.leave()
+        await settled()
+        (number,) = inside(visits)
+        order.append(number)
+        holder = visits[number]
+        if len(order) == 5:
+            visits.append(Visit(gates, [A], "late"))  # it comes into the round that is served, not before it
+    assert order == [0, 3, 4, 1, 5, 2, 6]
+    for visit in visits:
+        await visit.end()
+
+
+async def test_a_full_line_puts_out_the_last_of_whoever_has_most_in_it() -> None:
+    gates = Gates(3, 60.0)
+    holder = Visit(gates, [A])
     await settled()
-    younger = Visit(gates, [("server:s", 1)])
+    noisy = [Visit(gates, [A], "noisy") for _ in range(4)]
     await settled()
+    assert noisy[3].task.done()
+    quiet = Visit(gates, [A], "quiet")
+    await settled()
+    assert [visit.task.done() for visit in (*noisy, quiet)] == [False, False, True, True, False]
     holder.leave()
     await settled()
-    other.leave()
+    noisy[0].leave()
     await settled()
-    assert both.inside
-    assert not younger.inside
-    for visit in (holder, other, both, younger):
+    assert quiet.inside
+    with pytest.raises(Overloaded):
+        await noisy[2].task
+    with pytest.raises(Overloaded):
+        await noisy[3].task
+    for visit in (holder, *noisy[:2], quiet):
         await visit.end()
-    assert gates.full([("caller:x", 1), ("server:s", 1)]) is None
+
+
+async def test_who_leaves_two_gates_lets_in_who_needs_both() -> None:
+    gates = Gates(10, 60.0)
+    both = [("caller:me", 1), ("server:s", 1)]
+    visits = [Visit(gates, both) for _ in range(2)]
+    await settled()
+    visits.append(Visit(gates, [("caller:you", 1), ("server:s", 1)], "you"))
+    await settled()
+    visits[0].leave()
+    await settled()
+    assert inside(visits) == [2], "it waited at the server, the other only at its own gate"
+    visits[2].leave()
+    await settled()
+    assert inside(visits) == [1]
+    for visit in visits:
+        await visit.end()
 
 
 async def test_a_line_is_bounded_and_the_refusal_says_where_and_when_to_come_back() -> None:
@@ -118,40 +160,41 @@ async def test_a_line_is_bounded_and_the_refusal_says_where_and_when_to_come_bac
 
 async def test_with_no_line_at_all_a_call_gets_in_at_once_or_not() -> None:
     gates = Gates(0, 60.0)
-    entered = await gates.enter([A])
+    entered = await gates.enter("me", [A])
     with pytest.raises(Overloaded):
-        await gates.enter([A])
+        await gates.enter("me", [A])
     gates.leave(entered)
-    gates.leave(await gates.enter([A]))
+    gates.leave(await gates.enter("me", [A]))
 
 
-async def test_who_comes_over_into_a_full_line_puts_out_the_youngest() -> None:
-    gates = Gates(1, 60.0)
-    holders = [Visit(gates, [("caller:x", 1)]), Visit(gates, [("server:s", 1)])]
+async def test_who_changes_lines_goes_before_the_younger_ones_of_its_caller() -> None:
+    gates = Gates(10, 60.0)
+    tool, server = ("thing:tool:t", 1), ("server:s", 1)
+    holders = [Visit(gates, [tool]), Visit(gates, [server])]
     await settled()
-    old = Visit(gates, [("caller:x", 1), ("server:s", 1)])
+    old = Visit(gates, [tool, server])
     await settled()
-    young = Visit(gates, [("server:s", 1)])
+    young = [Visit(gates, [server]) for _ in range(2)]
     await settled()
-    holders[0].leave()
-    with pytest.raises(Overloaded):
-        await young.task
+    holders[0].leave()  # `old` goes over to the line of the server
+    await settled()
     holders[1].leave()
     await settled()
-    assert old.inside
-    for visit in (*holders, old):
+    assert (old.inside, inside(young)) == (True, [])
+    for visit in (*holders, old, *young):
         await visit.end()
 
 
 async def test_who_waits_too_long_is_refused_and_leaves_the_line() -> None:
-    gates = Gates(10, 0.01)
-    entered = await gates.enter([A])
-    with pytest.raises(Overloaded) as refused:
-        await asyncio.wait_for(gates.enter([A]), 10)
-    assert refused.value.details["reason"] == "queue_timeout"
-    assert refused.value.retry_after_s is not None
+    gates = Gates(1, 0.01)
+    entered = await gates.enter("me", [A])
+    for _ in range(3):
+        with pytest.raises(Overloaded) as refused:
+            await asyncio.wait_for(gates.enter("me", [A]), 10)
+        assert refused.value.details["reason"] == "queue_timeout"
+        assert refused.value.retry_after_s is not None
     gates.leave(entered)
-    gates.leave(await gates.enter([A]))
+    gates.leave(await gates.enter("me", [A]))
 
 
 async def test_a_place_that_comes_at_the_moment_of_a_cancellation_goes_to_the_next() -> None:
@@ -216,7 +259,7 @@ async def test_more_places_after_a_reload_let_in_who_waits() -> None:
 async def test_gates_that_nobody_uses_are_forgotten() -> None:
     gates = Gates(10, 60.0)
     for number in range(5000):
-        gates.leave(await gates.enter([(f"caller:{number}", 1)]))
+        gates.leave(await gates.enter("me", [(f"caller:{number}", 1)]))
     assert len(gates) <= 1001
 
 
@@ -224,7 +267,7 @@ wanted = st.lists(st.sampled_from([A, B, C]), min_size=1, max_size=3, unique=Tru
     lambda gates: sorted(gates, key=lambda gate: gate[0])
 )
 steps = st.one_of(
-    st.tuples(st.just("enter"), wanted),
+    st.tuples(st.just("enter"), st.tuples(wanted, st.sampled_from(["me", "you"]))),
     st.tuples(st.sampled_from(["leave", "cancel"]), st.integers(0, 100)),
     st.tuples(st.just("run"), st.just(0)),
 )
@@ -235,7 +278,7 @@ def check(gates: Gates) -> None:
         waiting = [ticket for ticket in gate.line if not ticket.turn.done()]
         assert 0 <= gate.taken <= gate.places
         assert gate.taken == gate.places or not waiting, "somebody waits at a gate that has room"
-        assert [t.number for t in gate.line] == sorted(t.number for t in gate.line)
+        assert (ranks := [ticket.rank for ticket in gate.line]) == sorted(ranks)
         assert len(gate.line) <= gates.queued
 
 
@@ -249,8 +292,8 @@ def test_whatever_comes_goes_or_gives_up_in_any_order(
         visits: list[Visit] = []
         for order, what in orders:
             if order == "enter":
-                assert isinstance(what, list)
-                visits.append(Visit(gates, what))
+                assert isinstance(what, tuple)
+                visits.append(Visit(gates, *what))
             elif order == "run":
                 await settled()
             elif visits:
@@ -279,7 +322,9 @@ async def test_a_thousand_calls_of_real_tasks_all_pass_and_never_too_many() -> N
 
     async def visit(number: int) -> None:
         nonlocal running, most
-        entered = await gates.enter([(f"caller:{number % 10}", 2), ("server:s", 5), (f"thing:tool:{number % 3}", 4)])
+        entered = await gates.enter(
+            "me", [(f"caller:{number % 10}", 2), ("server:s", 5), (f"thing:tool:{number % 3}", 4)]
+        )
         running += 1
         most = max(most, running)
         for _ in range(number % 4):

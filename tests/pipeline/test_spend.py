@@ -15,7 +15,7 @@ from bascule.call import Call, Forward, Result
 from bascule.contract.model import Contract, CostModel
 from bascule.errors import BudgetExceeded, GuardrailDenied, Overloaded, TimedOut, Unavailable
 from bascule.pipeline.chain import Stage, compose
-from bascule.pipeline.dispatch import TRIP, Dispatch
+from bascule.pipeline.dispatch import Dispatch
 from bascule.pipeline.spend import Spend
 from bascule.pipeline.tally import Tally
 from bascule.policy.allowances import Allowances
@@ -106,7 +106,7 @@ async def test_the_time_that_the_server_took_is_charged_and_not_the_wait_before_
 
     class Waits:
         async def __call__(self, call: Call, forward: Forward) -> Result:
-            trip = TRIP.get()
+            trip = call.trip
             assert trip is not None
             before = trip.sent
             result = await forward(call)
@@ -449,4 +449,3 @@ async def test_a_call_made_from_within_another_has_a_trip_of_its_own() -> None:
 
     await world.chain(last=calls_another)(call("outer"))
     assert [await world.spent(who) for who in ("inner", "outer")] == [0.1, 0.1]
-    assert TRIP.get() is None

@@ -20,6 +20,7 @@ from bascule.errors import (
     BasculeError,
     UpstreamBrokeProtocol,
 )
+from bascule.policy.scopes import UNLIMITED
 from bascule.registry.catalog import LISTS
 from bascule.registry.sync import MAX_PAGES
 from bascule.upstream.base import INFO, Upstream, reach
@@ -31,7 +32,7 @@ from bascule.wire.versions import BY_VERSION, LATEST_LEGACY, LATEST_MODERN, Era
 if TYPE_CHECKING:
     from bascule.app import Gateway
 
-OPERATOR: Final = Caller("operator")
+OPERATOR: Final = Caller("operator", UNLIMITED)
 CAPABILITIES: Final[Mapping[str, Any]] = {"elicitation": {"form": {}, "url": {}}}
 _PROGRESS_TOKEN: Final = 1
 

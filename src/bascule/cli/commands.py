@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import bascule
-from bascule.cli import inspect, serve
+from bascule.cli import inspect, keys, serve
 
 app = typer.Typer(
     name="bascule",
@@ -32,3 +32,4 @@ def main(
 
 serve.register(app)
 inspect.register(app)
+keys.register(app)

@@ -127,7 +127,8 @@ def _opened(path: Path | None) -> "Iterator[tuple[Config, KeyStore]]":
     from bascule import config
     from bascule.store.keys import KeyStore
 
-    loaded = config.load(path or Path("bascule.yaml"), os.environ)
+    # A key that has leaked is revoked also where none of the servers' secrets is at hand.
+    loaded = config.load_records(path or Path("bascule.yaml"), os.environ)
     with KeyStore(Path(loaded.state_dir)) as store:
         yield loaded, store
 

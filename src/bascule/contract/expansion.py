@@ -9,19 +9,23 @@ Source: JSON Schema 2020-12 core, 7.7, 8.2, 10, 11; the older dialects' keywords
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, zip_longest
 from typing import Any, Final
 
 import msgspec
 
 from bascule.contract import patterns
 
-MAX_SCHEMAS: Final = 10_000  # schema objects in one document; a 256 KiB one of real life has about 3,000
+MAX_SCHEMAS: Final = 5_000  # schema objects in one document; a 256 KiB one of real life has about 3,000
 MAX_PATTERNS: Final = 1_000
 MAX_PATTERN_CHARS: Final = 4_096
+MAX_PATTERNS_CHARS: Final = 65_536  # of all patterns together
+MAX_REFERENCE_CHARS: Final = 2_048
 MAX_STATES: Final = 100_000  # of all patterns together: about half a second to compile
 MAX_ENUM: Final = 10_000
-MAX_INPLACE: Final = 20_000  # evaluations of one value, members not counted
+MAX_INPLACE: Final = 5_000  # evaluations of one value, members not counted
 MAX_CHAIN: Final = 500  # schemas in a row that judge one value: the library recurses
+MAX_STEPS: Final = 500_000  # of counting itself: edges times levels, about 0.1 s
 HORIZON: Final = 64  # levels of a value
 MOST: Final = 10**12  # counts stop here
 
@@ -33,16 +37,32 @@ DIALECTS: Final = {
     "json-schema.org/draft-04/schema": "draft-04",
 }
 
-_ONE: Final = ("not", "if", "then", "else", "contentSchema")
-_LIST: Final = ("allOf", "anyOf", "oneOf")
-_MAP: Final = ("dependentSchemas", "dependencies")
-_REFS: Final = ("$ref", "$dynamicRef", "$recursiveRef")
-_DEFINITIONS: Final = ("$defs", "definitions")
+# Keyword → the edges of a Node that its subschemas belong to; "" for what it only defines.
+_ONE: Final = {
+    **dict.fromkeys(("not", "if", "then", "else", "contentSchema"), "inplace"),
+    "additionalProperties": "named",
+    **dict.fromkeys(("propertyNames", "unevaluatedProperties"), "every"),
+    "additionalItems": "positions",
+    **dict.fromkeys(("contains", "unevaluatedItems"), "items"),
+}
+_MANY: Final = {
+    **dict.fromkeys(("allOf", "anyOf", "oneOf", "dependentSchemas", "dependencies"), "inplace"),
+    "properties": "named",
+    "patternProperties": "every",
+    "prefixItems": "positions",
+    **dict.fromkeys(("$defs", "definitions"), ""),
+}
+_REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _ANCHORS: Final = ("$anchor", "$dynamicAnchor")
 # How often in-place schemas are evaluated beside `unevaluated*`, which asks them once more what they saw.
 _REPEATED: Final = 3
+# In evaluations of a cheap keyword (15 ns), as measured.
+_COMPARISON: Final = 10  # of one value in an option with the one that came
+_EXACT_DIVISION: Final = 2_000  # of floats, by the size of their exponents
+_HASH: Final = 20  # of a value somewhere below `uniqueItems`
+_ERROR: Final = 25  # an error in values copied: 10 µs, and 0.4 µs for each value
 # Formats whose check is slower than a few nanoseconds per character.
-_SLOW_FORMATS: Final = {"regex": 32, "idn-hostname": 4, "hostname": 2, "idn-email": 2, "uri-template": 2}
+_SLOW_FORMATS: Final = {"regex": 32, "idn-hostname": 8, "hostname": 2, "idn-email": 2, "uri-template": 2}
 
 
 class Unfit(ValueError):
@@ -59,7 +79,12 @@ class Node(msgspec.Struct, eq=False):
     items: list[int] = msgspec.field(default_factory=list)  # each may judge any item
     unevaluated: bool = False
     own: int = 1  # evaluations that its own keywords are worth
+    hashes: int = 0  # evaluations for every value below
     per_char: int = 0  # steps per character of a string, or of an object's names
+
+    @property
+    def edges(self) -> int:
+        return 4 + len(self.inplace) + len(self.named) + len(self.every) + len(self.positions) + len(self.items)
 
 
 class Graph(msgspec.Struct, frozen=True):
@@ -69,10 +94,11 @@ class Graph(msgspec.Struct, frozen=True):
 
 
 class Work(msgspec.Struct, frozen=True):
-    """The most that one value at each level below the root may cost, the root's own level first."""
+    """The most that one value may cost, by its level below the root, the root's own first."""
 
     evaluations: Sequence[int]
     steps_per_char: Sequence[int]
+    errors: Sequence[int]  # what errors about it and about what it is in may cost, in values copied
 
 
 def dialect_of(schema: Mapping[str, Any]) -> str:
@@ -111,8 +137,7 @@ class _Reader:
         self._anchors: dict[str, Mapping[str, Any]] = {}
         self._waiting: list[tuple[Mapping[str, Any], bool]] = []  # schemas to read, and whether `$id` rebased them
         self._references: list[tuple[int, str, str]] = []  # (node, keyword, target)
-        self._patterns = 0
-        self._states = 0
+        self._patterns = self._pattern_chars = self._states = 0
         self.nodes: list[Node] = []
         self.backtracks = False
 
@@ -148,16 +173,16 @@ class _Reader:
             dialect_of(schema)
         self._learn_anchors(schema)
         self._weigh(node, schema)
-        for keyword in _REFS:
+        for keyword in _REFERENCES:
             target = schema.get(keyword)
             if isinstance(target, str):
                 if rebased:
                     raise Unfit(f"{keyword} below a nested $id, which changes what it refers to, is not supported")
                 self._references.append((self._index[id(schema)], keyword, target))
-        for edges, inner in _subschemas(node, schema):
+        for edges, inner in _subschemas(schema):
             index = self._node(inner, rebased)
-            if index is not None and edges is not None:
-                edges.append(index)
+            if index is not None and edges:
+                getattr(node, edges).append(index)
 
     def _is_rebasing(self, schema: Mapping[str, Any]) -> bool:
         own = schema.get(self._id_key)
@@ -179,9 +204,12 @@ class _Reader:
                 raise Unfit(f"an enum of {len(options):,} options; at most {MAX_ENUM:,}")
             node.own += _cost_of_options(options)
         if "const" in schema:
-            node.own += _size(schema["const"])
+            node.own += _COMPARISON * _size(schema["const"])
         for keyword in ("properties", "required", "dependentRequired"):
             node.own += len(schema[keyword]) // 4 if isinstance(schema.get(keyword), list | dict) else 0
+        if isinstance(schema.get("multipleOf"), float):
+            node.own += _EXACT_DIVISION
+        node.hashes = _HASH if schema.get("uniqueItems") is True else 0
         node.unevaluated = "unevaluatedProperties" in schema or "unevaluatedItems" in schema
         node.per_char = _SLOW_FORMATS.get(schema["format"], 1) if isinstance(schema.get("format"), str) else 0
         of_names = schema.get("patternProperties")
@@ -194,16 +222,19 @@ class _Reader:
             raise Unfit(f"a pattern of {len(pattern):,} characters; at most {MAX_PATTERN_CHARS:,}")
         weight = patterns.weigh(pattern)
         self._patterns += 1
+        self._pattern_chars += len(pattern)
         self._states += weight.states
         self.backtracks = self.backtracks or weight.backtracks
-        if self._patterns > MAX_PATTERNS:
-            raise Unfit(f"more than {MAX_PATTERNS:,} patterns")
+        if self._patterns > MAX_PATTERNS or self._pattern_chars > MAX_PATTERNS_CHARS:
+            raise Unfit(f"more than {MAX_PATTERNS:,} patterns, or {MAX_PATTERNS_CHARS:,} characters of them")
         if self._states > MAX_STATES:
             raise Unfit(f"patterns that repeat too much, the last of them {quoted(pattern)}")
         return weight.per_char
 
     def _resolve(self, keyword: str, target: str) -> tuple[Any, bool]:
         """What *target* refers to, and whether a nested `$id` lies on the way. Raises Unfit if it is not in here."""
+        if len(target) > MAX_REFERENCE_CHARS:
+            raise Unfit(f"{keyword} {quoted(target)} is longer than {MAX_REFERENCE_CHARS:,} characters")
         document, _, fragment = target.partition("#")
         if document not in ("", self._base):
             raise Unfit(f"{keyword} {quoted(target)} leaves the document; only #/… and #anchor are followed")
@@ -239,27 +270,15 @@ def _member(value: Any, part: str) -> Any:
     return None
 
 
-def _subschemas(node: Node, schema: Mapping[str, Any]) -> Iterator[tuple[list[int] | None, Any]]:
-    """(which edges of *node* it belongs to, subschema) for each; None for what is only defined here."""
-    for keyword in _ONE:
-        yield node.inplace, schema.get(keyword)
-    for keyword in _LIST:
-        yield from ((node.inplace, each) for each in _values(schema.get(keyword)))
-    for keyword in _MAP:
-        yield from ((node.inplace, each) for each in _values(schema.get(keyword)))
-    for keyword in _DEFINITIONS:
-        yield from ((None, each) for each in _values(schema.get(keyword)))
-    yield from ((node.named, each) for each in _values(schema.get("properties")))
-    yield node.named, schema.get("additionalProperties")
-    yield from ((node.every, each) for each in _values(schema.get("patternProperties")))
-    yield node.every, schema.get("propertyNames")
-    yield node.every, schema.get("unevaluatedProperties")
-    yield from ((node.positions, each) for each in _values(schema.get("prefixItems")))
-    items = schema.get("items")
-    yield from ((node.positions, each) for each in (items if isinstance(items, list) else [items]))
-    yield node.positions, schema.get("additionalItems")
-    yield node.items, schema.get("contains")
-    yield node.items, schema.get("unevaluatedItems")
+def _subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(edges it belongs to, subschema) for each."""
+    for keyword, value in schema.items():
+        if keyword == "items":
+            yield from (("positions", each) for each in (value if isinstance(value, list) else (value,)))
+        elif keyword in _MANY:
+            yield from ((_MANY[keyword], each) for each in _values(value))
+        elif keyword in _ONE:
+            yield _ONE[keyword], value
 
 
 def _values(value: Any) -> Sequence[Any]:
@@ -272,7 +291,7 @@ def _cost_of_options(options: Sequence[Any]) -> int:
     """The library looks strings and numbers up; anything else it compares one by one."""
     if all(isinstance(each, str) for each in options) or all(type(each) is int for each in options):
         return 0
-    return sum(map(_size, options))
+    return _COMPARISON * sum(map(_size, options))
 
 
 def _size(value: Any) -> int:
@@ -317,8 +336,19 @@ def work_of(graph: Graph) -> Work:
     if often > MAX_INPLACE:
         raise Unfit(f"its combinations judge one value up to {often:,} times; at most {MAX_INPLACE:,}")
     evaluations = _by_level(graph, lambda node: node.own)
+    # An error copies the value that it is about, so a value is copied for all that it is in, too.
+    errors = [above + _ERROR * here for above, here in zip(accumulate(evaluations), evaluations, strict=True)]
+    if any(node.hashes for node in graph.nodes):
+        hashes = list(accumulate(_by_level(graph, lambda node: node.hashes)))
+        evaluations = [here + above for here, above in zip_longest(_to_the_end(evaluations, 0), _to_the_end(hashes))]
     patterned = any(node.per_char for node in graph.nodes)
-    return Work(evaluations, _by_level(graph, lambda node: node.per_char) if patterned else (0,))
+    steps = _by_level(graph, lambda node: node.per_char) if patterned else (0,)
+    return Work(evaluations, steps, _to_the_end(errors, sum(evaluations)))
+
+
+def _to_the_end(levels: Sequence[int], beyond: int | None = None) -> Sequence[int]:
+    """*levels*, and for all that are deeper *beyond*, or what the last one has."""
+    return [*levels, *[levels[-1] if beyond is None else beyond] * (HORIZON + 1 - len(levels))]
 
 
 def _here(graph: Graph, own: Callable[[Node], int]) -> list[int]:
@@ -330,23 +360,31 @@ def _here(graph: Graph, own: Callable[[Node], int]) -> list[int]:
 
 
 def _by_level(graph: Graph, own: Callable[[Node], int]) -> Sequence[int]:
-    """For a value at each level below the root: the sum of *own* over all schemas that may judge it."""
-    counts = _here(graph, own)
-    # What can judge something so many levels below becomes less with each level, unless it recurs.
+    """For a value at each level below the root: the sum of *own* over all schemas that may judge it.
+
+    It ends before HORIZON where nothing judges what is deeper, or where the cost is out of bounds anyway.
+    """
+    counts, reached = _here(graph, own), _here(graph, lambda node: 1)
     active: Sequence[int] = graph.order
-    reach = _here(graph, lambda node: 1)
     levels = [counts[0]]
-    while len(levels) <= HORIZON:
-        above, below = counts, reach
-        counts, reach = [0] * len(counts), [0] * len(counts)
+    steps = 0
+    while len(levels) <= HORIZON and levels[-1] < MOST:
+        above, reached_above = counts, reached
+        counts, reached = [0] * len(counts), [0] * len(counts)
         for index in active:
             node = graph.nodes[index]
             counts[index] = _sum(_below(node, above), node, counts)
-            reach[index] = _sum(_below(node, below), node, reach)
-        active = [index for index in active if reach[index]]
-        if not reach[0]:
+            reached[index] = _sum(_below(node, reached_above), node, reached)
+            steps += node.edges
+        # What can judge something so many levels below becomes less with each level, unless it recurs.
+        active = [index for index in active if reached[index]]
+        if not reached[0]:
             break
         levels.append(counts[0])
+        if counts == above and reached == reached_above:
+            return [*levels, *[counts[0]] * (HORIZON + 1 - len(levels))]
+        if steps > MAX_STEPS:
+            raise Unfit("its recursion is too intricate to say what a check would cost")
     return levels
 
 

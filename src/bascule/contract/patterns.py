@@ -12,14 +12,20 @@ from typing import Final
 import msgspec
 
 _TOKEN: Final = re.compile(
-    r"\\[pP](?:\{[^}]*\})?|\\[1-9k]|\\.|\[(?:\\.|[^\]\\])*\]|\(\?<?[=!]|\(|\)|\||\{(\d+)(?:,(\d*))?\}|.", re.DOTALL
+    # Each alternative either fits at once or gives up soon: an unclosed class takes the rest of the text.
+    r"\\[pP](?:\{[^}]{0,64}\})?|\\.|\[(?:\\.|[^\]\\])*\]?|\(\?<?[=!]|\{(\d{1,12})(?:,(\d{0,12}))?\}|.",
+    re.DOTALL,
 )
 # One class of one code point (or of all but a few), anchored at both ends: whatever its count, one thread runs.
-_PLAIN: Final = re.compile(r"\^(?:\[(?:\\[^pP]|[^\]\\])*\]|\\[dDwWsS]|\.)(?:[*+?]|\{\d{1,6}(?:,\d{0,6})?\})?\$", re.DOTALL)
+_PLAIN: Final = re.compile(
+    r"\^(?:\[(?:\\[^pP]|[^\]\\])*\]|\\[dDwWsS]|\.)(?:[*+?]|\{\d{1,6}(?:,\d{0,6})?\})?\$", re.DOTALL
+)
 _LOOKS: Final = ("(?=", "(?!", "(?<=", "(?<!")
 
 # States that an atom takes, in those of one ASCII character; measured by compile and match time.
 _WIDE: Final = {"\\p": 32, "\\P": 32, "\\S": 4, "\\D": 4, "\\W": 4, ".": 4, "[^": 4}
+_MANY: Final = 64  # states from which on the engine may have to follow all of them at each character, and slowly
+_SLOWLY: Final = 4
 _QUADRATIC: Final = 2_000  # each character of the text may have the rest of it read once more
 _MOST: Final = 10**12  # no estimate needs to be larger
 
@@ -38,7 +44,7 @@ def weigh(pattern: str) -> Weight:
     states = _states(pattern)
     if backtracks and not _only_looks_ahead_first(pattern):
         return Weight(states, min(states * _QUADRATIC, _MOST), True)
-    return Weight(states, states, backtracks)
+    return Weight(states, states * _SLOWLY if states > _MANY else states, backtracks)
 
 
 def _refers_back(token: str) -> bool:
@@ -69,7 +75,7 @@ def _states(pattern: str) -> int:
 
 
 def _count(digits: str) -> int:
-    return max(1, int(digits[:12]))
+    return max(1, int(digits))
 
 
 def _only_looks_ahead_first(pattern: str) -> bool:

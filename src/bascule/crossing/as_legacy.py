@@ -164,7 +164,8 @@ class AsLegacy:
             if result.refused:
                 return Result(translate.error_for_legacy(call.method, result.value), refused=True)
             dropped = translate.dropped_for_modern(call.target.params)
-            return Result(translate.result_for_legacy(call.method, result.value, session.revision, dropped))
+            value = translate.result_for_legacy(call.method, result.value, session.revision, dropped)
+            return Result(value, warnings=translate.warnings_in(value))
         except InvalidParams as error:
             raise UpstreamBrokeProtocol(f"answered with what is no result: {error}").at(self._upstream.name) from error
 

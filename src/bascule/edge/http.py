@@ -13,6 +13,7 @@ from bascule.edge import door, refusals
 from bascule.edge.auth import metadata
 from bascule.edge.auth.identify import status_of
 from bascule.edge.auth.reception import Reception
+from bascule.edge.dialogue import MAX_IN_FLIGHT
 from bascule.edge.door import Door, Head, Refused, Rules
 from bascule.edge.legacy_sse import LegacySse
 from bascule.edge.replies import JSON, Receive, Reply, respond
@@ -254,6 +255,8 @@ class HttpEdge:
             return
         if session is None:
             raise Refused(400, "the Mcp-Session-Id header is missing; initialize first")
+        if len(messages) > MAX_IN_FLIGHT:
+            raise InvalidRequest(f"a batch holds at most {MAX_IN_FLIGHT} messages")
         requests = []
         for message in messages:
             match message:

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from bascule.edge.auth import certificate
+from bascule.edge.protocol import Connection
 from bascule.errors import ConfigInvalid
 from bascule.options_tls import TlsOptions
 
@@ -62,8 +61,8 @@ class Tls:
             log.info("TLS files reloaded: %s", self._options.cert)
 
 
-class CertifiedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP, with the client's certificate read once for each connection."""
+class CertifiedProtocol(Connection):
+    """HTTP, with the client's certificate read once for each connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in its base
         super().connection_made(transport)
@@ -82,7 +81,7 @@ def subject_in(scope: Mapping[str, Any]) -> str | None:
 def uvicorn_options(tls: Tls | None) -> dict[str, Any]:
     """What `uvicorn.Config` has to be told besides the rest."""
     if tls is None:
-        return {"http": "auto"}
+        return {"http": Connection}
     return {"http": CertifiedProtocol, "ssl_context_factory": lambda config, default: tls.context}
 
 

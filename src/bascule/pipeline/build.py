@@ -7,9 +7,9 @@ validate   rules judge arguments that fit the schema
 guard      after validate, and before anything is taken from a budget
 place      who waits in line holds no money
 spend      as late as can be: reserved is only what really goes
-deepen     the server hears that one gateway more has passed the call on
-dispatch   the moment at which the server may see the call: counted, and from here on not free of charge
 check      what comes back, before anybody believes it
+deepen     the server hears that one gateway more has passed the call on
+dispatch   innermost: the moment at which the server may see the call; counted, and from here on not free of charge
 """
 
 import time
@@ -76,9 +76,9 @@ class StageBuilder:
             self._guard(contract),
             self._place(contract, server, limits),
             Spend(contract, allowance_of=self._allowances.of, state=self._state, clock=self._clock) if spends else None,
+            self._check(contract),
             Deepen() if self._counting else None,
             Dispatch(self._tally) if spends or self._counting else None,
-            self._check(contract),
         ]
         return [stage for stage in stages if stage is not None]
 

@@ -1,13 +1,17 @@
 """How many calls may run at one time, at several gates at once; who finds one full waits there in line.
 
 A call passes all of its gates at the same moment: while it waits for one it holds no place at another, so a
-slow server keeps nobody from the others. It waits in the line of one full gate only. When that one has
-room and another does not, the call changes over to the other's line, at the place of its age.
-It follows that nobody waits at a gate that has room, and that a new call never passes one in line.
+slow server keeps nobody from the others. It waits in the line of one full gate only; when that one has room
+and another has not, it goes over to the other's line. Nobody waits at a gate that has room, and a new call
+passes none in line.
+A line is first come, first served within each caller, and callers take turns: a ticket has a round, one
+later than that of the caller's ticket before it (start-time fair queueing; Goyal, Vin, Cheng 1996). When a
+line is too long the last one is put out, which is one of whoever has most in it.
 In this process only: places are given back by whoever took them, and dead replicas give nothing back.
 """
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
@@ -38,14 +42,22 @@ class Gate:
 class _Ticket:
     """One call that waits."""
 
-    __slots__ = ("at", "gates", "number", "passed", "turn")
+    __slots__ = ("at", "gates", "number", "owner", "passed", "round", "turn")
 
-    def __init__(self, gates: Sequence[Gate], number: int, turn: "asyncio.Future[Overloaded | None]") -> None:
+    def __init__(
+        self, owner: str, gates: Sequence[Gate], number: int, turn: "asyncio.Future[Overloaded | None]"
+    ) -> None:
+        self.owner = owner
         self.gates = gates
         self.number = number  # the older, the less
+        self.round = 0  # in the line where it waits
         self.turn = turn  # None: it has passed
         self.at: Gate | None = None  # where it waits
         self.passed = False
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return self.round, self.number
 
 
 class Gates:
@@ -55,34 +67,34 @@ class Gates:
         self.queued = queued
         self.timeout_s = timeout_s
         self._gates: dict[str, Gate] = {}
-        self._tickets = 0
+        self._numbers = itertools.count(1)
 
     def __len__(self) -> int:
         return len(self._gates)
 
-    async def enter(self, wanted: Wanted) -> Sequence[Gate]:
+    async def enter(self, owner: str, wanted: Wanted) -> Sequence[Gate]:
         """Take a place at each gate, all at one moment. Give them to `leave` afterwards.
 
-        Raises Overloaded, with the key of the gate and a reason in its details, when a line is full or too slow.
+        *owner* is the caller. *wanted* begins with the gate that fewest callers share. Raises Overloaded,
+        with a reason in its details, when a line is full or too slow.
         """
         gates = self._join(wanted)
         for gate in gates:
             if gate.taken >= gate.places:
-                await self._wait(gates, gate)
+                await self._wait(owner, gates, gate)
                 return gates
         for gate in gates:
             gate.taken += 1
         return gates
 
     def leave(self, gates: Sequence[Gate]) -> None:
-        """Give back what `enter` took, to whoever has waited longest."""
+        """Give back what `enter` took, to whoever has waited longest: first where most callers wait."""
         for gate in gates:
             gate.taken -= 1
+        for gate in reversed(gates):
             if gate.line:
                 self._serve(gate)
-            gate.users -= 1
-            if not gate.users and len(self._gates) > _IDLE_KEPT:
-                del self._gates[gate.key]
+        self._part(gates)
 
     def full(self, wanted: Wanted) -> str | None:
         """The key of the first gate without room, if there is one; nothing is taken."""
@@ -109,7 +121,7 @@ class Gates:
         return gates
 
     def _part(self, gates: Sequence[Gate]) -> None:
-        """Take back a `_join` that led to nothing."""
+        """Take back a `_join`."""
         for gate in gates:
             gate.users -= 1
             if not gate.users and len(self._gates) > _IDLE_KEPT:
@@ -117,10 +129,9 @@ class Gates:
 
     # ---- lines
 
-    async def _wait(self, gates: Sequence[Gate], full: Gate) -> None:
+    async def _wait(self, owner: str, gates: Sequence[Gate], full: Gate) -> None:
         loop = asyncio.get_running_loop()
-        self._tickets += 1
-        ticket = _Ticket(gates, self._tickets, loop.create_future())
+        ticket = _Ticket(owner, gates, next(self._numbers), loop.create_future())
         timer = loop.call_later(self.timeout_s, self._give_up, ticket)
         self._line_up(ticket, full)
         entered = False
@@ -141,7 +152,7 @@ class Gates:
             ticket.at = None
             if ticket.turn.done():
                 continue  # cancelled, but it has not run since
-            full = _first_full(ticket.gates)
+            full = next((each for each in ticket.gates if each.taken >= each.places), None)
             if full is not None:
                 self._line_up(ticket, full)
                 continue
@@ -151,13 +162,15 @@ class Gates:
             ticket.turn.set_result(None)
 
     def _line_up(self, ticket: _Ticket, gate: Gate) -> None:
-        """Put *ticket* into the line, before all that are younger; who is too much then is the youngest."""
+        """Put *ticket* into the line, in the round after that of its caller's last older one."""
         line = gate.line
+        older = [each.round + 1 for each in line if each.owner == ticket.owner and each.number < ticket.number]
+        ticket.round = older[-1] if older else line[0].round if line else 0
+        ticket.at = gate
         place = len(line)
-        while place and line[place - 1].number > ticket.number:
+        while place and line[place - 1].rank > ticket.rank:
             place -= 1
         line.insert(place, ticket)
-        ticket.at = gate
         if len(line) > self.queued:
             _refuse(line.pop(), gate, "queue_full", "and too many calls wait for one")
 
@@ -184,10 +197,3 @@ def _refuse(ticket: _Ticket, gate: Gate, reason: Reason, why: str) -> None:
         refusal = Overloaded(message, limit=kind_of(gate.key), concurrent=gate.places, reason=reason)
         refusal.retry_after_s = _RETRY_AFTER_S
         ticket.turn.set_result(refusal)
-
-
-def _first_full(gates: Sequence[Gate]) -> Gate | None:
-    for gate in gates:
-        if gate.taken >= gate.places:
-            return gate
-    return None

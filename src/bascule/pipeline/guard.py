@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from bascule.call import Call, Caller, Forward, Result
+from bascule.call import Call, Caller, Forward, Result, Trip
 from bascule.contract.model import Contract
 from bascule.errors import ConfirmationRequired, GuardrailDenied
 from bascule.pipeline.depth import depth_of
@@ -46,10 +46,22 @@ class Guard:
                 f"{verdict.message or 'a person has to confirm this call'}; there is no channel to one here yet",
                 rule=_place(verdict.rule),
             )
-        result = await forward(call)
+        result = await self._counted(call, forward)
         if not verdict.warnings:
             return result
         return msgspec.structs.replace(result, warnings=(*verdict.warnings, *result.warnings))
+
+    async def _counted(self, call: Call, forward: Forward) -> Result:
+        """Send *call* on, counted in its session from the moment of the decision: of two at once, one is later."""
+        trip = call.trip or Trip()
+        await self._tally.count(call)
+        trip.counted = True
+        try:
+            return await forward(msgspec.structs.replace(call, trip=trip))
+        finally:
+            if not trip.sent:  # a stage further in has refused it
+                trip.counted = False
+                await self._tally.count(call, by=-1)
 
     async def judged(self, call: Call) -> tuple[Call, Verdict]:
         """What the rules say of *call*, and the call with its arguments decoded."""

@@ -13,9 +13,10 @@ from bascule.call import Call, Forward, Result
 from bascule.contract.model import Contract
 from bascule.errors import BasculeError
 from bascule.wire import jsonrpc
+from bascule.wire.translate import CALL_META
 
-CALL_META: Final = "dev.bascule/call"
 _KEY: Final = b'"dev.bascule/call":'
+_LABELLED: Final = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
 
 
 class Label:
@@ -33,7 +34,7 @@ class Label:
         except BasculeError as error:
             error.version = self._version
             raise
-        if result.refused:
+        if result.refused or call.method not in _LABELLED:
             return result
         took_ms = round((time.perf_counter() - began) * 1000)
         label = b'{"trace_id":"%b",%b,"warnings":%b,"cost_usd":%b,"cached":false,"replayed":false,"took_ms":%d}' % (

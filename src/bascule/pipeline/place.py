@@ -29,7 +29,8 @@ class Place:
         self._shared: Final = [(key, places) for key, places in shared if places is not None]
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
-        gates = await self._gates.enter(self._wanted(call.caller.name))
+        caller = call.caller.name
+        gates = await self._gates.enter(caller, self._wanted(caller))
         try:
             return await forward(call)
         finally:

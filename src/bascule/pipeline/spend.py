@@ -10,10 +10,9 @@ from typing import Final
 
 import msgspec
 
-from bascule.call import Call, Forward, Result
+from bascule.call import Call, Forward, Result, Trip
 from bascule.contract.model import Contract
 from bascule.errors import BasculeError, BudgetExceeded
-from bascule.pipeline.dispatch import TRIP, Trip
 from bascule.pipeline.tally import SESSION_IDLE_S
 from bascule.pipeline.whose import session_key, window_key
 from bascule.policy.allowances import Allowance
@@ -62,12 +61,10 @@ class Spend:
             short = await self._state.reserve(accounts, reserved)
             if short is not None:
                 raise self._refusal(call, accounts[short.index], short.left)
-        trip, result = Trip(), None
-        token = TRIP.set(trip)
+        trip, result = call.trip or Trip(), None
         try:
-            result = await forward(call)
+            result = await forward(msgspec.structs.replace(call, trip=trip))
         finally:
-            TRIP.reset(token)
             paid, warnings = self._bill(trip, result, reserved)
             if reserved or paid:
                 warnings += await self._settle(call, accounts, reserved, paid or 0)

@@ -5,11 +5,25 @@ comments. Whatever is accepted here the engine reads the same way; a property te
 Source: cel-spec, "Language Definition", Syntax.
 """
 
-import re
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final
 
-import msgspec
+from bascule.policy.tokens import NotCel, Token, tokens_of
+from bascule.policy.tree import (
+    Binary,
+    Choice,
+    Index,
+    Invoke,
+    Literal,
+    Logic,
+    Macro,
+    Many,
+    Name,
+    Select,
+    Table,
+    Tree,
+    Unary,
+)
 
 MAX_SOURCE: Final = 4096  # characters
 MAX_DEPTH: Final = 24  # of nested brackets and operators: beyond that nobody reads it, nor need the engine
@@ -26,185 +40,12 @@ _LITERALS: Final = {"true": True, "false": False, "null": None}
 # From the loosest to the tightest.
 _LEVELS: Final = (("<", "<=", ">", ">=", "==", "!=", "in"), ("+", "-"), ("*", "/", "%"))
 
-_ESCAPE: Final = re.compile(
-    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-3][0-7]{2})|([abfnrtv\\?\"'`]))"
-)
-_ESCAPED: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-_TOKEN: Final = re.compile(
-    r"""(?P<space>[ \t\r\n\f]+)
-    |(?P<text>[rR]?(?:\"{3}|'{3}|["']))
-    |(?P<double>\d+\.\d+(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+|\.\d+(?:[eE][+-]?\d+)?)
-    |(?P<whole>(?:0x[0-9a-fA-F]+|\d+)[uU]?)
-    |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
-    |(?P<sign>&&|\|\||[<>=!]=|[-+*/%<>!?:.,()\[\]{}])""",
-    re.VERBOSE | re.ASCII,
-)
-
-
-class NotCel(Exception):
-    """*start* and *end* are the offsets of what is wrong."""
-
-    def __init__(self, message: str, start: int, end: int) -> None:
-        super().__init__(message)
-        self.message, self.start, self.end = message, start, end
-
-
-class Node(msgspec.Struct, frozen=True):
-    """A part of an expression, from *start* up to *end* in its source."""
-
-    start: int
-    end: int
-
-
-class Literal(Node, frozen=True):
-    value: Any  # str, bool, int, float or None
-    unsigned: bool = False
-
-
-class Name(Node, frozen=True):
-    name: str
-
-
-class Select(Node, frozen=True):
-    """`operand.member`, or with *tested* whether it is there: `has(operand.member)`."""
-
-    operand: "Tree"
-    member: str
-    tested: bool = False
-
-
-class Index(Node, frozen=True):
-    operand: "Tree"
-    index: "Tree"
-
-
-class Invoke(Node, frozen=True):
-    """A function, or with a *target* a method."""
-
-    function: str
-    target: "Tree | None"
-    arguments: "tuple[Tree, ...]"
-
-
-class Macro(Node, frozen=True):
-    """`over.kind(variable, bodies…)`."""
-
-    kind: str
-    over: "Tree"
-    variable: Name
-    bodies: "tuple[Tree, ...]"
-
-
-class Many(Node, frozen=True):
-    """`[a, b]`."""
-
-    items: "tuple[Tree, ...]"
-
-
-class Table(Node, frozen=True):
-    """`{key: value}`."""
-
-    items: "tuple[tuple[Tree, Tree], ...]"
-
-
-class Unary(Node, frozen=True):
-    """`!a` or `-a`."""
-
-    sign: str
-    operand: "Tree"
-
-
-class Binary(Node, frozen=True):
-    """Arithmetic and relations."""
-
-    sign: str
-    left: "Tree"
-    right: "Tree"
-
-
-class Logic(Node, frozen=True):
-    """`a && b && c` or `a || b || c`, flat: such chains may be long."""
-
-    sign: str
-    parts: "tuple[Tree, ...]"
-
-
-class Choice(Node, frozen=True):
-    """`condition ? yes : no`."""
-
-    condition: "Tree"
-    yes: "Tree"
-    no: "Tree"
-
-
-Tree: TypeAlias = Literal | Name | Select | Index | Invoke | Macro | Many | Table | Unary | Binary | Logic | Choice
-
-
-class Token(NamedTuple):
-    kind: str  # a group of _TOKEN, or "end"
-    text: str
-    start: int
-    end: int
-    value: Any = None
-
 
 def parse(source: str) -> Tree:
     """The tree of *source*. Raises NotCel for everything that is not an expression that rules may use."""
     if len(source) > MAX_SOURCE:
         raise NotCel(f"the expression is longer than {MAX_SOURCE} characters", MAX_SOURCE, len(source))
-    return _Parser(_tokens(source)).whole()
-
-
-def _tokens(source: str) -> list[Token]:
-    tokens, at = [], 0
-    while at < len(source):
-        found = _TOKEN.match(source, at)
-        if found is None:
-            raise NotCel(_unknown(source, at), at, at + 1)
-        kind, text = str(found.lastgroup), found[0]
-        if kind == "text":
-            tokens.append(_text(source, at, text))
-        elif source.startswith("//", at):
-            raise NotCel("comments are not allowed in a rule: what follows would be silently left out", at, at + 2)
-        elif kind != "space":
-            tokens.append(Token(kind, text, at, found.end()))
-        at = tokens[-1].end if kind == "text" else found.end()
-    return [*tokens, Token("end", "the end", len(source), len(source))]
-
-
-def _unknown(source: str, at: int) -> str:
-    advice = {
-        "=": "write `==` to compare",
-        "&": "write `&&`",
-        "|": "write `||`",
-        "`": "quoted members are not supported",
-    }
-    return advice.get(source[at], f"{source[at]!r} means nothing here")
-
-
-def _text(source: str, start: int, opening: str) -> Token:
-    """The string that begins at *start*."""
-    raw, quote = opening[0] in "rR", opening.lstrip("rR")
-    at, parts = start + len(opening), []
-    while not source.startswith(quote, at):
-        escape = None if raw or source[at : at + 1] != "\\" else _ESCAPE.match(source, at)
-        if at >= len(source) or (len(quote) == 1 and source[at] in "\r\n"):
-            raise NotCel("the string does not end", start, at)
-        if escape is None and source[at] == "\\" and not raw:
-            raise NotCel("no such escape in a string", at, min(at + 2, len(source)))
-        parts.append(_unescaped(escape) if escape else source[at])
-        at = escape.end() if escape else at + 1
-    return Token("text", source[start : at + len(quote)], start, at + len(quote), "".join(parts))
-
-
-def _unescaped(escape: re.Match[str]) -> str:
-    two, four, eight, octal, letter = escape.groups()
-    if letter:
-        return _ESCAPED.get(letter, letter)
-    code = int(octal, 8) if octal else int(two or four or eight, 16)
-    if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
-        raise NotCel("no such character", escape.start(), escape.end())
-    return chr(code)
+    return _Parser(tokens_of(source)).whole()
 
 
 class _Parser:

@@ -6,14 +6,16 @@ accident. With a schema that says little, little is warned of.
 Source: cel-spec, "Standard Definitions"; the functions are those that our engine has.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from bascule.policy import ranges, regex
-from bascule.policy.cel import (
+from bascule.policy.cel import parse
+from bascule.policy.tokens import NotCel
+from bascule.policy.tree import (
     Binary,
     Choice,
     Index,
@@ -23,12 +25,11 @@ from bascule.policy.cel import (
     Macro,
     Many,
     Name,
-    NotCel,
     Select,
     Table,
     Tree,
     Unary,
-    parse,
+    parts_of,
 )
 from bascule.policy.types import (
     ANY,
@@ -434,23 +435,6 @@ class _Checker:
         for name in path[1:]:
             found = member(found, name).type if "map" in found.kinds else ANY
         return found
-
-
-def parts_of(tree: Tree) -> Iterator[Tree]:
-    """*tree* and all below it."""
-    yield tree
-    for name in tree.__struct_fields__:
-        value = getattr(tree, name)
-        for part in _flat(value if isinstance(value, tuple) else (value,)):
-            yield from parts_of(part)
-
-
-def _flat(values: Sequence[Any]) -> Iterator[Any]:
-    for value in values:
-        if isinstance(value, tuple):
-            yield from _flat(value)
-        elif isinstance(value, Tree):
-            yield value
 
 
 def _union(types: list[Type]) -> Type:

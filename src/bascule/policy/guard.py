@@ -154,6 +154,8 @@ class View:
     def _members(self, root: str, value: Any, names: frozenset[str] | None) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             raise Undecidable(f"`{root}` is no object")
+        if names is None:
+            self.lengths[root, _ALL] = longest(dict(value))
         seen = {}
         for name in value if names is None else names:
             # A member that is not there is no error yet: the rule may ask for it with `has`.
@@ -164,7 +166,7 @@ class View:
                     if len(found) > MAX_TEXT:
                         raise Undecidable(_TOO_LONG)
                 elif kind is list or kind is dict:
-                    self.lengths[root, name] = longest(found)
+                    self.lengths[root, name] = max(longest(found), self.lengths.get((root, name), 0))
                 elif kind is not int and kind is not float and kind is not bool and found is not None:
                     raise Undecidable(f"`{root}` holds what is not JSON")
         return seen
@@ -177,6 +179,7 @@ class View:
         )
 
 
+_ALL: Final = "*"  # a root as a whole; where a member has that name, the longer of the two counts
 _TOO_LONG: Final = f"a text is longer than {MAX_TEXT} characters"
 
 

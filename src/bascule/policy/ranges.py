@@ -5,7 +5,7 @@ PURE.
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
-from bascule.policy.cel import Binary, Index, Literal, Logic, Many, Name, Select, Tree, Unary
+from bascule.policy.tree import Binary, Index, Literal, Logic, Many, Name, Select, Tree, Unary
 from bascule.policy.types import NUMBERS, Type, family, kind_of
 
 Path: TypeAlias = tuple[str, ...]

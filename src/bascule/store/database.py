@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from bascule.errors import BasculeError, ConfigInvalid, Overloaded
+from bascule.errors import ConfigInvalid, Overloaded
 from bascule.store import folder
 from bascule.store.schema import HEAD
 
@@ -157,8 +157,6 @@ def _as_ours(path: Path) -> Iterator[None]:
     """What the database says goes wrong, in our words."""
     try:
         yield
-    except BasculeError:
-        raise
     except (DatabaseError, sqlite3.DatabaseError) as error:
         why = str(error.orig if isinstance(error, DatabaseError) else error)
         if isinstance(error, OperationalError | sqlite3.OperationalError) and "locked" in why:

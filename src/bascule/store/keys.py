@@ -5,6 +5,7 @@ the first key. No secret is kept, only its HMAC under the pepper of the state fo
 """
 
 import logging
+import os
 import secrets
 import threading
 import time
@@ -171,7 +172,8 @@ class KeyStore:
 
     def _opened(self) -> "KeyTable | None":
         """The keys, if there is a database."""
-        return self._open() if self._table or (self._state / DATABASE).exists() else None
+        # A folder that cannot even be looked into, such as the home of another user, holds no keys of ours.
+        return self._open() if self._table or os.path.exists(self._state / DATABASE) else None
 
     def _open(self) -> "KeyTable":
         with self._opening:

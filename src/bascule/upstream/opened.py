@@ -1,15 +1,18 @@
 """One HTTP request to a server while its response is being read; foreign errors leave it as ours."""
 
+import io
 import os
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from yarl import URL
 
 if TYPE_CHECKING:
     from bascule.upstream.http import HttpUpstream
+
+_AT_ONCE_BYTES: Final = 1 << 20
 
 
 class Opened:
@@ -48,7 +51,7 @@ class Opened:
         upstream.in_flight += self._counts
         try:
             self._request = upstream.client().request(
-                self._method, self._url, headers=self._head, data=self._body, allow_redirects=False
+                self._method, self._url, headers=self._head, data=_in_parts(self._body), allow_redirects=False
             )
             response = await self._request.__aenter__()
         except (aiohttp.ClientError, OSError) as error:
@@ -90,3 +93,8 @@ def reason_of(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutErr
         case _:
             number = error.os_error.errno  # its text would hold the address
             return os.strerror(number).lower() if number else "the connection failed"
+
+
+def _in_parts(body: bytes | None) -> bytes | io.BytesIO | None:
+    """*body*, a large one as a file: as bytes it would be written at once, of which aiohttp warns."""
+    return body if body is None or len(body) <= _AT_ONCE_BYTES else io.BytesIO(body)

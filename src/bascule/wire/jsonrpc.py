@@ -22,6 +22,12 @@ MAX_DEPTH: Final = 64  # of arrays and objects in one message; deeper is an atta
 Params: TypeAlias = Mapping[str, Raw]
 Id: TypeAlias = Raw  # the id's own bytes: `1` and `"1"` stay two ids, and 2**63 keeps its digits
 
+# As Python values two bytes of JSON become sixty-four: without these bounds 4 MiB hold up everybody for seconds.
+MAX_CONTAINERS: Final = 100_000  # arrays and objects in one message
+MAX_VALUES: Final = 500_000  # of any kind
+
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)  # one that does not end reaches to the end
+
 NOTHING: Final = Raw(b"")
 NULL: Final = Raw(b"null")
 EMPTY: Final[Params] = {}
@@ -192,6 +198,7 @@ def parse(body: bytes, *, batches: bool = False) -> list[Message]:
 
 
 def _load(body: bytes) -> Any:
+    _refuse_swarms(body)
     try:
         value = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as error:
@@ -205,6 +212,21 @@ def _load(body: bytes) -> Any:
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise InvalidRequest(f"nested deeper than {MAX_DEPTH} levels")
     return value
+
+
+def _refuse_swarms(body: bytes) -> None:
+    """Raise InvalidRequest for more values than a message may hold, before any of them is made."""
+    if _is_few(body):
+        return
+    # Marks within strings are no values. Strings are counted first, or looking for them would cost the most.
+    strings = (body.count(b'"') - body.count(b'\\"')) // 2
+    if strings > 2 * MAX_CONTAINERS or not _is_few(_STRING.sub(b"", body)):
+        raise InvalidRequest(f"holds more than {MAX_CONTAINERS} arrays and objects, or {MAX_VALUES} values")
+
+
+def _is_few(text: bytes) -> bool:
+    containers = text.count(b"[") + text.count(b"{")
+    return containers <= MAX_CONTAINERS and containers + text.count(b",") < MAX_VALUES
 
 
 def _deeper_than(value: Any, limit: int) -> bool:

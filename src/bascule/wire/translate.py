@@ -35,7 +35,8 @@ _INVALID_PARAMS: Final = -32602
 _INTERNAL: Final = -32603
 _TRUE: Final = Raw(b"true")
 
-CALL_META: Final = "dev.bascule/call"  # what Bascule says of a call: so far, its warnings
+CALL_META: Final = "dev.bascule/call"  # what Bascule says of a call; here, its warnings
+_NOT_THE_SERVERS: Final = frozenset({CALL_META, modern.SERVER_INFO})  # what is said elsewhere, or is ours to say
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -244,7 +245,7 @@ def result_for_legacy(method: str, result: Raw, revision: Revision, dropped: Seq
     What it cannot carry stands in its warnings, after what was *dropped* of the request.
     """
     members = {key: value for key, value in jsonrpc.members(result).items() if key not in _ONLY_MODERN}
-    meta: dict[str, Any] = {k: v for k, v in modern.meta_of(members).items() if k != modern.SERVER_INFO}
+    meta: dict[str, Any] = {k: v for k, v in modern.meta_of(members).items() if k not in _NOT_THE_SERVERS}
     warnings = list(dropped)
     match method:
         case "tools/call":
@@ -258,6 +259,14 @@ def result_for_legacy(method: str, result: Raw, revision: Revision, dropped: Seq
     if warnings:
         meta[CALL_META] = {"warnings": warnings}
     return jsonrpc.encode(_with_meta(members, meta))
+
+
+def warnings_in(result: Raw) -> tuple[str, ...]:
+    """What `result_for_legacy` has to say beside the result that it made."""
+    if CALL_META.encode() not in bytes(result):
+        return ()
+    said = jsonrpc.value_of(modern.meta_of(jsonrpc.members(result)).get(CALL_META), dict) or {}
+    return tuple(said.get("warnings", ()))
 
 
 def error_for_legacy(method: str, error: Raw) -> Raw:

@@ -5,6 +5,7 @@ No private, metadata or foreign address is ever connected to here: those are put
 
 import asyncio
 import ipaddress
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -246,6 +247,16 @@ async def test_a_session_connects_to_no_address_that_its_url_may_not_have(host: 
         assert asked == []
         assert await got(here)  # it is there, and answers those who may ask
         assert len(asked) == 1
+
+
+async def test_a_name_with_an_address_that_it_may_not_have_has_none() -> None:
+    """Before any socket is made: this is where one bad address among good ones is seen."""
+    resolver = egress._CheckedResolver(URL, HOST)
+    with pytest.raises(OSError, match="must not be reached"):
+        await resolver.resolve("localhost", 443, socket.AF_UNSPEC)
+    async with egress.session(URL, origin_host=HOST) as http:
+        assert isinstance(http.connector, aiohttp.TCPConnector)
+        assert isinstance(http.connector._resolver, egress._CheckedResolver)
 
 
 @pytest.mark.parametrize("status", [201, 204, 206, 301, 302, 307, 308, 400, 401, 404, 500, 503])

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import logging
+import secrets
 import shutil
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from gateway import gateway
 
 from bascule.edge.tls import Tls, subject_in, uvicorn_options
 from bascule.errors import ConfigInvalid
@@ -230,6 +232,30 @@ def test_without_tls_there_is_no_subject() -> None:
     assert subject_in({"type": "http"}) is None
     assert subject_in({"type": "http", "state": {}, "headers": [(b"bascule.client_subject", b"CN=x")]}) is None
     assert uvicorn_options(None) == {"http": "auto"}
+
+
+async def test_a_certificate_is_a_credential_of_the_caller_that_has_its_subject(authority: Authority) -> None:
+    whole = asking(authority, "optional")
+    http = {"tls": {"cert": whole.cert, "key": whole.key, "client_ca": whole.client_ca, "client_cert": "optional"}}
+    callers = {"agent": {"certificate": AGENT, "scopes": ["*"]}, "other": {"keys": ["${env:KEY}"], "scopes": ["*"]}}
+    key = secrets.token_urlsafe(32)
+    async with gateway({}, http=http, callers=callers, environ={"KEY": key}) as bascule:
+        url = f"https://localhost:{bascule.url.rpartition(':')[2]}/status"
+
+        async def status(*shown: str, **headers: str) -> int:
+            async with (
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as client,
+                client.get(url, ssl=trusting(authority, *shown), headers=headers) as response,
+            ):
+                return response.status
+
+        assert await status(*authority.certify("a", AGENT)) == 200
+        assert await status(*authority.certify("b", "CN=agent,O=Elsewhere")) == 401
+        assert await status(*authority.certify("c", "CN=agent,O=Example,OU=x")) == 401
+        assert await status() == 401
+        assert await status(authorization=f"Bearer {key}") == 200
+        forged = {"x-client-cert": AGENT, "x-forwarded-client-cert": f"Subject={AGENT}", "x-ssl-client-s-dn": AGENT}
+        assert await status(**forged) == 401
 
 
 # ---- renewal

@@ -54,6 +54,11 @@ class Identify:
         self._seen: dict[Credential, tuple[Caller, float]] = {}  # until when it need not be looked at again
         self.used: set[str] = set()  # ids of keys that came, for the store to note
 
+    @property
+    def keys_known(self) -> int:
+        """Which state of the key store the keys are of."""
+        return self._keys.generation
+
     def adopt_keys(self, keys: KeyBook) -> None:
         """From now on these are the keys there are."""
         self._keys = keys

@@ -27,7 +27,8 @@ class Login(msgspec.Struct, frozen=True):
 
     public_url: str | None = None  # what clients call us by; None: whatever they do call us by
     issuers: Sequence[str] = ()
-    scopes: Sequence[str] = ()  # that can be asked for
+    entry: Sequence[str] = ()  # scopes without which nobody comes in; more are asked for when a call needs them
+    scopes: Sequence[str] = ()  # all that can be asked for
 
 
 class Reception:
@@ -67,7 +68,7 @@ class Reception:
             told.append((b"retry-after", b"%d" % math.ceil(error.retry_after_s)))
         match error:
             case Unauthenticated():
-                told.append(self._challenge(resource, error.reason, self.login.scopes, error.message))
+                told.append(self._challenge(resource, error.reason, self.login.entry, error.message))
             case ScopeDenied():
                 told.append(self._challenge(resource, "insufficient_scope", error.scopes, error.message))
         return told
