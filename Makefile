@@ -41,8 +41,10 @@ check: $(READY) ## The quick subset before a commit: lint, format, types, genera
 	$(MAKE) lint types docs-check
 	python -m pytest -n 2 -m 'not clients'
 
-conformance: $(READY) $(SUITE)/.made ## Judge with the official suite, also across eras: `LOST n/m`, `CROSS a/b`; fails when something is lost
+conformance: $(READY) $(SUITE)/.made ## Judge with the official suite, also across eras and logging in: `LOST n/m`, `CROSS a/b`, `AUTH n/m`; fails when something is lost
 	python tests/conformance/run.py --suite $(SUITE_JS) --node $(SUITE)/node_modules/node/bin/node \
+	    --python "$$(cd tests/clients && python -c 'import environments; print(environments.python("sdk2"))')"
+	python tests/conformance/auth.py --suite $(SUITE_JS) --node $(SUITE)/node_modules/node/bin/node \
 	    --python "$$(cd tests/clients && python -c 'import environments; print(environments.python("sdk2"))')"
 
 bench: $(READY) ## Measure against other gateways and write docs/benchmarks.md; about 25 minutes (ARGS=--quick: one)

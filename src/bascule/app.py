@@ -5,15 +5,24 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import bascule
 from bascule.admin import status
-from bascule.config import Config, ServerOptions, identifies, is_loopback, seal_key
-from bascule.contract.derive import Sources
+from bascule.call import Forward
+from bascule.config import (
+    Config,
+    ServerOptions,
+    allowances_of,
+    identifies,
+    is_loopback,
+    seal_key,
+    sources_of,
+    tells_apart,
+)
 from bascule.crossing.bilingual import Bilingual
 from bascule.crossing.parking import Parking
 from bascule.edge.auth import metadata
@@ -38,13 +47,11 @@ from bascule.pipeline.open import Open
 from bascule.pipeline.recall import Recall
 from bascule.pipeline.resolve import Resolve
 from bascule.pipeline.ways import Ways
-from bascule.policy.allowances import Allowances
 from bascule.policy.keys import PEPPER_BYTES, KeySnapshot
-from bascule.policy.options import Grant
 from bascule.registry.aggregate import Aggregate
 from bascule.registry.sync import Registry
 from bascule.store.keys import KeyStore
-from bascule.store.shared import MemoryState
+from bascule.store.shared import MemoryState, SharedState
 from bascule.upstream.base import Upstream
 from bascule.upstream.http import HttpUpstream
 from bascule.upstream.stdio import StdioOptions, StdioUpstream
@@ -88,7 +95,7 @@ class Gateway:
         self._timeouts = _timeouts(config)
         inner = build_inner(Recall(self.registry), Deadline(lambda: self._timeouts), Open(self.aggregate))
         self._inner = inner
-        self.govern = Govern(self._ways(config), self.registry)
+        self.govern = Govern(ways_of(config, self.counters, self.gates, inner), self.registry)
         self.registry.sight = self.aggregate.sight = self.govern.ways
         forward = build(self.observe, Resolve(self.registry, self.aggregate), self.govern, inner)
         self.forward = forward
@@ -118,25 +125,6 @@ class Gateway:
         )
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _ways(self, config: Config) -> Ways:
-        """The way of each thing under *config*; counters and places are the same ones before and after."""
-        policy = config.policy
-        sources = Sources(
-            config.documents,
-            policy.rules,
-            trusted=frozenset(name for name, options in config.servers.items() if options.trusted),
-            scoped=policy.default == "deny",
-            validate_arguments=policy.validate_arguments,
-            validate_results=policy.validate_results,
-        )
-        own = {name: caller.limits for name, caller in config.callers.items() if caller.limits is not None}
-        allowances = Allowances(config.limits.caller, own)
-        private = tells_apart(config)
-        build_stages = StageBuilder(
-            config.limits, allowances, self.counters, self.gates, scoped=private, counting=sources.guarded
-        )
-        return Ways(sources, build_stages, self._inner, private=private)
-
     def _reception(self, config: Config) -> Reception:
         callers = Callers(config.auth, config.roles, config.callers)
         identify = Identify(
@@ -146,6 +134,7 @@ class Gateway:
             bearer=config.http.bearer,
             required=config.auth.required_scopes,
             alone=not identifies(config),
+            scoped=config.policy.default == "deny",
             attempts=self.attempts,
         )
         issuers = [issuer.issuer for issuer in config.auth.issuers.values()]
@@ -208,6 +197,8 @@ class Gateway:
             await self._bring_up(upstream, self.config.servers[upstream.name])
         self._tasks.append(asyncio.ensure_future(self.edge.sessions.expire()))
         self._tasks.append(asyncio.ensure_future(self._follow_keys()))
+        if self.issuers is not None:
+            self._tasks.append(asyncio.ensure_future(self.issuers.warm()))
 
     async def _bring_up(self, upstream: Upstream, options: ServerOptions) -> None:
         await upstream.start()
@@ -257,7 +248,7 @@ class Gateway:
         if self.tls is not None and config.http.tls is not None:
             self.tls.adopt(config.http.tls)
         self.gates.queued, self.gates.timeout_s = config.limits.queued, config.limits.queue_timeout_s
-        ways = self.govern.ways = self._ways(config)
+        ways = self.govern.ways = ways_of(config, self.counters, self.gates, self._inner)
         self.edge.adopt(
             rules_of(config),
             self._reception(config),
@@ -333,6 +324,24 @@ async def _retire(upstream: Upstream) -> None:
         log.warning("%s did not stop cleanly: %s", upstream.name, error)
 
 
+def ways_of(
+    config: Config, counters: SharedState, gates: Gates, inner: Forward, clock: Callable[[], float] = time.time
+) -> Ways:
+    """The way of each thing under *config*, down to *inner*; *counters* and *gates* may outlive it."""
+    sources = sources_of(config)
+    builder = StageBuilder(
+        config.limits,
+        allowances_of(config),
+        counters,
+        gates,
+        scoped=tells_apart(config),
+        counting=sources.look_at("session"),
+        deepening=sources.look_at("depth"),
+        clock=clock,
+    )
+    return Ways(sources, builder, inner, private=tells_apart(config))
+
+
 def ring_of(config: Config) -> KeyRing:
     """The keys of the configuration; without any, one that ends with this process."""
     return KeyRing([seal_key(key) for key in config.seal.keys] or [secrets.token_bytes(KEY_BYTES)])
@@ -350,11 +359,6 @@ def rules_of(config: Config) -> Rules:
         loopback_origins=local,
         max_body_bytes=listen.max_body_bytes,
     )
-
-
-def tells_apart(config: Config) -> bool:
-    """Whether callers differ in what they may do, so that each has to be looked at."""
-    return bool(config.callers or config.auth.issuers or isinstance(config.auth.anonymous, Grant))
 
 
 def _timeouts(config: Config) -> Mapping[str, float]:

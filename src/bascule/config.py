@@ -14,13 +14,15 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 
 from bascule import documents
+from bascule.contract.derive import Sources
 from bascule.contract.model import ConfirmGate, Document, Terms
 from bascule.errors import ConfigInvalid
 from bascule.options import Bytes, Count, Options, Port, Seconds
 from bascule.options_tls import TlsOptions
 from bascule.policy import fit
+from bascule.policy.allowances import Allowances
 from bascule.policy.guard import compile_gate, compile_guards
-from bascule.policy.options import AuthOptions, CallerLimits, CallerOptions, LimitsOptions, PolicyOptions
+from bascule.policy.options import AuthOptions, CallerLimits, CallerOptions, Grant, LimitsOptions, PolicyOptions
 from bascule.text import Text, read_text
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
@@ -203,6 +205,30 @@ def _counted(config: Config) -> str:
 def identifies(config: Config) -> bool:
     """Whether callers have to say who they are."""
     return bool(config.http.bearer or config.callers or config.auth.issuers)
+
+
+def tells_apart(config: Config) -> bool:
+    """Whether callers differ in what they may do, so that each has to be looked at."""
+    return bool(config.callers or config.auth.issuers or isinstance(config.auth.anonymous, Grant))
+
+
+def sources_of(config: Config) -> Sources:
+    """All that *config* says of contracts."""
+    policy = config.policy
+    return Sources(
+        config.documents,
+        policy.rules,
+        trusted=frozenset(name for name, options in config.servers.items() if options.trusted),
+        scoped=policy.default == "deny",
+        validate_arguments=policy.validate_arguments,
+        validate_results=policy.validate_results,
+    )
+
+
+def allowances_of(config: Config) -> Allowances:
+    """What each caller may use up."""
+    own = {name: caller.limits for name, caller in config.callers.items() if caller.limits is not None}
+    return Allowances(config.limits.caller, own)
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:

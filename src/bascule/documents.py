@@ -5,6 +5,7 @@ Reads files and nothing else. An error names the file, the line and the field. Y
 """
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -133,7 +134,7 @@ def _explained(error: msgspec.ValidationError, value: Any) -> tuple[str, str]:
 
 
 def _check_bounds(value: Any) -> None:
-    """Raises ValueError for what a few lines of YAML aliases can grow into."""
+    """Raises ValueError for what a few lines of YAML aliases can grow into, and for numbers that JSON has not."""
     waiting, count = [(value, 0)], 0
     while waiting:
         each, depth = waiting.pop()
@@ -142,6 +143,8 @@ def _check_bounds(value: Any) -> None:
             raise ValueError(f"nested more than {MAX_DEPTH} deep")
         if count > MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES} values in one document")
+        if isinstance(each, float) and not math.isfinite(each):
+            raise ValueError(f"{each} is no number of JSON")
         inner = each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
         waiting += [(one, depth + 1) for one in inner]
 
@@ -178,20 +181,28 @@ def _no_constant(name: str) -> Any:
 
 # ---- YAML ----------------------------------------------------------------------------------------
 
-_BOOLEAN: Final = "tag:yaml.org,2002:bool"
-_NOT_PLAIN: Final = (_BOOLEAN, "tag:yaml.org,2002:timestamp")
-
 
 class PlainLoader(yaml.SafeLoader):
-    """YAML in which only `true` and `false` are booleans, and a date is text."""
+    """YAML 1.2's idea of what is not text: null, true and false, numbers. `no`, 2026-11-01, 12:30, 010 are text."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML's own, and as it wants it
-        first: [(tag, pattern) for tag, pattern in rules if tag not in _NOT_PLAIN]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    yaml_implicit_resolvers = {}  # noqa: RUF012  # PyYAML's own name for them
 
 
-PlainLoader.add_implicit_resolver(_BOOLEAN, re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_PLAIN: Final = {
+    "null": ("(?:~|null|Null|NULL|)", "~nN"),
+    "bool": ("(?:true|True|TRUE|false|False|FALSE)", "tTfF"),
+    "int": ("[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    "merge": ("<<", "<"),
+}
+for _name, (_pattern, _first) in _PLAIN.items():
+    PlainLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), [*_first, *([""] if _name == "null" else [])]
+    )
 
 
 def _yaml(path: Path, text: str) -> list[tuple[Any, Mapping[str, int]]]:

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bascule.contract.diff import diff
 from bascule.contract.inclusion import narrowings
-from bascule.contract.schemas import Document, joined
+from bascule.contract.keywords import SchemaTree, joined
+from bascule.contract.model import Contract
+from bascule.contract.semver import Step
 
 Json = Any
 NAMES: Final = ["a", "b", "c"]
@@ -47,7 +50,11 @@ class Maker:
         return {keyword: self.under(keyword, depth) for keyword in keywords[: self.pick.randint(1, 4)]}
 
     def under(self, keyword: str, depth: int) -> Json:
-        pick, inner = self.pick, lambda: self.schema(max(depth - 1, 0))
+        pick = self.pick
+
+        def inner() -> Json:
+            return self.schema(max(depth - 1, 0))
+
         match keyword:
             case "type":
                 return pick.choice(TYPES) if pick.random() < 0.6 else pick.sample(TYPES, pick.randint(1, 3))
@@ -128,7 +135,7 @@ def validator(schema: Json) -> "Callable[[Json], bool] | None":
 
 def speaks_of(schema: Json, *, of_any: bool) -> Callable[[str], bool]:
     """Whether a schema says anything of the value at a path: by its name, or also (*of_any*) of any name."""
-    paths = [path for path in Document(schema).values() if of_any or "*" not in path]
+    paths = [path for path in SchemaTree(schema).values() if of_any or "*" not in path]
     said = [re.escape(path).replace(r"\*", r"[^.\[]+") for path in paths]
     pattern = re.compile("|".join(f"(?:{each})" for each in said))
     return lambda path: pattern.fullmatch(path) is not None
@@ -144,7 +151,7 @@ def uses_what_is_new(value: Json, old: Callable[[str], bool], new: Callable[[str
     return any((new(at) and not old(at)) or uses_what_is_new(inner, old, new, at) for at, inner in here.items())
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(st.integers(0, 2**32))
 def test_what_is_not_narrower_accepts_every_value_that_was_accepted(seed: int) -> None:
     maker = Maker(seed)
@@ -156,6 +163,23 @@ def test_what_is_not_narrower_accepts_every_value_that_was_accepted(seed: int) -
         for value in (maker.value() for _ in range(20)):
             if accepted(value) and not uses_what_is_new(value, old, new):
                 assert accepts(value), (a, b, value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32))
+def test_arguments_that_were_right_are_right_after_a_change_that_is_not_major(seed: int) -> None:
+    maker = Maker(seed)
+    a, b = maker.pair()
+    accepted, accepts = validator(a), validator(b)
+    if accepted is None or accepts is None:
+        return
+    changes = diff(Contract(id="a/get_b", input_schema=a), Contract(id="a/get_b", input_schema=b))
+    if any(change.step is Step.MAJOR for change in changes):
+        return
+    old, new = speaks_of(a, of_any=False), speaks_of(b, of_any=True)
+    for value in (maker.value() for _ in range(20)):
+        if accepted(value) and not uses_what_is_new(value, old, new):
+            assert accepts(value), (a, b, value)
 
 
 @settings(max_examples=200, deadline=None)

@@ -137,6 +137,8 @@ def built(piece: Piece, words: Mapping[str, str] | None = None) -> bytes:
             return _worded(piece, words).encode()
         case list():
             return b"".join(built(each, words) for each in piece)
+        case {"join": list(pieces), **rest} if not rest:  # as a header, where a list stands for several
+            return built(pieces, words)
         case {"hex": str(digits), **rest} if not rest:
             return bytes.fromhex(digits)
         case {"base64": str(text), **rest} if not rest:

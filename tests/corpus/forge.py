@@ -21,7 +21,7 @@ _DIGESTS: Final = {"HS256": hashlib.sha256, "HS384": hashlib.sha384, "HS512": ha
 class Token(Shape, frozen=True):
     """What is wrong with it. Members that are null are left out; `{now: -61}` is a time from now, in seconds.
 
-    In texts `<ISS>`, `<AUD>`, `<NOW>`, `<EXP>`, `<KID>` and `<CANARY>` stand for what they say.
+    In texts `<ISS>`, `<AUD>`, `<NOW>`, `<EXP>`, `<KID>`, `<URL>` and `<CANARY>` stand for what they say.
     """
 
     claims: Mapping[str, Any] = {}
@@ -33,14 +33,14 @@ class Token(Shape, frozen=True):
     rotated: bool = False  # the authority has a new key since a moment ago
 
 
-def forged(token: Token, authority: Authority, audience: str, canary: str) -> str:
+def forged(token: Token, authority: Authority, audience: str, others: Mapping[str, str]) -> str:
     """The text of *token*, made for *audience* unless it says otherwise."""
     if token.rotated:
         authority.rotate()
     key = authority.keys[0]
     now_s = int(time.time())
     words = {"<ISS>": authority.issuer, "<AUD>": audience, "<NOW>": str(now_s), "<EXP>": str(now_s + 300),
-             "<KID>": key.kid, "<CANARY>": canary}  # fmt: skip
+             "<KID>": key.kid, **others}  # fmt: skip
     claims = _said({**authority.claims(aud=audience, scope="far"), **token.claims}, now_s, words)
     header = _said({"alg": key.alg, "typ": "at+jwt", "kid": key.kid, **token.header}, now_s, words)
     whole = compact(

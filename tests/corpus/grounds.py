@@ -63,7 +63,9 @@ async def never_end(asked: Asked) -> None:
 async def send_a_long_event(asked: Asked) -> None:
     """An answer as a stream of one event that is too large."""
     await asked.stream()
-    await asked.event({"jsonrpc": "2.0", "id": asked.id, "result": {"content": [{"type": "text", "text": "x" * 10 * MIB}]}})
+    await asked.event(
+        {"jsonrpc": "2.0", "id": asked.id, "result": {"content": [{"type": "text", "text": "x" * 10 * MIB}]}}
+    )
     await asked.end()
 
 
@@ -96,7 +98,9 @@ class Counting(Foreign):
 
     async def answer(self, asked: Asked) -> None:
         if asked.name == "tools/list" and self.listing:
-            await self._whole(asked, b'{"resultType":"complete","tools":%b,"ttlMs":60000,"cacheScope":"private"}' % self.listing)
+            await self._whole(
+                asked, b'{"resultType":"complete","tools":%b,"ttlMs":60000,"cacheScope":"private"}' % self.listing
+            )
         elif asked.name == "tools/call" and self.result:
             await self._whole(asked, self.result)
         else:
@@ -151,11 +155,12 @@ class Ground:
 
     bascule: Bascule
     server: Counting
-    credentials: Mapping[str, str]
+    credentials: Mapping[str, str]  # of the good client
     words: Mapping[str, str]
     fetches: list[str]
     authority: Authority | None
     heard: list[str]  # what Bascule and the bridge said on stderr, where they are processes of their own
+    shown: Mapping[str, str] = field(default_factory=dict)  # credentials of a case's own
     tokens: list[str] = field(default_factory=list)  # that were sent in this case
     bridge: Bridge | None = None
 
@@ -167,16 +172,20 @@ class Ground:
     def host(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def processes(self) -> list[asyncio.subprocess.Process]:
+        """Bascule and the bridge, as far as they are processes of their own."""
+        found = (self.bascule.process, self.bridge.process if self.bridge else None)
+        return [process for process in found if process is not None]
+
     def check_alive(self) -> None:
         """Fail if a process has ended; a new one in its place would not be noticed by its answers."""
-        for process in (self.bascule.process, self.bridge and self.bridge.process):
-            assert process is None or process.returncode is None, "the process has ended"
+        assert all(process.returncode is None for process in self.processes), "a process has ended"
 
     @property
     def rss_bytes(self) -> int:
-        """Of Bascule and of the bridge, as far as they are processes of their own."""
-        processes = (self.bascule.process, self.bridge and self.bridge.process)
-        pages = [int(Path(f"/proc/{each.pid}/statm").read_text().split()[1]) for each in processes if each]
+        """Of all processes, what they have in memory."""
+        pages = [int(Path(f"/proc/{each.pid}/statm").read_text().split()[1]) for each in self.processes]
         return sum(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -287,10 +296,10 @@ def _with_token(ground: Ground, token: Token, path: str) -> Ground:
     """*ground* for a client that has *token*; its texts may name it `<TOKEN>`."""
     assert ground.authority is not None
     audience = ground.bascule.url + path.partition("?")[0]
-    text = forged(token, ground.authority, audience, ground.words["<CANARY>"])
+    text = forged(token, ground.authority, audience, {**ground.words, "<URL>": ground.bascule.url})
     ground.tokens.append(text)
     words = {**ground.words, "<TOKEN>": text}
-    return replace(ground, words=words, credentials={"authorization": f"Bearer {text}"})
+    return replace(ground, words=words, shown={"authorization": f"Bearer {text}"})
 
 
 LIST: Final = json.dumps({
@@ -303,7 +312,13 @@ def _raw_words(ground: Ground) -> dict[str, str]:
     """A good request in parts, for cases that spell out all but the one thing they are about."""
     usual = {"Host": ground.host, **KINDLY, **ground.credentials, "MCP-Protocol-Version": MODERN}
     lines = "".join(f"{name}: {value}\r\n" for name, value in {**usual, "Mcp-Method": "tools/list"}.items())
-    words = {"<USUAL>": lines, "<LIST>": LIST, "<LENGTH>": str(len(LIST)), "<HEXLENGTH>": f"{len(LIST):x}", "<BEARER>": BEARER}
+    words = {
+        "<USUAL>": lines,
+        "<LIST>": LIST,
+        "<LENGTH>": str(len(LIST)),
+        "<HEXLENGTH>": f"{len(LIST):x}",
+        "<BEARER>": BEARER,
+    }
     return {**ground.words, **words, "<HOST>": ground.host}
 
 
@@ -322,7 +337,8 @@ _ADDRESSES: Final = (f"{high}.{low}.1" for high in range(1, 255) for low in rang
 
 
 def _modern(ground: Ground, sent: Sent) -> bytes:
-    usual: Json = {**KINDLY, **ground.credentials, "mcp-protocol-version": MODERN, "mcp-method": "tools/list"}
+    usual: Json = {**KINDLY, **ground.credentials, **ground.shown}
+    usual |= {"mcp-protocol-version": MODERN, "mcp-method": "tools/list"}
     if sent.message is not None:
         method, params = str(sent.message.get("method", "")), sent.message.get("params")
         usual["mcp-method"] = method
@@ -372,12 +388,13 @@ async def _in_session(ground: Ground, case: Case) -> Answer:
         greeted = await connection.say(
             request("POST", endpoint, _encoded(usual), json.dumps(hello).encode(), ground.host), WAIT_S
         )
-        assert greeted.message and "result" in greeted.message, greeted
+        assert greeted.status == 200, greeted
         usual["mcp-session-id"] = greeted.header("mcp-session-id")
         usual["mcp-protocol-version"] = case.revision
         ready = json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}).encode()
         await connection.say(request("POST", endpoint, _encoded(usual), ready, ground.host), WAIT_S)
         ground.server.seen.clear()
+        usual |= ground.shown
         return await connection.say(_request(ground, case.send, usual, "mcp", modern=False), case.expect.within_s)
     finally:
         connection.close()
@@ -416,6 +433,7 @@ async def _over_sse(ground: Ground, case: Case) -> Answer:
         sent = Sent(
             message=case.send.message, body=case.send.body, verb=case.send.verb, path=target, headers=case.send.headers
         )
+        usual |= ground.shown
         answer = await posting.say(_request(ground, sent, usual, "sse", modern=False), case.expect.within_s)
         if answer.status != 202 or case.expect.silent:
             return answer
@@ -429,7 +447,8 @@ async def _over_sse(ground: Ground, case: Case) -> Answer:
 
 async def _event(connection: Connection) -> tuple[str, str]:
     """(name, text) of the next event."""
-    name, told = "message", []
+    name = "message"
+    told: list[str] = []
     text = b""
     while not told:
         text += await connection.chunk()

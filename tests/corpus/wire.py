@@ -105,9 +105,7 @@ class Connection:
 
 
 async def connect(port: int, source: str = "127.0.0.1") -> Connection:
-    return Connection(
-        *await asyncio.open_connection("127.0.0.1", port, limit=ROOM_BYTES, local_addr=(source, 0))
-    )
+    return Connection(*await asyncio.open_connection("127.0.0.1", port, limit=ROOM_BYTES, local_addr=(source, 0)))
 
 
 def request(
@@ -120,6 +118,6 @@ def request(
     whole |= headers
     lines = [f"{verb} {path} HTTP/1.1".encode()]
     for name, values in whole.items():
-        for value in [values] if isinstance(values, bytes) else values or ():
-            lines.append(name.encode() + b": " + value)
+        each = [values] if isinstance(values, bytes) else values or ()
+        lines += [name.encode() + b": " + value for value in each]
     return b"\r\n".join([*lines, b"", body or b""])

@@ -13,7 +13,6 @@ import msgspec
 
 from bascule import documents
 from bascule.admin.inspect import Peer
-from bascule.config import Config
 from bascule.contract import diff as differing
 from bascule.contract import lint as linting
 from bascule.contract.derive import DERIVED, Definition, Sources, definition_of
@@ -51,19 +50,6 @@ class Line(msgspec.Struct, frozen=True):
     field: str
     value: Any
     source: str
-
-
-def sources_of(config: Config) -> Sources:
-    """All that a configuration says of contracts."""
-    policy = config.policy
-    return Sources(
-        config.documents,
-        policy.rules,
-        trusted=frozenset(name for name, options in config.servers.items() if options.trusted),
-        scoped=policy.default == "deny",
-        validate_arguments=policy.validate_arguments,
-        validate_results=policy.validate_results,
-    )
 
 
 async def listed(peer: Peer, namespace: str) -> list[Listed]:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import bascule
-from bascule.cli import inspect, keys, serve
+from bascule.cli import contract, inspect, keys, serve
 
 app = typer.Typer(
     name="bascule",
@@ -32,4 +32,5 @@ def main(
 
 serve.register(app)
 inspect.register(app)
+contract.register(app)
 keys.register(app)

@@ -105,7 +105,7 @@ def lint(
     from datetime import UTC, datetime
 
     from bascule.admin import contracts
-    from bascule.config import Config
+    from bascule.config import Config, sources_of
 
     today = datetime.now(UTC).date()
     live = server is not None or config is not None or ctx.obj is not None
@@ -117,7 +117,7 @@ def lint(
     else:
         target = _target(ctx, config)
         things, complete = _asked(target, server)
-        sources = contracts.sources_of(_configuration(target) if target.file else Config())
+        sources = sources_of(_configuration(target) if target.file else Config())
         found = contracts.lint_listed(things, sources, today)
     _print_findings(found, as_json=as_json)
     if not complete or any(strict or each.level == "error" for each in found):
@@ -162,10 +162,11 @@ def show(
     Example: bascule contract show crm/create_lead --connect
     """
     from bascule.admin import contracts
+    from bascule.config import sources_of
 
     target = _target(None, config)
     loaded = _configuration(target)
-    sources, namespace = contracts.sources_of(loaded), id.partition("/")[0]
+    sources, namespace = sources_of(loaded), id.partition("/")[0]
     chosen = kind or contracts.kind_of(sources, id)
     if namespace not in loaded.servers:
         raise ConfigInvalid(f"no server {namespace!r}; ID is SERVER/NAME", place=str(target.file))
@@ -238,7 +239,8 @@ def _print_findings(found: "Sequence[Finding]", *, as_json: bool) -> None:
         return
     for each in sorted(found, key=lambda each: _ORDER[each.level]):
         paper.text(f"{each.place}: {each.level}: {each.id}: {each.message} [{each.rule}]\n    {each.mend}")
-    note(", ".join(f"{count} {level}" for level, count in counts.items()) if found else "nothing to mend")
+    said = [f"{count} {level.removesuffix('s') if count == 1 else level}" for level, count in counts.items()]
+    note(", ".join(said) if found else "nothing to mend")
 
 
 def _print_verdicts(found: "Sequence[Verdict]", *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from bascule.contract.model import (
     ConfirmGate,
@@ -83,7 +83,9 @@ class Sources:
 
         *scoped*: what no source names a scope for needs one made of its name; otherwise it needs none.
         """
-        self._documents = {(document.kind, document.id): (place, document) for place, document in documents}
+        # Of several versions the newest holds, until callers can choose.
+        in_order = sorted(documents, key=lambda each: version_key(each[1].version))
+        self._documents = {(document.kind, document.id): (place, document) for place, document in in_order}
         self._rules = tuple(rules)
         self._trusted = trusted
         self._scoped = scoped
@@ -92,11 +94,13 @@ class Sources:
             "validate_results": validate_results,
         }
 
-    @property
-    def guarded(self) -> bool:
-        """Whether anybody may say a guardrail or a gate: those look at what was called before."""
+    def look_at(self, word: str) -> bool:
+        """Whether some guardrail or gate may look at *word*, such as `session`, which is then kept for all calls."""
+        if self._trusted:
+            return True  # what their contracts will say is not known yet
         said = [*(document for _, document in self._documents.values()), *self._rules]
-        return bool(self._trusted) or any(terms.guardrails or terms.confirm_gate for terms in said)
+        texts = (str(part) for terms in said for part in (terms.guardrails, terms.confirm_gate) if part)
+        return any(word in text.replace(f"{word}=None", "") for text in texts)
 
     def document(self, kind: Kind, id: str) -> tuple[str, Document] | None:
         """The contract document for *id*, and its place."""
@@ -139,6 +143,11 @@ class Sources:
                 scope_for(id, writes=kind == "tool" and said.get("side_effect", True)) if self._scoped else ()
             )
             sources["security_scope"] = DERIVED
+
+
+def version_key(version: str | UnsetType) -> tuple[int, ...]:
+    """What a MAJOR.MINOR.PATCH is sorted by; none comes before all."""
+    return () if isinstance(version, UnsetType) else tuple(map(int, version.split(".")))
 
 
 def matches(pattern: str, id: str) -> bool:

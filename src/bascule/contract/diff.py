@@ -10,8 +10,8 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from bascule.contract.inclusion import TOO_INTRICATE, Narrowing, narrowings
+from bascule.contract.keywords import Node, Part, SchemaTree, is_schema, same
 from bascule.contract.model import Contract
-from bascule.contract.schemas import Document, Node, Part, is_schema, same
 from bascule.contract.semver import Step, parse, step_between
 from bascule.policy.guardrails import Guardrail
 from bascule.policy.scopes import covers
@@ -141,7 +141,7 @@ def _schema_changes(field: str, a: Node, b: Node, *, given: bool) -> Iterator[Ch
     Arguments: what was accepted has to be accepted. Results (*given*): what comes now has to be what was promised.
     """
     tight, loose = (narrowings(b, a), narrowings(a, b)) if given else (narrowings(a, b), narrowings(b, a))
-    old, new = Document(a).values(), Document(b).values()
+    old, new = SchemaTree(a).values(), SchemaTree(b).values()
     yield from (Change(_MAJOR, field, _narrower(each, given)) for each in tight)
     told = {each.path for each in tight}
     gone = "was optional in results, and is no longer in them" if given else "was taken, and is no longer"
@@ -208,7 +208,7 @@ def _narrower(each: Narrowing, given: bool) -> str:
             return f"{name} uses `{each.keyword}`, which cannot be compared"
         case "false":
             return f"{name} is refused now"
-    return f"{name}: {_values(each, given)}, which is {'wider' if given else 'narrower'}"
+    return f"{name}: {_values(each, given)}{_which_is(each, 'wider' if given else 'narrower')}"
 
 
 def _wider(each: Narrowing, given: bool) -> str:
@@ -217,7 +217,11 @@ def _wider(each: Narrowing, given: bool) -> str:
         return f"{name} is always in results now" if given else f"{name} is no longer required"
     if each.keyword == "additionalProperties" and each.after is False:
         return f"{name}: properties that are not declared are {'no longer given' if given else 'let pass now'}"
-    return f"{name}: {_values(each, not given)}, which is {'narrower' if given else 'wider'}"
+    return f"{name}: {_values(each, not given)}{_which_is(each, 'narrower' if given else 'wider')}"
+
+
+def _which_is(each: Narrowing, word: str) -> str:
+    return "" if each.keyword in ("enum", "const") and each.before else f", which is {word}"
 
 
 def _values(each: Narrowing, turned: bool) -> str:

@@ -1,32 +1,28 @@
-"""A schema as a graph, and how much work validation against it may be. PURE.
+"""A schema as a graph: what judges what, and where references lead. PURE.
 
 Nodes are the schema objects of one document. An edge leads *in place*, to a schema that judges the same
-value (`anyOf`, `$ref`), or to one that judges a member or item of it. A definition says with a few
-hundred bytes what takes a validator years, so the numbers of evaluations are counted here, by dynamic
-programming over the graph, and never by walking the expansion. Nothing recurses: the input is hostile.
+value (`anyOf`, `$ref`), or to one that judges a member or item of it. What all that may cost is counted
+in work.py, over the graph and never over its expansion. Nothing recurses: the input is hostile.
 Source: JSON Schema 2020-12 core, 7.7, 8.2, 10, 11; the older dialects' keywords beside them.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate, zip_longest
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
 
 from bascule.contract import patterns
 
-MAX_SCHEMAS: Final = 5_000  # schema objects in one document; a 256 KiB one of real life has about 3,000
+MAX_SCHEMAS: Final = 3_000  # schema objects in one document; the largest of 2,000 published ones have 2,400
 MAX_PATTERNS: Final = 1_000
 MAX_PATTERN_CHARS: Final = 4_096
 MAX_PATTERNS_CHARS: Final = 65_536  # of all patterns together
 MAX_REFERENCE_CHARS: Final = 2_048
 MAX_STATES: Final = 100_000  # of all patterns together: about half a second to compile
 MAX_ENUM: Final = 10_000
-MAX_INPLACE: Final = 5_000  # evaluations of one value, members not counted
 MAX_CHAIN: Final = 500  # schemas in a row that judge one value: the library recurses
-MAX_STEPS: Final = 500_000  # of counting itself: edges times levels, about 0.1 s
-HORIZON: Final = 64  # levels of a value
 MOST: Final = 10**12  # counts stop here
 
 DIALECTS: Final = {
@@ -54,13 +50,10 @@ _MANY: Final = {
 }
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _ANCHORS: Final = ("$anchor", "$dynamicAnchor")
-# How often in-place schemas are evaluated beside `unevaluated*`, which asks them once more what they saw.
-_REPEATED: Final = 3
 # In evaluations of a cheap keyword (15 ns), as measured.
 _COMPARISON: Final = 10  # of one value in an option with the one that came
 _EXACT_DIVISION: Final = 2_000  # of floats, by the size of their exponents
 _HASH: Final = 20  # of a value somewhere below `uniqueItems`
-_ERROR: Final = 25  # an error in values copied: 10 µs, and 0.4 µs for each value
 # Formats whose check is slower than a few nanoseconds per character.
 _SLOW_FORMATS: Final = {"regex": 32, "idn-hostname": 8, "hostname": 2, "idn-email": 2, "uri-template": 2}
 
@@ -81,24 +74,14 @@ class Node(msgspec.Struct, eq=False):
     own: int = 1  # evaluations that its own keywords are worth
     hashes: int = 0  # evaluations for every value below
     per_char: int = 0  # steps per character of a string, or of an object's names
-
-    @property
-    def edges(self) -> int:
-        return 4 + len(self.inplace) + len(self.named) + len(self.every) + len(self.positions) + len(self.items)
+    references: list[int] = msgspec.field(default_factory=list)  # of those in place: what `$ref` and its kin lead to
+    inner: list[int] = msgspec.field(default_factory=list)  # all others, in the order in which the library compiles
 
 
 class Graph(msgspec.Struct, frozen=True):
     nodes: Sequence[Node]
     order: Sequence[int]  # every node after those it leads to in place
     backtracks: bool
-
-
-class Work(msgspec.Struct, frozen=True):
-    """The most that one value may cost, by its level below the root, the root's own first."""
-
-    evaluations: Sequence[int]
-    steps_per_char: Sequence[int]
-    errors: Sequence[int]  # what errors about it and about what it is in may cost, in values copied
 
 
 def dialect_of(schema: Mapping[str, Any]) -> str:
@@ -152,6 +135,7 @@ class _Reader:
                 index = self._node(found, rebased)
                 if index is not None:
                     self.nodes[node].inplace.append(index)
+                    self.nodes[node].references.append(index)
 
     def _node(self, schema: Any, rebased: bool) -> int | None:
         """The node of *schema*; None for `true` and `false`, which cost nothing, and what is no schema."""
@@ -183,6 +167,7 @@ class _Reader:
             index = self._node(inner, rebased)
             if index is not None and edges:
                 getattr(node, edges).append(index)
+                node.inner.append(index)
 
     def _is_rebasing(self, schema: Mapping[str, Any]) -> bool:
         own = schema.get(self._id_key)
@@ -271,8 +256,8 @@ def _member(value: Any, part: str) -> Any:
 
 
 def _subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(edges it belongs to, subschema) for each."""
-    for keyword, value in schema.items():
+    """(edges it belongs to, subschema) for each, by name, as the library goes."""
+    for keyword, value in sorted(schema.items(), key=itemgetter(0)):
         if keyword == "items":
             yield from (("positions", each) for each in (value if isinstance(value, list) else (value,)))
         elif keyword in _MANY:
@@ -283,7 +268,7 @@ def _subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _values(value: Any) -> Sequence[Any]:
     if isinstance(value, dict):
-        return list(value.values())
+        return [value[name] for name in sorted(value)]
     return value if isinstance(value, list) else ()
 
 
@@ -325,76 +310,3 @@ def _in_place_order(nodes: Sequence[Node]) -> Sequence[int]:
             else:
                 stack.append((following, iter(nodes[following].inplace)))
     return order
-
-
-# ---- counting
-
-
-def work_of(graph: Graph) -> Work:
-    """What validation may cost. Raises Unfit if one value alone would be judged too often."""
-    often = max(_here(graph, lambda node: 1))
-    if often > MAX_INPLACE:
-        raise Unfit(f"its combinations judge one value up to {often:,} times; at most {MAX_INPLACE:,}")
-    evaluations = _by_level(graph, lambda node: node.own)
-    # An error copies the value that it is about, so a value is copied for all that it is in, too.
-    errors = [above + _ERROR * here for above, here in zip(accumulate(evaluations), evaluations, strict=True)]
-    if any(node.hashes for node in graph.nodes):
-        hashes = list(accumulate(_by_level(graph, lambda node: node.hashes)))
-        evaluations = [here + above for here, above in zip_longest(_to_the_end(evaluations, 0), _to_the_end(hashes))]
-    patterned = any(node.per_char for node in graph.nodes)
-    steps = _by_level(graph, lambda node: node.per_char) if patterned else (0,)
-    return Work(evaluations, steps, _to_the_end(errors, sum(evaluations)))
-
-
-def _to_the_end(levels: Sequence[int], beyond: int | None = None) -> Sequence[int]:
-    """*levels*, and for all that are deeper *beyond*, or what the last one has."""
-    return [*levels, *[levels[-1] if beyond is None else beyond] * (HORIZON + 1 - len(levels))]
-
-
-def _here(graph: Graph, own: Callable[[Node], int]) -> list[int]:
-    """For each node: the sum of *own* over itself and all that judge the same value for it."""
-    counts = [0] * len(graph.nodes)
-    for index in graph.order:
-        counts[index] = _sum(own(graph.nodes[index]), graph.nodes[index], counts)
-    return counts
-
-
-def _by_level(graph: Graph, own: Callable[[Node], int]) -> Sequence[int]:
-    """For a value at each level below the root: the sum of *own* over all schemas that may judge it.
-
-    It ends before HORIZON where nothing judges what is deeper, or where the cost is out of bounds anyway.
-    """
-    counts, reached = _here(graph, own), _here(graph, lambda node: 1)
-    active: Sequence[int] = graph.order
-    levels = [counts[0]]
-    steps = 0
-    while len(levels) <= HORIZON and levels[-1] < MOST:
-        above, reached_above = counts, reached
-        counts, reached = [0] * len(counts), [0] * len(counts)
-        for index in active:
-            node = graph.nodes[index]
-            counts[index] = _sum(_below(node, above), node, counts)
-            reached[index] = _sum(_below(node, reached_above), node, reached)
-            steps += node.edges
-        # What can judge something so many levels below becomes less with each level, unless it recurs.
-        active = [index for index in active if reached[index]]
-        if not reached[0]:
-            break
-        levels.append(counts[0])
-        if counts == above and reached == reached_above:
-            return [*levels, *[counts[0]] * (HORIZON + 1 - len(levels))]
-        if steps > MAX_STEPS:
-            raise Unfit("its recursion is too intricate to say what a check would cost")
-    return levels
-
-
-def _sum(own: int, node: Node, counts: Sequence[int]) -> int:
-    inplace = sum([counts[each] for each in node.inplace])
-    return min(own + (inplace * _REPEATED if node.unevaluated else inplace), MOST)
-
-
-def _below(node: Node, above: Sequence[int]) -> int:
-    """The same for a member or item of the value that *node* judges."""
-    members = max([above[each] for each in node.named], default=0) + sum([above[each] for each in node.every])
-    items = max([above[each] for each in node.positions], default=0) + sum([above[each] for each in node.items])
-    return max(members, items)

@@ -17,11 +17,11 @@ from typing import Any, Final, TypeAlias
 import jsonschema_rs
 import msgspec
 
-from bascule.contract.schemas import Document, Node, Part, as_key, joined, list_of, matches, members_of, refers, same
+from bascule.contract.keywords import Node, Part, SchemaTree, as_key, joined, list_of, matches, members_of, refers, same
 
 TOO_INTRICATE: Final = "$ref"  # as a keyword: no more can be found out
 MAX_DEPTH: Final = 40
-MAX_STEPS: Final = 10_000
+MAX_STEPS: Final = 5_000
 
 # `number` stands for numbers that are no integers, so that types are sets without overlap.
 _TYPES: Final = frozenset({"null", "boolean", "object", "array", "string", "integer", "number"})
@@ -51,7 +51,7 @@ Rule: TypeAlias = Callable[["_Comparison", "_Step", Part], Iterable[Narrowing]]
 
 def narrowings(a: Node, b: Node) -> Found:
     """Where *b* accepts less than *a*, each place and keyword once."""
-    found = _Comparison(Document(a), Document(b)).of(_Step((a,)), b)
+    found = _Comparison(SchemaTree(a), SchemaTree(b)).of(_Step((a,)), b)
     return list({(each.path, each.keyword): each for each in reversed(found)}.values())[::-1]
 
 
@@ -74,7 +74,7 @@ class _Step(msgspec.Struct, frozen=True):
 
 
 class _Comparison:
-    def __init__(self, a: Document, b: Document) -> None:
+    def __init__(self, a: SchemaTree, b: SchemaTree) -> None:
         self.a = a
         self.b = b
         self._same_roots = same(a.root, b.root)
@@ -137,9 +137,8 @@ class _Comparison:
     def _by_cases(self, step: _Step, b: Node, found: Found) -> Found:
         """*found*, unless *a* offers alternatives and there is less to say of each of them."""
         for number, part in enumerate(step.nodes):
-            for keyword in ("anyOf", "oneOf"):
-                if not (branches := list_of(part, keyword)):
-                    continue
+            keyword, branches = _alternatives(part)
+            if branches and (keyword != "type" or _vague(found)):
                 rest = {name: part[name] for name in part if name != keyword}
                 declared = self.declared(step.nodes)
                 known = {"$ref": ""} if declared is None else {_DECLARED: list(declared)}
@@ -272,6 +271,15 @@ def _accepts(part: Part, value: Any) -> bool:
         return False
 
 
+def _alternatives(part: Part) -> tuple[str, Sequence[Node]]:
+    """A keyword of *part* that offers alternatives, and these."""
+    for keyword in ("anyOf", "oneOf"):
+        if branches := list_of(part, keyword):
+            return keyword, branches
+    types = list_of(part, "type")
+    return "type", [{"type": each} for each in types] if len(types) > 1 else []
+
+
 def _vague(found: Found) -> bool:
     return any(each.keyword in ("anyOf", "oneOf", TOO_INTRICATE) for each in found)
 
@@ -320,8 +328,8 @@ def _bound(step: _Step, part: Part, within: str, beyond: str, sign: int) -> Iter
         if keyword in part and not any(
             tightest >= (sign * bound, shut) for bound in _numbers([part], keyword) for tightest in have
         ):
-            said = [sign * each for each, _ in have]
-            yield step.lacks(keyword, sign * max(said) if said else None, part[keyword])
+            tightest_said = sign * max(have)[0] if have else None
+            yield step.lacks(keyword, tightest_said, part[keyword])
 
 
 def _multiple(of: _Comparison, step: _Step, part: Part) -> Iterator[Narrowing]:

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from bascule.contract import wording
+from bascule.contract.keywords import Part, SchemaTree, is_schema, list_of, members_of
 from bascule.contract.model import Contract
-from bascule.contract.schemas import Document, Part, is_schema, list_of, members_of
 from bascule.contract.template import placeholders
 from bascule.errors import ConfigInvalid
 from bascule.policy.guard import compile_gate, compile_guards
@@ -288,7 +288,7 @@ def _shaped(contract: Contract) -> Iterator[Seen]:
     schema = contract.input_schema
     if schema is None or not is_schema(schema):
         return
-    values = Document(schema).values()
+    values = SchemaTree(schema).values()
     names = list(members_of(schema, "properties"))
     silent = [path for path, parts in values.items() if _is_named(path) and not _said(parts, "description")]
     if silent:
@@ -367,7 +367,7 @@ def _answered(contract: Contract) -> Iterator[Seen]:
         return
     if not is_schema(schema):
         return
-    paths = [path for path in Document(schema).values() if path]
+    paths = [path for path in SchemaTree(schema).values() if path]
     if not paths:
         yield "blind-result", "output_schema", "output_schema says nothing of what comes back"
     elif contract.side_effect and "side_effect" in contract.sources and not any(map(_names_it, paths)):
@@ -384,7 +384,7 @@ def _heavy(contract: Contract) -> Iterator[Seen]:
     arguments = {name.lower() for name in members_of(contract.input_schema or {}, "properties")}
     if arguments & _PAGING or contract.output_schema is None or not is_schema(contract.output_schema):
         return
-    for path, parts in Document(contract.output_schema).values().items():
+    for path, parts in SchemaTree(contract.output_schema).values().items():
         if any(_is_list(part) for part in parts) and not any("maxItems" in part for part in parts):
             name = f"`{path}`" if path else "the result"
             yield "token-heavy-result", "output_schema", f"{name} may be a list of any length"

@@ -16,9 +16,9 @@ from bascule.contract import problems as words
 from bascule.contract.expansion import HORIZON, Unfit, Work, dialect_of, graph_of, quoted, work_of
 from bascule.contract.problems import Problem
 
-__all__ = ["Unfit", "Validator", "arguments_message", "compile_schema", "guard"]
+__all__ = ["Unfit", "Validator", "arguments_message", "compile_schema", "guard", "result_message"]
 
-MAX_BYTES: Final = 256 * 1024  # of a schema, as JSON; the largest of 400 real ones had 90 KiB
+MAX_BYTES: Final = 256 * 1024  # of a schema, as JSON
 MAX_DEPTH: Final = 64
 MAX_VALUES: Final = 60_000  # JSON values in a schema
 
@@ -118,9 +118,18 @@ class Validator(msgspec.Struct, frozen=True):
 
 
 def arguments_message(problems: Sequence[Problem]) -> str:
-    """One text with all *problems*, for a model that is to call again."""
-    lines = [f"- {each['path'] or 'The arguments as a whole'}: {each['problem']}" for each in problems]
-    return "\n".join(["The arguments do not fit the tool's input schema. Correct them and call again:", *lines])
+    """One text with all *problems* of arguments, for a model that is to call again."""
+    first = "The arguments do not fit the tool's input schema. Correct them and call again:"
+    return "\n".join([first, *_lines(problems, "The arguments as a whole")])
+
+
+def result_message(problems: Sequence[Problem]) -> str:
+    """One text with all *problems* of a result, for those who look after the server."""
+    return "; ".join(_lines(problems, "the result as a whole", mark=""))
+
+
+def _lines(problems: Sequence[Problem], whole: str, mark: str = "- ") -> list[str]:
+    return [f"{mark}{each['path'] or whole}: {each['problem']}" for each in problems]
 
 
 # ---- bounds

@@ -152,6 +152,9 @@ def _flow(value: Any) -> str:
 
 
 def _scalar(value: Any, *, flow: bool = False) -> str:
+    if isinstance(value, float):
+        text = repr(value)
+        return text if "." in text else text.replace("e", ".0e")  # YAML 1.1 knows no 1e16
     text = msgspec.json.encode(value).decode()
     if isinstance(value, str) and _PLAIN.fullmatch(value) and not _NOT_TEXT.fullmatch(value):
         return text if flow and "," in value else value

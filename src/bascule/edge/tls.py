@@ -39,8 +39,9 @@ class Tls:
         stamps = _stamps(options)  # before reading: a file that changes meanwhile is read once more
         self._newest = _context(options)
         self._options, self._stamps = options, stamps
-        # Whether to ask for a certificate is settled before a connection is handed over.
+        # These are settled before a connection is handed over.
         self.context.verify_mode = self._newest.verify_mode
+        self.context.minimum_version = self._newest.minimum_version
 
     def _hand_over(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
         """Called within each handshake, whether or not the client names a host."""
@@ -87,11 +88,12 @@ def uvicorn_options(tls: Tls | None) -> dict[str, Any]:
 
 def _context(options: TlsOptions) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    # A resumed session would bring back a client certificate that has expired, or whose authority has gone.
-    context.options |= ssl.OP_NO_TICKET
+    # A resumed session would bring back a client certificate that has expired, or whose authority has gone. TLS 1.3
+    # resumes with tickets alone; the memory that TLS 1.2 has besides, for two hours, Python cannot turn off.
     context.num_tickets = 0
+    known = options.client_cert != "none"
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if known else ssl.TLSVersion.TLSv1_2
     for field in ("cert", "key", "client_ca"):
         _readable(getattr(options, field), field)
     try:

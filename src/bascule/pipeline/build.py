@@ -12,6 +12,7 @@ deepen     the server hears that one gateway more has passed the call on
 dispatch   innermost: the moment at which the server may see the call; counted, and from here on not free of charge
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -36,6 +37,8 @@ from bascule.policy.guard import compile_gate, compile_guards
 from bascule.policy.options import LimitsOptions, ServerLimits
 from bascule.store.shared import SharedState
 
+log = logging.getLogger("bascule.policy")
+
 
 class StageBuilder:
     """Makes the stages of each contract, by the limits of the configuration."""
@@ -49,15 +52,18 @@ class StageBuilder:
         *,
         scoped: bool,
         counting: bool,
+        deepening: bool,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """*scoped*: callers differ in what they may do. *counting*: some rule looks at sessions, or at depth."""
+        """*scoped*: callers differ in what they may do. *counting*, *deepening*: some rule looks at what was called
+        before in a session, or at how deep a chain of gateways a call comes from."""
         self._limits = limits
         self._allowances = allowances
         self._state = state
         self._gates = gates
         self._scoped = scoped
         self._counting = counting
+        self._deepening = deepening
         self._clock = clock
         self._tally = Tally(state)
 
@@ -77,7 +83,7 @@ class StageBuilder:
             self._place(contract, server, limits),
             Spend(contract, allowance_of=self._allowances.of, state=self._state, clock=self._clock) if spends else None,
             self._check(contract),
-            Deepen() if self._counting else None,
+            Deepen() if self._deepening else None,
             Dispatch(self._tally) if spends or self._counting else None,
         ]
         return [stage for stage in stages if stage is not None]
@@ -99,9 +105,11 @@ class StageBuilder:
     def _guard(self, contract: Contract) -> Stage | None:
         if not contract.guardrails and contract.confirm_gate is None:
             return None
-        rules = compile_guards(contract.guardrails, contract.input_schema, contract.id)
+        rules = compile_guards(contract.guardrails, contract.input_schema)
         said = contract.confirm_gate
         gate = None if said is None else compile_gate(said.when, said.message, contract.input_schema)
+        for warning in (*rules.warnings, *(gate.warnings if gate else ())):
+            log.warning("%s: %s", contract.id, warning)
         return Guard(contract, rules, gate, self._tally, lambda: datetime.fromtimestamp(self._clock(), UTC))
 
     def _place(self, contract: Contract, server: str, limits: ServerLimits) -> Stage | None:

@@ -43,5 +43,5 @@ class Check:
             return None  # a failure, or a question, promises nothing
         if answer.structuredContent is None:
             return "there is no structuredContent"
-        problems = self._problems(answer.structuredContent)
+        problems = self._problems(answer.structuredContent, len(bytes(result.value)))
         return arguments_message(problems) if problems else None

@@ -36,6 +36,8 @@ class Guard:
         self._now = now
         self._id = contract.id
         self._tool = tool_facts(contract)
+        # What no rule looks at is not put together for it; a gate may ask with any of it.
+        self._roots = {*looked_at(contract), *rules.reads} if gate is None else {"caller", "session"}
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
         call, verdict = await self.judged(call)
@@ -46,7 +48,7 @@ class Guard:
                 f"{verdict.message or 'a person has to confirm this call'}; there is no channel to one here yet",
                 rule=_place(verdict.rule),
             )
-        result = await self._counted(call, forward)
+        result = await (self._counted(call, forward) if "session" in self._roots else forward(call))
         if not verdict.warnings:
             return result
         return msgspec.structs.replace(result, warnings=(*verdict.warnings, *result.warnings))
@@ -75,10 +77,23 @@ class Guard:
 
     async def facts(self, call: Call) -> Facts:
         """What rules look at."""
+        caller = caller_facts(call.caller) if "caller" in self._roots else {}
+        session = await self._session(call) if "session" in self._roots else {}
+        return Facts(arguments_of(call), caller, self._tool, session, self._now())
+
+    async def _session(self, call: Call) -> dict[str, Any]:
         session = await self._tally.session_facts(call)
         session["depth"] = depth_of(call)
         session["tool_calls"] = session["counts"].get(self._id, 0)
-        return Facts(arguments_of(call), caller_facts(call.caller), self._tool, session, self._now())
+        return session
+
+
+def looked_at(contract: Contract) -> set[str]:
+    """What the ready rules of *contract* look at besides the arguments."""
+    rules = contract.guardrails
+    session = any(rule.max_per_session is not None or rule.max_chain_depth is not None for rule in rules)
+    caller = any(rule.recipients_within and rule.recipients_within.self_only for rule in rules)
+    return {name for name, looked in (("session", session), ("caller", caller)) if looked}
 
 
 def caller_facts(caller: Caller) -> dict[str, Any]:

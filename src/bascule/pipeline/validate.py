@@ -9,6 +9,7 @@ from bascule.contract.model import Mode
 from bascule.contract.schema import Validator, arguments_message
 from bascule.errors import InvalidArgument
 from bascule.wire import jsonrpc
+from bascule.wire.jsonrpc import NOTHING
 
 
 def arguments_of(call: Call) -> Any:
@@ -31,7 +32,7 @@ class Validate:
     async def __call__(self, call: Call, forward: Forward) -> Result:
         args = arguments_of(call)
         call = msgspec.structs.replace(call, args=args)
-        problems = self._problems(args)
+        problems = self._problems(args, len(bytes(call.params.get("arguments", NOTHING))))
         if not problems:
             return await forward(call)
         message = arguments_message(problems)

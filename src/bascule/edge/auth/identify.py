@@ -17,7 +17,7 @@ from bascule.edge.auth.callers import Callers, Credential
 from bascule.edge.auth.issuers import Issuers
 from bascule.edge.auth.jwt import Claims, looks_like_jwt
 from bascule.edge.auth.keys import Found, KeyBook, Reason
-from bascule.errors import BasculeError, RateLimited, ScopeDenied, Unauthenticated
+from bascule.errors import BasculeError, RateLimited, ScopeDenied, Transient, Unauthenticated
 
 log = logging.getLogger("bascule.edge")
 
@@ -38,15 +38,20 @@ class Identify:
         bearer: str | None = None,
         required: tuple[str, ...] = (),
         alone: bool = True,
+        scoped: bool = True,
         attempts: Attempts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """*bearer* is the one token that stands for everything; *alone*: nobody has a credential of any kind."""
+        """*bearer* is the one token that stands for everything; *alone*: nobody has a credential of any kind.
+
+        *scoped*: without any scope nobody may do anything.
+        """
         self._callers = callers
         self._keys = keys
         self._issuers = issuers
         self._bearer = bearer
         self._required = required
+        self._scoped = scoped
         self._alone = alone
         self._anonymous = callers.anonymous(alone=alone)
         self._attempts = attempts or Attempts()
@@ -132,7 +137,7 @@ class Identify:
         """Raise ScopeDenied for who may not even come in."""
         if self._required and not caller.authority.covers(self._required):
             raise ScopeDenied("the credential lacks a scope that everybody needs here", self._required)
-        if not caller.authority.granted and caller.proof in ("token", "introspection"):
+        if self._scoped and not caller.authority.granted and caller.proof in ("token", "introspection"):
             raise ScopeDenied("the token grants nothing here", self._callers.requested())
 
 
@@ -148,5 +153,7 @@ def token_in(authorization: str) -> str:
 
 
 def status_of(error: BasculeError) -> int:
-    """The HTTP status that refuses a request for *error* (RFC 6750, 3.1)."""
-    return 400 if isinstance(error, Unauthenticated) and error.reason == "invalid_request" else error.http
+    """The HTTP status that refuses a request for *error*, before there is a call (RFC 6750, 3.1; RFC 9110, 15.6.4)."""
+    if isinstance(error, Unauthenticated) and error.reason == "invalid_request":
+        return 400
+    return 503 if isinstance(error, Transient) and error.http == 200 else error.http

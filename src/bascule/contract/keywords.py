@@ -46,8 +46,12 @@ def as_key(value: Any) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two JSON values are equal."""
-    return bool(as_key(a) == as_key(b))
+    """Whether two JSON values are equal, in the sense of `as_key`."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(inner, b[name]) for name, inner in a.items())
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
 def refers(node: Any) -> bool:
@@ -88,8 +92,8 @@ def list_of(part: Part, keyword: str) -> Sequence[Any]:
     return found if isinstance(found, list) else ()
 
 
-class Document:
-    """One schema document: finds what its references stand for."""
+class SchemaTree:
+    """One schema with all below it: finds what its references stand for."""
 
     def __init__(self, root: Node) -> None:
         self.root = root
