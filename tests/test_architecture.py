@@ -21,7 +21,7 @@ PURE: Final = [
 CALCULATING: Final = frozenset({
     *("base64", "collections", "enum", "functools", "hashlib", "hmac", "ipaddress", "itertools", "math", "re"),
     *("typing", "binascii", "cryptography", "jiter", "msgspec", "jsonschema_rs", "cel", "datetime", "posixpath", "fnmatch"),
-    *("joserfc", "urllib", "unicodedata", "difflib"),
+    *("joserfc", "urllib", "unicodedata", "difflib", "operator"),
 })  # fmt: skip
 
 # Who must not import whom. Every folder and top-level module stands here, so that a new one needs a rule.

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 
-from bascule.contract import expansion, patterns
+from bascule.contract import expansion, patterns, work
 from bascule.contract.schema import Unfit, Validator, arguments_message, compile_schema, guard, result_message
 
 Schema: TypeAlias = dict[str, Any]
@@ -687,7 +687,7 @@ def test_only_look_ahead_at_the_start_is_linear(pattern: str, linear: bool) -> N
 
 def test_work_is_counted_by_level() -> None:
     def levels(schema: Schema) -> list[int]:
-        return list(expansion.work_of(expansion.graph_of(schema)).evaluations)
+        return list(work.work_of(expansion.graph_of(schema)).evaluations)
 
     assert levels({"type": "string"}) == [1]
     assert levels({"properties": {"a": {}, "b": {"items": {}}}}) == [1, 1, 1]

@@ -1,5 +1,6 @@
 """Any text in place of a configuration is a configuration, or an error with its place; nothing else comes out."""
 
+import copy
 import json
 import tempfile
 from pathlib import Path
@@ -145,7 +146,7 @@ def odd_values(draw: st.DrawFn) -> dict[str, Any]:
             if draw(st.booleans()) and isinstance(place, dict):
                 place[draw(st.sampled_from(["", "x", "*", "far", "\x00", "a" * 100]))] = place.pop(key)
             else:
-                place[key] = draw(st.sampled_from(ODD))
+                place[key] = copy.deepcopy(draw(st.sampled_from(ODD)))
             break
     return whole
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bascule.policy import cel
-from bascule.policy.cel import parse
-from bascule.policy.tokens import NotCel
-from bascule.policy.tree import Binary, Choice, Literal, Logic, Macro, Name, Select, Tree, Unary, parts_of
+from bascule.policy.expression import parse as cel
+from bascule.policy.expression.parse import parse
+from bascule.policy.expression.tokens import NotCel
+from bascule.policy.expression.tree import Binary, Choice, Literal, Logic, Macro, Name, Select, Tree, Unary, parts_of
 
 
 def accepted(source: str) -> bool:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from bascule.policy import check as checks
-from bascule.policy import regex
-from bascule.policy.check import Checked, check
-from bascule.policy.engine import compile_program, context_of, truth
+from bascule.policy.expression import check as checks
+from bascule.policy.expression import regex
+from bascule.policy.expression.check import Checked, check
+from bascule.policy.expression.engine import compile_program, context_of, truth
 from bascule.policy.facts import Undecidable
 
 ORDER: dict[str, Any] = {

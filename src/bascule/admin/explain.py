@@ -1,24 +1,25 @@
 """What would become of a call, stage by stage, without making it.
 
-The stages are those that a running gateway compiles (pipeline/build.py), run on counters of their own with
-nothing behind them: what they decide here is what they decide there. Beside that each is asked for details,
-through one table. Nothing reaches a server, and nothing is counted anywhere.
+The stages are those that a running gateway compiles (`app.ways_of`), run on counters of their own with nothing
+behind them: what they decide here is what they decide there. What there is to say of each is in lines.py.
+Nothing reaches a server, and nothing is counted anywhere.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+from typing import Annotated, Any, Final, Literal, Protocol, TypeAlias, cast
 
 import msgspec
 from msgspec import Raw
 
 from bascule.admin.inspect import Peer
-from bascule.app import tells_apart
+from bascule.admin.lines import ANSWER, LINES, Ruled, Seen, answered, listed, name_of, said
+from bascule.app import ways_of
 from bascule.call import Call, Caller, Forward, Result, Target
-from bascule.config import Config
-from bascule.contract.derive import DERIVED, Sources
-from bascule.contract.model import Contract, Kind, Terms
+from bascule.config import Config, allowances_of
+from bascule.contract.derive import DERIVED
+from bascule.contract.model import Contract, Kind, NotNegative, Terms
 from bascule.errors import (
     BasculeError,
     BudgetExceeded,
@@ -33,31 +34,20 @@ from bascule.errors import (
     ScopeDenied,
     Unauthenticated,
 )
-from bascule.options import Options
-from bascule.pipeline.authorize import Authorize, not_found
-from bascule.pipeline.build import StageBuilder
+from bascule.options import Count, Options
+from bascule.pipeline.authorize import not_found
 from bascule.pipeline.chain import Stage, compose
-from bascule.pipeline.check import Check
 from bascule.pipeline.deadline import HARDEST_S
-from bascule.pipeline.depth import Deepen, depth_of
-from bascule.pipeline.dispatch import Dispatch
 from bascule.pipeline.gates import Gates
 from bascule.pipeline.guard import Guard
-from bascule.pipeline.label import Label
 from bascule.pipeline.limit import Limit
-from bascule.pipeline.place import Place
-from bascule.pipeline.spend import Spend
 from bascule.pipeline.tally import SESSION_IDLE_S, Tally
-from bascule.pipeline.validate import Validate
-from bascule.pipeline.ways import Ways
 from bascule.pipeline.whose import session_key, window_key
 from bascule.policy import guard as rules
-from bascule.policy.allowances import Allowances
 from bascule.policy.options import CallerOptions
-from bascule.policy.scopes import Access, covers
 from bascule.policy.spending import nano_of, window_of
 from bascule.registry.catalog import LISTS, Item, Listing, Template, items
-from bascule.store.shared import Account, MemoryState, SharedState
+from bascule.store.shared import Account, MemoryState
 from bascule.upstream.base import Upstream
 from bascule.wire import jsonrpc
 from bascule.wire.jsonrpc import Params
@@ -68,7 +58,6 @@ Decision: TypeAlias = Literal[
     "allow", "deny", "ask", "hidden", "step_up", "invalid", "limited", "budget", "gone", "unauthenticated"
 ]
 Outcome: TypeAlias = Literal["passes", "refuses", "asks", "not reached"]
-Count: TypeAlias = int
 
 _DECISIONS: Final[Sequence[tuple[type[BasculeError], Decision]]] = (
     (Unauthenticated, "unauthenticated"),
@@ -83,9 +72,8 @@ _DECISIONS: Final[Sequence[tuple[type[BasculeError], Decision]]] = (
     (GuardrailDenied, "deny"),
 )
 _METHODS: Final[Mapping[Kind, str]] = {"tool": "tools/call", "prompt": "prompts/get", "resource": "resources/read"}
-# A failure, about which no contract promises anything: no stage finds fault with it on the way back.
-_ANSWER: Final = Result(Raw(b'{"content":[],"isError":true}'))
 _MOST_RECENT: Final = 100_000
+_SILENT: Final = "does not apply"
 
 
 class Who(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,16 +100,11 @@ class Before(Options, frozen=True):
     calls: Count = 0  # calls of anything; at least those of `counts`
     tool_calls: Count = 0  # calls of the very tool that is called now
     counts: Mapping[str, Count] = msgspec.field(default_factory=dict)  # by id
-    spent: float = 0.0  # USD, also from the caller's budget
+    spent: NotNegative = 0.0  # USD, also from the caller's budget
     depth: Count = 0  # gateways that the call has passed
-    recent: Count = 0  # calls just like this one, all at this moment: they count against rates
-
-    def __post_init__(self) -> None:
-        numbers = (self.calls, self.tool_calls, self.spent, self.depth, self.recent, *self.counts.values())
-        if any(number < 0 for number in numbers):
-            raise ValueError("nothing in a session is less than 0")
-        if self.recent > _MOST_RECENT:
-            raise ValueError(f"recent is at most {_MOST_RECENT}")
+    recent: Annotated[int, msgspec.Meta(ge=0, le=_MOST_RECENT)] = (
+        0  # calls just like this one, all at this moment: they count against rates
+    )
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,15 +124,6 @@ class Step(msgspec.Struct, frozen=True):
     stage: str
     outcome: Outcome
     said: tuple[str, ...] = ()
-
-
-class Ruled(msgspec.Struct, frozen=True):
-    """One guardrail or gate, and what it says of the call."""
-
-    rule: str  # such as `guardrails.2: deny args.amount > 10000`
-    origin: str  # where it is written, such as `policy.rules.0.guardrails.0`
-    outcome: str  # `does not apply`, or the effect and the message
-    counts: bool  # whether it was heard: it applies, and nothing before it has decided
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,36 +149,6 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 # ---- the parts of a gateway ----------------------------------------------------------------------
 
 
-def ways_of(config: Config, state: SharedState, gates: Gates, last: Forward, clock: Callable[[], float]) -> Ways:
-    """The ways that a gateway makes of *config*, on the given counters. app.py composes them alike; a test holds it."""
-    policy = config.policy
-    sources = Sources(
-        config.documents,
-        policy.rules,
-        trusted=frozenset(name for name, options in config.servers.items() if options.trusted),
-        scoped=policy.default == "deny",
-        validate_arguments=policy.validate_arguments,
-        validate_results=policy.validate_results,
-    )
-    private = tells_apart(config)
-    build_stages = StageBuilder(
-        config.limits,
-        allowances_of(config),
-        state,
-        gates,
-        scoped=private,
-        counting=sources.look_at("session"),
-        deepening=sources.look_at("depth"),
-        clock=clock,
-    )
-    return Ways(sources, build_stages, last, private=private)
-
-
-def allowances_of(config: Config) -> Allowances:
-    own = {name: caller.limits for name, caller in config.callers.items() if caller.limits is not None}
-    return Allowances(config.limits.caller, own)
-
-
 async def listing_of(peer: Peer) -> Listing:
     """All that a server lists, as a gateway would learn it."""
 
@@ -222,11 +166,11 @@ async def listing_of(peer: Peer) -> Listing:
 
 def origins_of(config: Config) -> dict[int, str]:
     """Where each guardrail of the configuration is written, by its identity: contracts keep the very objects."""
-    said: list[tuple[str, Terms]] = [*config.documents]
-    said += ((f"policy.rules.{number}", rule) for number, rule in enumerate(config.policy.rules))
+    written: list[tuple[str, Terms]] = [*config.documents]
+    written += ((f"policy.rules.{number}", rule) for number, rule in enumerate(config.policy.rules))
     return {
         id(guardrail): origin
-        for place, terms in said
+        for place, terms in written
         for guardrail, origin in zip(terms.guardrails or (), guardrail_places(place, terms), strict=True)
     }
 
@@ -308,7 +252,7 @@ class _Trial:
     async def _arrive(self, call: Call) -> Result:
         """Stands where the server is reached."""
         self.arrived = True
-        return _ANSWER
+        return ANSWER
 
     def _call(self) -> Call:
         member = "uri" if self.attempt.kind == "resource" else "name"
@@ -335,20 +279,21 @@ class _Trial:
             _, verdict = await guard.judged(self.call)
             rule = verdict.rule
         # Before the run: it takes from the counters what the details are to be told of.
-        said = [await _said(LINES[type(stage)][1], self, stage) for stage in self.way.stages]
+        seen = Seen(self.config, self.call, self.way, self.ruled)
+        words = [await said(seen, stage) for stage in self.way.stages]
         watched = [_Watched(stage) for stage in self.way.stages]
         error, warnings = await self._run(watched)
         at = sum(each.entered for each in watched) - 1 if error is not None else len(watched)
         heard = any(each.entered and each.stage is guard for each in watched)
         steps = [
-            Step(LINES[type(each.stage)][0], _outcome(number, at, error), lines)
-            for number, (each, lines) in enumerate(zip(watched, said, strict=True))
+            Step(name_of(each.stage), _outcome(number, at, error), lines)
+            for number, (each, lines) in enumerate(zip(watched, words, strict=True))
         ]
         return Explanation(
             attempt=self.attempt,
             caller=self.caller,
             decision=decision_of(error),
-            steps=(*self._first_steps(error), *steps, self._deadline("not reached" if error else "passes")),
+            steps=(*self._first_steps(), *steps, self._deadline("not reached" if error else "passes")),
             error=error,
             rule=rule if isinstance(error, GuardrailDenied | ConfirmationRequired) else "",
             ruled=self.ruled if heard else tuple(msgspec.structs.replace(r, counts=False) for r in self.ruled),
@@ -398,7 +343,7 @@ class _Trial:
     async def _take(self, limit: Limit, times: int) -> None:
         for _ in range(times):
             try:
-                await limit(self.call, _answered)
+                await limit(self.call, answered)
             except RateLimited:
                 return  # there is no more to take
 
@@ -420,22 +365,19 @@ class _Trial:
             applies = verdict.effect != "allow"
             name = verdict.rule or f"confirm_gate: {contract.confirm_gate.when if contract.confirm_gate else ''}"
             outcome = f"{verdict.effect}: {verdict.message}" if applies else _SILENT
-            found.append(
-                Ruled(
-                    name, gate_place(contract.sources["confirm_gate"]), outcome, applies and not decided and not asked
-                )
-            )
+            origin = gate_place(contract.sources["confirm_gate"])
+            found.append(Ruled(name, origin, outcome, applies and not decided and not asked))
         return tuple(found)
 
-    def _first_steps(self, error: BasculeError | None) -> list[Step]:
+    def _first_steps(self) -> list[Step]:
         caller = self.caller
         bound = caller.authority.bound
-        said = (
+        lines = (
             f"{caller.name}, known by {caller.proof or 'nothing'}",
-            f"roles: {_listed(caller.roles)}; scopes: {_listed(caller.authority.granted)}",
-            *(() if bound is None else (f"its key reaches no further than {_listed(bound)}",)),
+            f"roles: {listed(caller.roles)}; scopes: {listed(caller.authority.granted)}",
+            *(() if bound is None else (f"its key reaches no further than {listed(bound)}",)),
         )
-        steps = [Step("identify", "passes", said)]
+        steps = [Step("identify", "passes", lines)]
         if self.asked and not self.listed:
             where = f"the server lists no {self.attempt.kind} of that name"
             known = self.attempt.kind != "resource"
@@ -450,21 +392,16 @@ class _Trial:
 
     def _unknown(self) -> Sequence[str]:
         contract, kind = self.way.contract, self.attempt.kind
-        said = [f"whether {self.server} lists this {kind} at all"]
+        found = [f"whether {self.server} lists this {kind} at all"]
         if kind == "tool" and contract.input_schema is None:
-            said.append("its input schema: no contract says one, so arguments were not looked at")
+            found.append("its input schema: no contract says one, so arguments were not looked at")
         if self.config.servers[self.server].trusted:
             derived = contract.sources.get("security_scope") == DERIVED
-            said.append(
+            found.append(
                 "what the server, which is trusted, declares of its own contract"
                 + ("; if it declares that the tool only reads, the scope is another" if derived else "")
             )
-        return said
-
-
-async def _answered(call: Call) -> Result:
-    """Stands behind a stage that is run by itself."""
-    return _ANSWER
+        return found
 
 
 class _Watched:
@@ -504,12 +441,11 @@ def _assumed(config: Config, attempt: Attempt) -> Listing:
             return Listing(tools=[item])
         case "prompt":
             return Listing(prompts=[item])
-    said = {document.id: document for _, document in config.documents if document.kind == "resource"}
-    if attempt.id not in said:
-        texts = [id.removeprefix(f"{server}/") for id in said if id.startswith(f"{server}/")]
-        for text in texts:
-            if "{" in text and Template(text).matches(name):
-                return Listing(templates=[Item(text, {})])
+    known = [document.id for _, document in config.documents if document.kind == "resource"]
+    for id in () if attempt.id in known else known:
+        namespace, _, text = id.partition("/")
+        if namespace == server and "{" in text and Template(text).matches(name):
+            return Listing(templates=[Item(text, {})])
     return Listing(resources=[item])
 
 
@@ -522,111 +458,6 @@ def _only(listing: Listing, kind: Kind, name: str) -> Listing:
             return Listing(prompts=[item for item in listing.prompts if item.key == name])
     found = [item for item in listing.resources if item.key == name]
     return Listing(resources=found, templates=[t for t in listing.templates if Template(t.key).matches(name)])
-
-
-# ---- a line for each stage -----------------------------------------------------------------------
-
-_SILENT: Final = "does not apply"
-Line: TypeAlias = Callable[["_Trial", Any], Awaitable[Sequence[str]]]
-
-
-async def _said(line: Line, trial: _Trial, stage: Stage) -> tuple[str, ...]:
-    """What there is to say of a stage; a refusal is one way to say it."""
-    try:
-        return tuple(await line(trial, stage))
-    except BasculeError as error:
-        return (error.message,)
-
-
-async def _label(trial: _Trial, stage: Label) -> Sequence[str]:
-    contract = trial.way.contract
-    version = f" {contract.version}" if "version" in contract.sources else ""
-    does = {"deprecated": "every result says so", "gone": "nobody can call it any more"}
-    effect = does.get(contract.status, "which changes nothing")
-    return (f"{contract.id}{version}, status {contract.status}: {effect}",)
-
-
-async def _authorize(trial: _Trial, stage: Authorize) -> Sequence[str]:
-    way, authority = trial.way, trial.caller.authority
-    if way.withheld:
-        return (f"withheld from everybody: {way.withheld}",)
-    lines = [_reason(trial, scope) for scope in way.scopes]
-    access = authority.access(way.scopes)
-    if access is Access.LACKING:
-        lines.append(f"the issuer grants what is missing: HTTP 403 asks the client to log in for {_listed(way.scopes)}")
-    elif access is Access.HIDDEN:
-        lines.append("the client hears that there is no such thing, and no list shows it")
-    elif way.contract.status == "gone":
-        lines.append("it has been withdrawn: nobody can call it any more")
-    return lines
-
-
-def _reason(trial: _Trial, wanted: str) -> str:
-    """Which scope of the caller's covers *wanted*, and which role it comes from."""
-    authority, roles = trial.caller.authority, trial.config.roles
-    mine = [scope for scope in sorted(authority.granted) if covers(scope, wanted)]
-    if not mine:
-        return f"{wanted}: none of the caller's scopes covers it"
-    if authority.bound is not None and not any(covers(scope, wanted) for scope in authority.bound):
-        return f"{wanted}: covered by {mine[0]}, but the key was made for {_listed(authority.bound)} alone"
-    given = sorted(role for role in trial.caller.roles if mine[0] in roles.get(role, ()))
-    return f"{wanted}: covered by {mine[0]}" + (f", of the role {_listed(given)}" if given else "")
-
-
-async def _limit(trial: _Trial, stage: Limit) -> Sequence[str]:
-    return await stage.peek(trial.call) or ("no limit holds for this caller",)
-
-
-async def _validate(trial: _Trial, stage: Validate) -> Sequence[str]:
-    try:
-        result = await stage(trial.call, _answered)
-    except InvalidArgument as error:
-        return [f"{each['path'] or 'the arguments'}: {each['problem']}" for each in error.details["problems"]]
-    return result.warnings or ("the arguments fit the schema",)
-
-
-async def _guard(trial: _Trial, stage: Guard) -> Sequence[str]:
-    return [f"{each.rule} → {each.outcome} [{each.origin}]" for each in trial.ruled]
-
-
-async def _place(trial: _Trial, stage: Place) -> Sequence[str]:
-    return stage.peek(trial.call)
-
-
-async def _spend(trial: _Trial, stage: Spend) -> Sequence[str]:
-    return await stage.peek(trial.call)
-
-
-async def _check(trial: _Trial, stage: Check) -> Sequence[str]:
-    mode = trial.way.contract.validate_results
-    what = "is held back" if mode == "block" else "gets a warning"
-    return (f"a result that does not fit the output schema {what}",)
-
-
-async def _deepen(trial: _Trial, stage: Deepen) -> Sequence[str]:
-    return (f"the call has passed {depth_of(trial.call)} gateways; its server hears of one more",)
-
-
-async def _dispatch(trial: _Trial, stage: Dispatch) -> Sequence[str]:
-    return ("counted in its session from here on",)
-
-
-LINES: Final[Mapping[type[Any], tuple[str, Line]]] = {
-    Label: ("label", _label),
-    Authorize: ("authorize", _authorize),
-    Limit: ("limit", _limit),
-    Validate: ("validate", _validate),
-    Guard: ("guard", _guard),
-    Place: ("place", _place),
-    Spend: ("spend", _spend),
-    Check: ("check", _check),
-    Deepen: ("deepen", _deepen),
-    Dispatch: ("dispatch", _dispatch),
-}
-
-
-def _listed(words: "Sequence[str] | frozenset[str]") -> str:
-    return ", ".join(sorted(words)) or "none"
 
 
 def now() -> datetime:

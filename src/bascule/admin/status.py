@@ -90,7 +90,7 @@ def _server(gateway: "Gateway", status: Status) -> dict[str, Any]:
         "prompts": len(listing.prompts) if listing else None,
         "resources": len(listing.resources) if listing else None,
         "lists": "unknown" if listing is None else "stale" if _is_stale(status, followers) else "fresh",
-        "withheld": dict(status.withheld),
+        "withheld": {**status.withheld, **gateway.govern.ways.withheld(status.name)},
     }
 
 

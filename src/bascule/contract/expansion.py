@@ -77,6 +77,10 @@ class Node(msgspec.Struct, eq=False):
     references: list[int] = msgspec.field(default_factory=list)  # of those in place: what `$ref` and its kin lead to
     inner: list[int] = msgspec.field(default_factory=list)  # all others, in the order in which the library compiles
 
+    @property
+    def ahead(self) -> list[int]:
+        return self.references + self.inner
+
 
 class Graph(msgspec.Struct, frozen=True):
     nodes: Sequence[Node]

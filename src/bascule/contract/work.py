@@ -9,8 +9,8 @@ remembers what a schema said of an object or array, but only where a reference l
 it was compiling: on each way round a cycle there is one such place. Asked for errors it remembers nothing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, zip_longest
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from itertools import accumulate, islice, zip_longest
 from typing import Final, TypeAlias
 
 import msgspec
@@ -64,55 +64,151 @@ def _to_the_end(levels: Levels, beyond: int | None = None) -> Levels:
 # ---- with the library's memory
 
 
+class _Count(msgspec.Struct, frozen=True):
+    """What one node adds up to: for the value it judges, and for a member or an item so many levels below it."""
+
+    here: int
+    members: Levels
+    items: Levels
+
+    @property
+    def levels(self) -> Levels:
+        """Members and items are summed apart, for a value is an object or an array whatever its alternatives are."""
+        return [self.here, *map(max, zip_longest(self.members, self.items, fillvalue=0))]
+
+
 class _Cut:
-    """The graph without the references at which the library remembers: a schema unfolds between two of them."""
+    """The graph without the references at which the library remembers: schemas unfold between those."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._order, self._back = _unfolding_order(graph)
+        self._order, self._back = _unfolding_order(graph.nodes)
         self._heads = sorted({target for _, target in self._back})
 
     def remembering(self, own: Own) -> Levels:
         """For a value at each level: the sum of *own* over all evaluations of it.
 
-        Each head judges each object and array once, and what unfolds from there reaches some levels down. A
-        scalar is judged anew by whichever head is reached, with all that it leads to in place.
+        Each head judges an object or array once, and what unfolds from there reaches some levels down. A
+        scalar is judged anew by each head that is reached, with all that it leads to in place.
         """
-        total = self._from_all(own)
+        total = self._from_everywhere(own, 0)
         if not self._heads:
             return total
-        scalar = _here(self._graph, own)
-        again = max(scalar[head] for head in self._heads)
-        reached = self._from_all(lambda node: 0, again=1)
-        return _to_the_end([min(sum(pair), MOST) for pair in _longest(total, [each * again for each in reached])])
+        alone = _here(self._graph, own)
+        dearest = max(alone[head] for head in self._heads)
+        reached = self._from_everywhere(lambda node: 0, 1)
+        return _to_the_end(_sum([total, [min(each * dearest, MOST) for each in reached]]))
 
-    def _from_all(self, own: Own, again: int = 0) -> Levels:
-        """What unfolds from the root, and from all heads at each level above."""
+    def _from_everywhere(self, own: Own, again: int) -> Levels:
+        """What unfolds from the root, and from every head at each level above."""
         unfolded = self._unfolded(own, again)
-        heads = [0]
-        for head in self._heads:
-            heads = _add(heads, unfolded[head])
-        below = _to_the_end(list(accumulate(heads))) if self._heads else (0,)
-        return _add(unfolded[0], below)
+        heads = _sum([unfolded[head].levels for head in self._heads])
+        return _sum([unfolded[0].levels, _to_the_end(list(accumulate(heads)))]) if heads else unfolded[0].levels
 
-    def _unfolded(self, own: Own, again: int) -> list[list[int]]:
-        """For each node: the sums of *own* by level, down to the next heads, which count *again*.
-
-        Members and items are summed apart: a value is an object or an array, whatever its alternatives are.
-        """
-        count = len(self._graph.nodes)
-        here, members, items = [0] * count, [[0]] * count, [[0]] * count
-        levels: list[list[int]] = [[]] * count
+    def _unfolded(self, own: Own, again: int) -> dict[int, _Count]:
+        """For each node: the sums of *own* down to the next heads, which count *again*."""
+        known: dict[int, _Count] = {}
+        remembered = _Count(again, (), ())
         steps = 0
         for index in self._order:
             node = self._graph.nodes[index]
-
-            def of(targets: Sequence[int], known: list[list[int]], at: int = index) -> Iterator[list[int]]:
-                return ([again] if (at, each) in self._back else known[each] for each in targets)
-
+            found = {each: remembered if (index, each) in self._back else known[each] for each in node.ahead}
             times = _REPEATED if node.unevaluated else 1
-            here[index] = own(node) + times * sum(
-                again if (index, each) in self._back else here[each] for each in node.inplace
+            inplace = [found[each] for each in node.inplace] * times
+            known[index] = count = _Count(
+                min(own(node) + sum([each.here for each in inplace]), MOST),
+                _sum([*[each.members for each in inplace], *_judging(node.named, node.every, found)]),
+                _sum([*[each.items for each in inplace], *_judging(node.positions, node.items, found)]),
             )
-            ...
-        return levels
+            steps += (2 + len(node.ahead)) * (1 + len(count.members) + len(count.items))
+            if steps > MAX_STEPS:
+                raise Unfit("its references are too intricate to say what a check would cost")
+        return known
+
+
+def _judging(some: Sequence[int], every: Sequence[int], found: Mapping[int, _Count]) -> Iterator[Levels]:
+    """What judges a member, or an item: the dearest of *some*, and all of *every*."""
+    yield [max(level) for level in zip_longest(*[found[each].levels for each in set(some)], fillvalue=0)]
+    yield from (found[each].levels for each in every)
+
+
+def _sum(rows: Sequence[Levels]) -> Levels:
+    """Level by level, down to the horizon."""
+    return [min(sum(level), MOST) for level in islice(zip_longest(*rows, fillvalue=0), HORIZON + 1)]
+
+
+def _unfolding_order(nodes: Sequence[Node]) -> tuple[Sequence[int], Set[tuple[int, int]]]:
+    """What the root leads to, each node after all it leads to; and the edges back to where the library then is."""
+    order: list[int] = []
+    back: set[tuple[int, int]] = set()
+    on_the_way, done = {0}, set[int]()
+    stack = [(0, iter(nodes[0].ahead))]
+    while stack:
+        index, ahead = stack[-1]
+        for each in ahead:
+            if each in on_the_way:
+                back.add((index, each))
+            elif each not in done:
+                on_the_way.add(each)
+                stack.append((each, iter(nodes[each].ahead)))
+                break
+        else:
+            on_the_way.discard(index)
+            done.add(index)
+            order.append(index)
+            stack.pop()
+    return order, back
+
+
+# ---- without it
+
+
+def _here(graph: Graph, own: Own) -> list[int]:
+    """For each node: the sum of *own* over itself and all that judge the same value for it."""
+    counts = [0] * len(graph.nodes)
+    for index in graph.order:
+        counts[index] = _inplace(own(graph.nodes[index]), graph.nodes[index], counts)
+    return counts
+
+
+def _forgetting(graph: Graph, own: Own) -> Levels:
+    """For a value at each level: the sum of *own* over all schemas that may judge it.
+
+    It ends early where nothing judges what is deeper, and where counting would take too long.
+    """
+    counts, reached = _here(graph, own), _here(graph, lambda node: 1)
+    active: Sequence[int] = graph.order
+    levels = [counts[0]]
+    steps = 0
+    while len(levels) <= HORIZON and levels[-1] < MOST:
+        above, reached_above = counts, reached
+        counts, reached = _below(graph, active, above), _below(graph, active, reached_above)
+        steps += sum([4 + len(graph.nodes[index].ahead) for index in active])
+        # What can judge something so many levels below becomes less with each level, unless it recurs.
+        active = [index for index in active if reached[index]]
+        if not reached[0]:
+            break
+        if steps > MAX_STEPS:
+            return [*levels, MOST]
+        levels.append(counts[0])
+        if counts == above and reached == reached_above:
+            return _to_the_end(levels)
+    return levels
+
+
+def _below(graph: Graph, active: Sequence[int], above: Sequence[int]) -> list[int]:
+    """For each node: the counts of one level less, *above*, for a member or an item of the value it judges."""
+    members, items, most = [0] * len(above), [0] * len(above), [0] * len(above)
+    for index in active:
+        node = graph.nodes[index]
+        of_members = max([above[each] for each in node.named], default=0) + sum([above[each] for each in node.every])
+        of_items = max([above[each] for each in node.positions], default=0) + sum([above[each] for each in node.items])
+        members[index] = _inplace(of_members, node, members)
+        items[index] = _inplace(of_items, node, items)
+        most[index] = max(members[index], items[index])
+    return most
+
+
+def _inplace(own: int, node: Node, counts: Sequence[int]) -> int:
+    inplace = sum([counts[each] for each in node.inplace])
+    return min(own + (inplace * _REPEATED if node.unevaluated else inplace), MOST)

@@ -11,8 +11,8 @@ import msgspec
 
 from bascule.errors import ConfigInvalid
 from bascule.policy import ready
-from bascule.policy.check import Reads, check
-from bascule.policy.engine import Program, check_pattern, compile_program, context_of, truth
+from bascule.policy.expression.check import Reads, check
+from bascule.policy.expression.engine import Program, check_pattern, compile_program, context_of, truth
 from bascule.policy.facts import Facts, Undecidable
 from bascule.policy.guardrails import CONDITIONS, Effect, Guardrail
 from bascule.policy.template import BadTemplate, Template, parse_template

@@ -29,6 +29,7 @@ _RESOURCE: Final = "http://localhost/mcp"
 _ADDRESS: Final = "127.0.0.1"
 _JWT: Final = "eyJ.described"  # looks like one, which is all that is asked of it here
 _LIFETIME_S: Final = 60.0
+_NO_KEYS: Final = KeySnapshot(secrets.token_bytes(PEPPER_BYTES))
 
 
 async def described(
@@ -47,25 +48,25 @@ async def described(
     the key that it comes with, *claims* are of its token.
     Raises ConfigInvalid for a description that does not fit, Unauthenticated and ScopeDenied as the edge does.
     """
+    issuer, _, subject = name.partition(":")
+    if options is None and issuer in config.auth.issuers and subject:
+        if key_scopes:
+            raise ConfigInvalid(f"{name!r} comes with a token, which has no scopes of a key; give it claims")
+        said = _claims(config, issuer, subject, claims or {}, now_s)
+        return await _admitted(config, now_s, _NO_KEYS, _JWT, said=said)
+    if claims is not None:
+        raise ConfigInvalid(f"only tokens have claims: {name!r} is not ISSUER:SUBJECT of one of `auth.issuers`")
     if options is not None:
-        _check_roles(config, name, options)
+        _check_made_up(config, name, options)
         config = msgspec.structs.replace(config, callers={**config.callers, name: options})
         caller = await _by_name(config, name, now_s, key_scopes)
         return msgspec.structs.replace(caller, proof=proof or caller.proof)
-    issuer, _, subject = name.partition(":")
-    if name not in config.callers and issuer in config.auth.issuers and subject:
-        if key_scopes:
-            raise ConfigInvalid(f"{name!r} comes with a token, which has no scopes of a key; say what it `scope`s")
-        said = _claims(config, issuer, subject, claims or {}, now_s)
-        return await _admitted(config, now_s, KeySnapshot(secrets.token_bytes(PEPPER_BYTES)), _JWT, said=said)
-    if claims is not None:
-        raise ConfigInvalid(f"only tokens have claims: {name!r} is not ISSUER:SUBJECT of one of `auth.issuers`")
     if key_scopes and name in (ANONYMOUS, BEARER):
         raise ConfigInvalid(f"{name!r} has no key that scopes could bind")
     if name == ANONYMOUS:
-        return await _admitted(config, now_s, KeySnapshot(b""), None)
+        return await _admitted(config, now_s, _NO_KEYS, None)
     if name == BEARER:
-        return await _admitted(config, now_s, KeySnapshot(b""), _bearer(config))
+        return await _admitted(config, now_s, _NO_KEYS, _bearer(config))
     return await _by_name(config, name, now_s, key_scopes)
 
 
@@ -76,7 +77,7 @@ async def _by_name(config: Config, name: str, now_s: float, key_scopes: tuple[st
         raise ConfigInvalid(f"there is no caller {name!r}; there are {names}", field="callers")
     if known.certificate is not None and not known.keys and not key_scopes:
         subject = certificate.canonical(known.certificate)
-        return await _admitted(config, now_s, KeySnapshot(b""), None, subject=subject)
+        return await _admitted(config, now_s, _NO_KEYS, None, subject=subject)
     snapshot, key = _key(config, name, key_scopes)
     return await _admitted(config, now_s, snapshot, key)
 
@@ -147,7 +148,7 @@ def _bearer(config: Config) -> str:
     return config.http.bearer
 
 
-def _check_roles(config: Config, name: str, options: CallerOptions) -> None:
+def _check_made_up(config: Config, name: str, options: CallerOptions) -> None:
     for role in options.roles:
         if role not in config.roles:
             raise ConfigInvalid(f"there is no role {role!r}; there are {', '.join(sorted(config.roles)) or 'none'}")

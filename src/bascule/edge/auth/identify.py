@@ -83,7 +83,7 @@ class Identify:
         try:
             caller = await self._found(credential, now_s)
         except Unauthenticated as error:
-            if error.reason == "invalid_token":
+            if error.reason == "invalid_token" and not _is_token(credential):
                 self._attempts.failed(credential.ip, now_s)
             self._seen.pop(credential, None)
             raise
@@ -139,6 +139,11 @@ class Identify:
             raise ScopeDenied("the credential lacks a scope that everybody needs here", self._required)
         if self._scoped and not caller.authority.granted and caller.proof in ("token", "introspection"):
             raise ScopeDenied("the token grants nothing here", self._callers.requested())
+
+
+def _is_token(credential: Credential) -> bool:
+    """Whether it is a JWT: nobody guesses those, and a client whose own has expired must hear of that, not 429."""
+    return looks_like_jwt((credential.authorization or "").partition(" ")[2].strip())
 
 
 def token_in(authorization: str) -> str:

@@ -8,8 +8,8 @@ Source: cel-spec, "Language Definition", Syntax.
 from collections.abc import Sequence
 from typing import Final
 
-from bascule.policy.tokens import NotCel, Token, tokens_of
-from bascule.policy.tree import (
+from bascule.policy.expression.tokens import NotCel, Token, tokens_of
+from bascule.policy.expression.tree import (
     Binary,
     Choice,
     Index,

@@ -5,8 +5,8 @@ PURE.
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
-from bascule.policy.tree import Binary, Index, Literal, Logic, Many, Name, Select, Tree, Unary
-from bascule.policy.types import NUMBERS, Type, family, kind_of
+from bascule.policy.expression.tree import Binary, Index, Literal, Logic, Many, Name, Select, Tree, Unary
+from bascule.policy.expression.types import NUMBERS, Type, family, kind_of
 
 Path: TypeAlias = tuple[str, ...]
 Known: TypeAlias = frozenset[tuple[str, Path]]  # ("has", path): it is there; ("null", path): it is not null

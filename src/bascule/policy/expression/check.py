@@ -12,10 +12,10 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from bascule.policy import ranges, regex
-from bascule.policy.cel import parse
-from bascule.policy.tokens import NotCel
-from bascule.policy.tree import (
+from bascule.policy.expression import ranges, regex
+from bascule.policy.expression.parse import parse
+from bascule.policy.expression.tokens import NotCel
+from bascule.policy.expression.tree import (
     Binary,
     Choice,
     Index,
@@ -31,7 +31,7 @@ from bascule.policy.tree import (
     Unary,
     parts_of,
 )
-from bascule.policy.types import (
+from bascule.policy.expression.types import (
     ANY,
     BOOL,
     COLLECTIONS,
