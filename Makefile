@@ -25,7 +25,7 @@ apt         = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get up
 COMPILE    := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
               --custom-compile-command 'make lock'
 
-.PHONY: help setup run test check conformance bench docs docs-check lock clean lint types npm
+.PHONY: help setup run test check conformance fuzz bench docs docs-check lock clean lint types npm
 
 help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -46,6 +46,9 @@ conformance: $(READY) $(SUITE)/.made ## Judge with the official suite, also acro
 	    --python "$$(cd tests/clients && python -c 'import environments; print(environments.python("sdk2"))')"
 	python tests/conformance/auth.py --suite $(SUITE_JS) --node $(SUITE)/node_modules/node/bin/node \
 	    --python "$$(cd tests/clients && python -c 'import environments; print(environments.python("sdk2"))')"
+
+fuzz: $(READY) ## Try the parsers with far more input than each run does; about 20 minutes
+	python -m pytest tests/fuzz -n 2 --hypothesis-profile=fuzz $(ARGS)
 
 bench: $(READY) ## Measure against other gateways and write docs/benchmarks.md; about 25 minutes (ARGS=--quick: one)
 	python bench/run.py $(ARGS)

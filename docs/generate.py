@@ -3,8 +3,9 @@
     python docs/generate.py            write them again
     python docs/generate.py --check    exit 1 if a page is not what the code says
 
-A part stands in its page between `<!-- generated: NAME -->` and `<!-- /generated -->`. What code cannot say,
-the meaning of a field and the advice for an error, is written here; a field or error without it is an error.
+A part stands in its page between `<!-- generated: NAME -->` and `<!-- /generated -->`. What code cannot say is
+written in meanings.py (what a field means) and advice.py (what to do about an error); a field or an error that is
+missing there stops this.
 """
 
 from __future__ import annotations
@@ -17,186 +18,95 @@ from typing import Any, Final
 
 import msgspec
 import typer
+from advice import ADVICE, RESERVED
+from meanings import MEANINGS
+from msgspec import UNSET
 
 from bascule.cli.commands import app
 from bascule.config import Config, ListenOptions, ParkingOptions, SealOptions, ServerOptions
+from bascule.contract.model import CachePolicy, ConfirmGate, CostModel, Deprecation, Document, Rule, Slo, Terms
 from bascule.errors import BasculeError
 from bascule.options import Options
+from bascule.options_tls import TlsOptions
+from bascule.policy.guardrails import DateWindow, Guardrail, MaxAmount, PathWithin, RecipientsWithin
+from bascule.policy.options import (
+    AuthOptions,
+    Budget,
+    CallerLimits,
+    CallerOptions,
+    Grant,
+    IntrospectionOptions,
+    IssuerOptions,
+    LimitsOptions,
+    PolicyOptions,
+    ServerLimits,
+)
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
 
 DOCS: Final = Path(__file__).resolve().parent
 MIB: Final = 1024 * 1024
 
-MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
-    Config: {
-        "http": "Where clients reach Bascule, and who may.",
-        "seal": "The keys of session ids and of the state of parked calls.",
-        "parking": "Bounds of calls that wait for a stateless client's answers.",
-        "replicas": "How many Bascules answer under one address. More than 1 needs `seal.keys`, and"
-        " [routing](operations.md#several-replicas); nothing else depends on it.",
-        "servers": "The MCP servers by name (at most 32 of `A-Z a-z 0-9 _ -`): one with `command` is started,"
-        " one with `url` is called. The order is the order of precedence.",
-        "aliases": "From `server/name` to the name that clients of `/mcp` see; for tools and prompts."
-        " See [names and paths](names-and-paths.md).",
-        "patience_s": "How long a list on `/mcp` waits for servers that have not been asked yet. Then it is served"
-        " without them, and clients are told when they are there.",
-    },
-    ListenOptions: {
-        "host": "Address to listen on. Anything but loopback needs `bearer`.",
-        "port": "Port to listen on; 0 takes a free one.",
-        "allowed_hosts": "Names, without port, that clients may use for this machine in `Host`. The address itself"
-        " is always allowed; so are `localhost`, `127.0.0.1` and `::1` when it is a loopback or wildcard address.",
-        "allowed_origins": "Origins of web pages that may call, such as `https://console.example`. Pages from this"
-        " machine may call when `host` is loopback.",
-        "bearer": "The token that every request has to carry, except those to `/health`: at least 16 characters, and"
-        " a reference such as `${env:BASCULE_TOKEN}`; a literal is refused, and so is a reference with a default.",
-        "max_body_bytes": "Largest request body; a larger one is refused with 413 while it arrives.",
-        "max_sessions": "Most sessions of legacy clients at once; one more ends the one that was idle longest.",
-        "session_idle_s": "A session that nobody used or listened to for so long is ended.",
-        "session_max_s": "However busy it is, a session is ended so long after its `initialize`; its client begins"
-        " a new one.",
-    },
-    SealOptions: {
-        "keys": "Each 32 bytes in base64 (`openssl rand -base64 32`), and a reference such as `${env:SEAL_KEY}`; a"
-        " literal is refused, and so is a reference with a default. The first seals, all open"
-        " ([rotation](operations.md#keys)). None: a key of this process, gone when it ends.",
-    },
-    ParkingOptions: {
-        "ttl_s": "How long a call waits for each of its answers; then it is cancelled at the server.",
-        "max_per_caller": "Most calls of one caller that wait; one more is cancelled, and refused as `overloaded`.",
-    },
-    StdioOptions: {
-        "command": "The program. It is looked for on `PATH`; no shell is involved.",
-        "args": "Its arguments.",
-        "env": "Its environment, added to the harmless part of Bascule's own. May hold references.",
-        "cwd": "Its working directory; default Bascule's.",
-        "pass_environment": "The process sees all of Bascule's environment, secrets included.",
-        "start": "`eager`: with Bascule, and again after it died. `lazy`: when a handshake, a list or a call first"
-        " needs it.",
-        "sharing": "Who shares a process: everybody, one caller, or nobody but one session."
-        " See [protocol](protocol.md#sharing-a-process).",
-        "era": "What the server is spoken to in: `auto` asks it (`server/discover`, then `initialize`), the others skip"
-        " the question. Clients of both eras are served in any case.",
-        "required": "`/health/ready` is 503 while this server cannot be used.",
-        "call_timeout_s": "Longest wait for an answer; never more than 600. The server is told to stop.",
-        "start_timeout_s": "Longest wait for the handshake; `npx -y` may have to download first.",
-        "idle_stop_s": "Stop a process that nobody used for so long; the next call starts it again. 0: never.",
-        "stop_grace_s": "From the end of its input to SIGTERM, when it has to stop; as long again, at most 3 s, to"
-        " SIGKILL.",
-        "max_message_bytes": "Longest line from the server. A longer one is dropped as it streams by, and the call"
-        " it answers fails.",
-        "max_processes": "Most processes of this server, when it is not shared; at least 2.",
-    },
-    HttpOptions: {
-        "url": "Its endpoint, `http` or `https`. Redirects are not followed.",
-        "headers": "Sent with every request, such as `Authorization`. May hold references.",
-        "era": "What the server is spoken to in: `auto` asks it (`server/discover`), the others skip the question."
-        " Clients of both eras are served in any case.",
-        "transport": "`streamable`: Streamable HTTP. `sse`: the HTTP+SSE of 2024-11-05; not with `era: modern`. `auto`"
-        " begins with the first, and finds the other out.",
-        "required": "`/health/ready` is 503 while this server cannot be used.",
-        "call_timeout_s": "Longest wait for an answer; never more than 600. The server is told to stop.",
-        "connect_timeout_s": "Longest wait for a connection.",
-        "max_message_bytes": "Largest answer, or event of a stream; a larger one fails the call.",
-        "max_connections": "Most requests that the server works at, at one time; more calls wait. What waits for a"
-        " person's answer or for news does not count, and neither do calls over HTTP+SSE.",
-    },
+# The structs of the file: what each is called in the type of a field, and the heading that tells of it.
+SECTIONS: Final[Mapping[type[Options], tuple[str, str]]] = {
+    ListenOptions: ("http", "http"),
+    TlsOptions: ("tls", "tls"),
+    AuthOptions: ("auth", "auth"),
+    Grant: ("grant", "auth"),
+    IssuerOptions: ("issuer", "issuer"),
+    IntrospectionOptions: ("introspection", "introspection"),
+    CallerOptions: ("caller", "callers"),
+    PolicyOptions: ("policy", "policy"),
+    Rule: ("rule", "policy"),
+    Document: ("document", "contracts"),
+    ConfirmGate: ("gate", "gate-cost-deprecation"),
+    CostModel: ("cost", "gate-cost-deprecation"),
+    CachePolicy: ("cache", "gate-cost-deprecation"),
+    Deprecation: ("deprecation", "gate-cost-deprecation"),
+    Slo: ("slo", "gate-cost-deprecation"),
+    Guardrail: ("guardrail", "guardrails"),
+    MaxAmount: ("amount", "ready-rules"),
+    RecipientsWithin: ("recipients", "ready-rules"),
+    PathWithin: ("paths", "ready-rules"),
+    DateWindow: ("dates", "ready-rules"),
+    LimitsOptions: ("limits", "limits"),
+    CallerLimits: ("caller limits", "limits-of-a-caller"),
+    Budget: ("budget", "limits-of-a-caller"),
+    ServerLimits: ("server limits", "limits-of-a-server"),
+    SealOptions: ("seal", "seal"),
+    ParkingOptions: ("parking", "parking"),
 }
-
-# The structs that have a section of their own, by its heading.
-SECTIONS: Final[Mapping[type[Any], str]] = {ListenOptions: "http", SealOptions: "seal", ParkingOptions: "parking"}
-
-# By kind: (what happened, what to do).
-ADVICE: Final[Mapping[str, tuple[str, str]]] = {
-    "parse_failed": ("The body is not JSON; `NaN` and `Infinity` are not JSON either.", "Mend the client."),
-    "invalid_request": (
-        "JSON, but not a legal message: a member twice or disguised by its case, a bad id, a batch where the"
-        " revision has none, more than 64 levels. The HTTP-level refusals of the table above also use it.",
-        "Mend the client; the message names the member or the header.",
-    ),
-    "method_not_found": (
-        "No such method in this revision, or no server here that has it.",
-        "Look at the capabilities that `initialize` or `server/discover` declared.",
-    ),
-    "invalid_params": (
-        "The parameters do not fit the method; or a `requestState` was forged, used, has expired or belongs to another"
-        " call, of which the server has heard nothing ([protocol](protocol.md#crossing-eras)).",
-        "Read the message; mend the call. With a bad `requestState`: call anew, without it.",
-    ),
-    "tool_not_found": (
-        "No tool of this name at this endpoint.",
-        "List the tools again. If the server is missing altogether, `/status` says why.",
-    ),
-    "prompt_not_found": ("No prompt of this name at this endpoint.", "List the prompts again."),
-    "resource_not_found": (
-        "No server that could be asked has this resource. In a session, `error.code` is -32002.",
-        "List the resources again.",
-    ),
-    "header_mismatch": (
-        "A header that mirrors the body is missing, malformed, or says something else than the body.",
-        "Send `MCP-Protocol-Version`, `Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` made from the body that is sent.",
-    ),
-    "unsupported_version": (
-        "A stateless request names a revision that is not spoken here. `data.supported` names those that are, at the"
-        " same URL.",
-        "Use one of them, or `initialize`: what the server behind it speaks does not matter"
-        " ([protocol](protocol.md#crossing-eras)).",
-    ),
-    "cancelled": ("The client gave the call up itself, or its session ended.", "Nothing."),
-    "unavailable": (
-        "The server is down, does not start, cannot be reached, or already runs `max_processes`. The call was not"
-        " sent.",
-        "Look at `last_error` and `stderr` of the server in `/status`. Repeat the call after `retry_after_ms`.",
-    ),
-    "timeout": (
-        "No answer before the server's `call_timeout_s`, no handshake within `start_timeout_s` (over HTTP: 60 s, or"
-        " `call_timeout_s` if that is less), or no answer of the client to a server's question within 600 s. A server"
-        " that was called is told to stop; it may have run the call.",
-        "Raise the option if the tool needs longer. Repeat the call only if running it twice does no harm.",
-    ),
-    "overloaded": (
-        "A bound is reached: `http.max_sessions`, `parking.max_per_caller`, or one of those that are fixed"
-        " ([which](operations.md#what-is-bounded-and-by-what)), such as 8 MiB that a server process has not read.",
-        "Wait, then repeat; raise the bound, or see why the server does not read. A call over `parking.max_per_caller`"
-        " has run up to its question, and was cancelled there.",
-    ),
-    "draining": ("This process is shutting down.", "Repeat at another replica, or after the restart."),
-    "upstream_protocol": (
-        "The call was sent, and no usable answer came: the process died, the connection broke, or the answer is not"
-        " MCP (not JSON-RPC, neither or both of a result and an error, larger than `max_message_bytes`, an endless"
-        " list, an unknown `resultType`). The server may have run the call.",
-        "Look at `last_error` and `stderr` of the server in `/status`. Repeat the call only if running it twice does"
-        " no harm.",
-    ),
-    "unauthenticated": (
-        "`http.bearer` is set and the request did not carry that token.",
-        "Send `Authorization: Bearer …`.",
-    ),
-    "internal": ("A fault of Bascule's.", "Report it, with the traceback from the log."),
-    "config_invalid": (
-        "The configuration, or the command line, cannot be used. It is printed with file, line and field, and"
-        " never sent to a client; exit code 2.",
-        "Mend that field; `bascule validate` checks without starting anything.",
-    ),
-}
-
+NOT_IN_THE_FILE: Final = frozenset({"documents"})  # of Config: what `contracts` comes to
 
 # ---- configuration -------------------------------------------------------------------------------
 
 
-def fields(options: type[Options]) -> str:
-    """The table of all fields of one struct."""
-    meanings = MEANINGS[options]
-    described = msgspec.structs.fields(options)
+def fields(*several: type[Options], without: type[Options] | None = None) -> str:
+    """The table of all fields of one struct, or of several small ones; *without* those that they have from another."""
+    inherited = set(without.__struct_fields__) if without else set()
+    rows = [row for options in several for row in field_rows(options, inherited)]
+    if len(several) == 1:
+        return table(("field", "type", "default", "meaning"), [row[1:] for row in rows])
+    return table(("of", "field", "type", "default", "meaning"), rows)
+
+
+def field_rows(options: type[Options], inherited: set[str]) -> list[tuple[str, ...]]:
+    meanings = {name: text for each in reversed(options.__mro__) for name, text in MEANINGS.get(each, {}).items()}
+    described = [field for field in msgspec.structs.fields(options) if field.encode_name not in NOT_IN_THE_FILE]
     names = [field.encode_name for field in described]
-    if names != list(meanings):
-        raise SystemExit(f"docs/generate.py: MEANINGS[{options.__name__}] has {list(meanings)}, the struct {names}")
-    rows = [
-        (f"`{field.encode_name}`", field_type(field), default_in_words(field), meanings[field.encode_name])
+    if sorted(names) != sorted(meanings):
+        raise SystemExit(f"docs/meanings.py: of {options.__name__}: {sorted(set(names) ^ set(meanings))}")
+    return [
+        (
+            f"`{SECTIONS[options][0]}`" if options in SECTIONS else "",
+            f"`{field.encode_name}`",
+            field_type(field),
+            default_in_words(field),
+            meanings[field.encode_name],
+        )
         for field in described
+        if field.encode_name not in inherited
     ]
-    return table(("field", "type", "default", "meaning"), rows)
 
 
 def field_type(field: msgspec.structs.FieldInfo) -> str:
@@ -204,6 +114,9 @@ def field_type(field: msgspec.structs.FieldInfo) -> str:
         return "map of [command](#a-server-with-a-command) or [url](#a-server-with-a-url)"
     words = type_in_words(msgspec.inspect.type_info(field.type))
     return f"seconds, {words}" if field.encode_name.endswith("_s") and "seconds" not in words else words
+
+
+NOTHING_SAID: Final = (msgspec.inspect.NoneType, msgspec.inspect.UnsetType)
 
 
 def type_in_words(kind: msgspec.inspect.Type) -> str:
@@ -222,13 +135,16 @@ def type_in_words(kind: msgspec.inspect.Type) -> str:
         case msgspec.inspect.LiteralType(values=values):
             return " or ".join(f"`{value}`" for value in values)
         case msgspec.inspect.UnionType(types=types):
-            return " or ".join(type_in_words(each) for each in types if not isinstance(each, msgspec.inspect.NoneType))
+            said = [each for each in types if not isinstance(each, NOTHING_SAID)]
+            return " or ".join(map(type_in_words, said))
         case msgspec.inspect.VarTupleType(item_type=item):
             return f"list of {type_in_words(item)}"
+        case msgspec.inspect.DictType(value_type=msgspec.inspect.AnyType()):
+            return "map"
         case msgspec.inspect.DictType(value_type=value):
             return f"map of {type_in_words(value)}"
         case msgspec.inspect.StructType(cls=cls) if cls in SECTIONS:
-            return f"[{SECTIONS[cls]}](#{SECTIONS[cls]})"
+            return "[{}](#{})".format(*SECTIONS[cls])
     raise SystemExit(f"docs/generate.py: no words for {kind}")
 
 
@@ -236,6 +152,8 @@ def default_in_words(field: msgspec.structs.FieldInfo) -> str:
     if field.required:
         return "required"
     value = field.default
+    if value is UNSET:
+        return ""
     if field.default_factory is not msgspec.NODEFAULT:
         value = field.default_factory()
     match value:
@@ -247,9 +165,11 @@ def default_in_words(field: msgspec.structs.FieldInfo) -> str:
             return f"`{value:g}`"
         case int() if value >= MIB and value % MIB == 0:
             return f"`{value}` ({value // MIB} MiB)"
-        case str() | int():
+        case tuple() if value:
+            return ", ".join(f"`{each}`" for each in value)
+        case str() | int() if value != "":
             return f"`{value}`"
-    return "none" if not value else f"`{value}`"
+    return "none"
 
 
 # ---- errors --------------------------------------------------------------------------------------
@@ -274,13 +194,14 @@ def error_index() -> str:
 def error_sections() -> str:
     kinds = [each.kind for each in leaves()]
     if set(kinds) != set(ADVICE) or len(set(kinds)) != len(kinds):
-        raise SystemExit(f"docs/generate.py: ADVICE and the kinds differ: {sorted(set(kinds) ^ set(ADVICE))}")
+        raise SystemExit(f"docs/advice.py: it and the kinds differ: {sorted(set(kinds) ^ set(ADVICE))}")
     parts = []
     for each in leaves():
         happened, act = ADVICE[each.kind]
         parts.append(
             f"### {each.kind}\n\n`{each.__name__}`, {each.category}: `data.code` {each.code}, `error.code`"
-            f" {each.family}, HTTP {status(each)}.\n\n- What happened: {happened}\n- What to do: {act}"
+            f" {each.family}, HTTP {status(each)}.\n\n"
+            + (happened if happened == RESERVED else f"- What happened: {happened}\n- What to do: {act}")
         )
     return "\n\n".join(parts)
 
@@ -299,8 +220,16 @@ def yes(value: bool) -> str:
 
 def commands() -> str:
     """A section for each command: what it does, its words and its options."""
-    group: Any = typer.main.get_command(app)
-    return "\n\n".join(command(name, each) for name, each in group.commands.items() if not each.hidden)
+    return "\n\n".join(command(name, each) for name, each in every_command(typer.main.get_command(app)))
+
+
+def every_command(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each command with its whole name, groups such as `keys` gone into."""
+    for name, each in group.commands.items():
+        if hasattr(each, "commands"):
+            yield from every_command(each, f"{prefix}{name} ")
+        elif not each.hidden:
+            yield prefix + name, each
 
 
 def command(name: str, entry: Any) -> str:
@@ -340,10 +269,26 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "config": lambda: fields(Config),
     "http": lambda: fields(ListenOptions),
-    "seal": lambda: fields(SealOptions),
-    "parking": lambda: fields(ParkingOptions),
+    "tls": lambda: fields(TlsOptions),
     "server with a command": lambda: fields(StdioOptions),
     "server with a url": lambda: fields(HttpOptions),
+    "auth": lambda: fields(AuthOptions),
+    "grant": lambda: fields(Grant),
+    "issuer": lambda: fields(IssuerOptions),
+    "introspection": lambda: fields(IntrospectionOptions),
+    "caller": lambda: fields(CallerOptions),
+    "policy": lambda: fields(PolicyOptions),
+    "rule": lambda: fields(Rule, without=Terms),
+    "document": lambda: fields(Document, without=Terms),
+    "terms": lambda: fields(Terms),
+    "parts of terms": lambda: fields(ConfirmGate, CostModel, CachePolicy, Deprecation, Slo),
+    "guardrail": lambda: fields(Guardrail),
+    "ready rules": lambda: fields(MaxAmount, RecipientsWithin, PathWithin, DateWindow),
+    "limits": lambda: fields(LimitsOptions),
+    "caller limits": lambda: fields(CallerLimits, Budget),
+    "server limits": lambda: fields(ServerLimits),
+    "seal": lambda: fields(SealOptions),
+    "parking": lambda: fields(ParkingOptions),
     "errors": error_index,
     "every error": error_sections,
     "commands": commands,

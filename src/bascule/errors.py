@@ -72,6 +72,12 @@ class BasculeError(Exception):
         self.retry_after_s: float | None = None
         self.source = "bascule"  # or the name of the upstream that it happened at
         self.version: str | None = None  # of the tool's contract, where it has one
+        self.request_id: Any = None  # of the message that was refused before it became a call, where it could be read
+
+    def of(self, request_id: Any) -> "BasculeError":
+        """The same error, which answers the request of that id."""
+        self.request_id = request_id
+        return self
 
     def half_way(self) -> "BasculeError":
         """The same error, met when the call had already begun: to repeat it is not safe by itself."""

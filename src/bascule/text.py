@@ -7,7 +7,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 import msgspec
 import yaml
@@ -16,6 +16,8 @@ from bascule.documents import PlainLoader
 from bascule.errors import ConfigInvalid
 
 Kind = TypeVar("Kind")
+
+_VALUE: Final = re.compile(r"Invalid enum value '(.*)'", re.DOTALL)
 
 
 class Text:
@@ -49,6 +51,8 @@ class Text:
         """*value*, which stands at *field*, as a *kind*. Raises ConfigInvalid."""
         try:
             return msgspec.convert(value, kind)
+        except UnicodeEncodeError as error:
+            raise self.wrong("a text holds half of a surrogate pair", field) from error
         except msgspec.ValidationError as error:
             message, _, where = str(error).partition(" - at `")
             inner = where.rstrip("`").removeprefix("key` in `").removeprefix("$")
@@ -56,6 +60,8 @@ class Text:
             unknown = re.search(r"unknown field `(\w+)`", message)
             path = ".".join(part for part in (field, inner, unknown[1] if unknown else "") if part)
             choices = get_args(get_type_hints(kind).get(inner)) if message.startswith("Invalid enum value") else ()
+            if (value := _VALUE.match(message)) and value[1] not in self.text:
+                message = "Invalid enum value"  # a reference stood there, perhaps for a secret
             message += f"; there are {', '.join(map(str, choices))}" if choices else ""
             raise self.wrong(message, path) from error
 
@@ -84,7 +90,7 @@ def _line_of(text: str, field: str) -> int | None:
     """The line of a dotted *field* in YAML or JSON; of its nearest ancestor when it is not there itself."""
     try:
         node = yaml.compose(text.replace("\t", " "), Loader=PlainLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: half of a surrogate pair
         return None
     line: int | None = None
     for part in re.split(r"[.\[\]]+", field):

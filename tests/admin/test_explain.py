@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from gateway import Bascule, gateway, local, until
 from msgspec import Raw
@@ -276,7 +277,7 @@ async def test_the_shorter_time_holds(configured: Callable[..., Config]) -> None
     [
         ("session.calls == 5", {"calls": 5}),
         ("session.calls == 3", {"counts": {"crm/echo": 1, "crm/add": 2}}),
-        ("session.counts['crm/add'] == 2", {"counts": {"crm/add": 2}}),
+        ("'crm/add' in session.counts && session.counts['crm/add'] == 2", {"counts": {"crm/add": 2}}),
         ("session.tool_calls == 4", {"tool_calls": 4, "calls": 9}),
         ("session.spent == 2.5", {"spent": 2.5}),
         ("session.depth == 2", {"depth": 2}),
@@ -292,7 +293,7 @@ async def test_rules_see_what_was_before(
     assert "cannot be decided" not in said(found, "guard")
     if before:
         fresh = await explain(config, admit, attempt("anonymous", "crm/echo", {}))
-        assert "deny: " not in said(fresh, "guard")
+        assert fresh.decision == "allow"
 
 
 async def test_money_that_was_spent_counts_against_the_day(configured: Callable[..., Config]) -> None:

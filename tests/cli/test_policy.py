@@ -77,7 +77,7 @@ def test_a_call_that_is_refused_ends_with_one_and_says_why(place: Place) -> None
 
 def test_a_question_is_told_as_a_person_would_read_it(place: Place) -> None:
     done = place.explain("--as", "ci", "crm/echo", '{"text": "big"}')
-    assert (done.code, "Say big?" in done.lines[-1]) == (1, True)
+    assert (done.code, 'Say "big"?' in done.lines[-1]) == (1, True)
     assert done.lines[-1].startswith("asked: ")
 
 

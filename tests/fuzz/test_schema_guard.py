@@ -7,7 +7,7 @@ import jsonschema_rs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bascule.contract.schema import MAX_DEPTH, Unfit, arguments_message, compile_schema, guard
+from bascule.contract.validation.schema import MAX_DEPTH, Unfit, arguments_message, compile_schema, guard
 
 SOON_S: Final = 2.0  # of a busy machine
 

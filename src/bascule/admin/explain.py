@@ -72,7 +72,7 @@ _DECISIONS: Final[Sequence[tuple[type[BasculeError], Decision]]] = (
     (GuardrailDenied, "deny"),
 )
 _METHODS: Final[Mapping[Kind, str]] = {"tool": "tools/call", "prompt": "prompts/get", "resource": "resources/read"}
-_MOST_RECENT: Final = 100_000
+Recent: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 _SILENT: Final = "does not apply"
 
 
@@ -102,9 +102,7 @@ class Before(Options, frozen=True):
     counts: Mapping[str, Count] = msgspec.field(default_factory=dict)  # by id
     spent: NotNegative = 0.0  # USD, also from the caller's budget
     depth: Count = 0  # gateways that the call has passed
-    recent: Annotated[int, msgspec.Meta(ge=0, le=_MOST_RECENT)] = (
-        0  # calls just like this one, all at this moment: they count against rates
-    )
+    recent: Recent = 0  # calls just like this one, all at this moment: they count against rates
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

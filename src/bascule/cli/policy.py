@@ -59,7 +59,7 @@ def register(app: typer.Typer) -> None:
 def explain_call(
     id: Annotated[str, typer.Argument(metavar="ID", help="namespace/name of a tool, prompt or resource.")],
     args: Annotated[
-        str | None, typer.Argument(metavar="[ARGS]", help="Its arguments: a JSON object, or - for stdin.")
+        str | None, typer.Argument(metavar="ARGS", help="Its arguments: a JSON object, or - for stdin.")
     ] = None,
     caller: Annotated[
         str, typer.Option("--as", metavar="CALLER", help="One of `callers`, anonymous, bearer, or ISSUER:SUBJECT.")

@@ -110,20 +110,29 @@ class Sources:
         """What there are documents for."""
         return [id for each, id in self._documents if each == kind]
 
-    def effective(self, kind: Kind, id: str, definition: Definition | None) -> Contract:
-        """What holds for the *kind* of thing called *id*. Raises ValueError for a trusted server's bad contract."""
+    def singles_out(self, kind: Kind, id: str, among: str) -> bool:
+        """Whether anything is said of *id* that is not said of *among*, the template that it comes of."""
+        if (kind, id) in self._documents:
+            return True
+        return any(kind in r.kinds and matches(r.match, id) and not matches(r.match, among) for r in self._rules)
+
+    def effective(self, kind: Kind, id: str, definition: Definition | None, *, also: str | None = None) -> Contract:
+        """What holds for the *kind* of thing called *id*. Raises ValueError for a trusted server's bad contract.
+
+        *also* is a second id that it goes by: of a resource that a template, *id*, has matched.
+        """
+        ids = (id,) if also is None else (id, also)
         namespace = id.partition("/")[0]
         trusted = namespace in self._trusted
         layers: list[Layer] = [(SERVER, _as_terms(definition, trusted))] if definition else []
         if definition is not None and definition.declared is not None and trusted:
             layers.append(("server's contract", _declared(definition.declared)))
         spoken = len(layers)
-        if found := self.document(kind, id):
-            layers.append(found)
+        layers += [found for each in ids if (found := self.document(kind, each))]
         layers += [
             (f"policy.rules.{number}", rule)
             for number, rule in enumerate(self._rules)
-            if kind in rule.kinds and matches(rule.match, id)
+            if kind in rule.kinds and any(matches(rule.match, each) for each in ids)
         ]
         said, sources = _joined(layers)
         governed = len(layers) > spoken or any(name == "server's contract" for name, _ in layers)

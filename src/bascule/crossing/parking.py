@@ -107,7 +107,7 @@ class Parking:
         sealed = self._ring().open(_PURPOSE, state)
         try:
             return _tickets.decode(sealed) if sealed is not None else None
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return None  # of a version of Bascule that put something else into it
 
     async def close(self) -> None:

@@ -50,5 +50,5 @@ def opened(ring: KeyRing, id: str) -> Capsule | None:
         return None
     try:
         return _decoder.decode(content)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None  # made by a version of Bascule that put something else into it

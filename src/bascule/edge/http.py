@@ -108,7 +108,7 @@ class HttpEdge:
             await respond(send, refused.status, [JSON, *refused.headers, *extra], jsonrpc.refusal(None, error))
         except BasculeError as error:
             extra = extra or self._door.cors_for(scope["headers"])
-            body = jsonrpc.refusal(None, refusals.error_object(error))
+            body = jsonrpc.refusal(error.request_id, refusals.error_object(error))
             told = self.reception.headers_for(error, self.reception.resource(scope, _path(scope)))
             await respond(send, status_of(error), [JSON, *told, *extra], body)
 
@@ -272,12 +272,12 @@ class HttpEdge:
         reply = Reply(visit.send, visit.receive, visit.extra, session)
         reply.begin()
         if len(requests) == 1:
-            answer = await self._rim.answer_in_session(session, requests[0], reply, visit.caller)
+            answer = await self._rim.answer_in_session(session, requests[0], reply, visit.caller, visit.head)
             told = self.reception.headers_for(answer.error, visit.resource) if answer.error else ()
             await reply.finish([answer.message], status=answer.status, headers=told, batch=batch)
             return
         answers = await asyncio.gather(
-            *(self._rim.answer_in_session(session, request, reply, visit.caller) for request in requests)
+            *(self._rim.answer_in_session(session, each, reply, visit.caller, visit.head) for each in requests)
         )
         await reply.finish([answer.message for answer in answers], batch=batch)
 

@@ -25,6 +25,7 @@ from bascule.wire.versions import BY_VERSION, LATEST_MODERN, Era, earlier
 
 log = logging.getLogger("bascule.edge")
 
+_NOTIFICATIONS: Final = "notifications/"
 _GONE_IN_MODERN: Final = frozenset(
     (
         *("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"),
@@ -86,7 +87,7 @@ class Rim:
             mirrored: Sequence[headers.MirroredParam] = ()
             if call.method == "tools/call":
                 name = jsonrpc.text(call.params.get("name")) or ""
-                mirrored = await self._registry.mirrored(call.view, name)
+                mirrored = await self._registry.mirrored(call.view, name, call.caller.authority)
             headers.check(head, call.method, call.params, mirrored)
         if call.method in _GONE_IN_MODERN:
             raise MethodNotFound(f"{call.method!r} is not part of {LATEST_MODERN.version}")
@@ -120,11 +121,18 @@ class Rim:
         return (await self.answer(call_in(session, message, client, session.caller))).message
 
     async def answer_in_session(
-        self, session: ClientSession, message: Request, client: Client, caller: Caller, *, silent: bool = False
+        self,
+        session: ClientSession,
+        message: Request,
+        client: Client,
+        caller: Caller,
+        head: Head | None = None,
+        *,
+        silent: bool = False,
     ) -> Answer:
         """The answer to one request; while it runs, the client can cancel it by its id.
 
-        *caller* is the session's, as the credential of this very request makes it.
+        *caller* is the session's, as the credential of this very request makes it; *head* are its headers.
         *silent*: then there is none, b"". HTTP needs one even so (MCP 2025-11-25, "Cancellation").
         """
         if message.method == "ping":
@@ -132,7 +140,7 @@ class Rim:
         if message.method == legacy.INITIALIZE:  # MCP 2025-03-26, Lifecycle: never part of a batch
             refusal = refusals.error_object(InvalidRequest("initialize is sent alone, first"))
             return Answer(200, jsonrpc.refusal(message.id, refusal))
-        call = call_in(session, message, client, caller)
+        call = call_in(session, message, client, caller, head)
         key = bytes(message.id)
         flight = session.take_off(key)
         try:
@@ -151,6 +159,8 @@ class Rim:
         if message.method == legacy.CANCELLED:
             session.cancel(message.params.get("requestId"))
             return
+        if not message.method.startswith(_NOTIFICATIONS):
+            return  # a request without an id: nobody has decided whether it may reach a server, and some act on it
         upstream = self._behind(session)
         if upstream is None:
             return
@@ -176,7 +186,7 @@ class Rim:
         return self._registry.upstreams.get(session.view) if session.view else self._aggregate
 
 
-def call_in(session: ClientSession, message: Request, client: Client, caller: Caller) -> Call:
+def call_in(session: ClientSession, message: Request, client: Client, caller: Caller, head: Head | None = None) -> Call:
     """A request of *session*; what the server says while it runs goes to *client*."""
     return Call(
         caller=caller,
@@ -187,7 +197,8 @@ def call_in(session: ClientSession, message: Request, client: Client, caller: Ca
         id=message.id,
         session=session,
         view=session.view,
-        trace_id=refusals.trace_id_of(message.params),
+        headers=head or {},
+        trace_id=refusals.trace_id_of(message.params, head),
     )
 
 

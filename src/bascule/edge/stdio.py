@@ -90,7 +90,7 @@ class StdioEdge:
             (message,) = jsonrpc.parse(line)
             self._act_on(message)
         except BasculeError as error:
-            self._sink.put(jsonrpc.refusal(None, refusals.error_object(error)))
+            self._sink.put(jsonrpc.refusal(error.request_id, refusals.error_object(error)))
 
     def _overlong(self, head: bytes) -> None:
         error = InvalidRequest(f"a message is longer than {self._max_message_bytes} bytes")

@@ -51,10 +51,10 @@ class Authorize:
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
         access = call.caller.authority.access(self._scopes)
-        if access is Access.LACKING:
-            raise ScopeDenied(f"{self._contract.id} needs the scope {' '.join(self._scopes)}", self._scopes)
         if access is Access.HIDDEN or self._withheld:
             raise as_asked(call, self._contract.kind)
+        if access is Access.LACKING:
+            raise ScopeDenied(f"{self._contract.id} needs the scope {' '.join(self._scopes)}", self._scopes)
         if self._contract.status == "gone":
             raise _gone(self._contract)
         return await forward(call)

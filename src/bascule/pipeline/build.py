@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from bascule.contract.model import Contract, rate_of
-from bascule.contract.schema import compile_schema, guard
+from bascule.contract.validation.schema import compile_schema, guard
 from bascule.pipeline.authorize import Authorize
 from bascule.pipeline.chain import Stage
 from bascule.pipeline.check import Check
@@ -109,7 +109,7 @@ class StageBuilder:
         said = contract.confirm_gate
         gate = None if said is None else compile_gate(said.when, said.message, contract.input_schema)
         for warning in (*rules.warnings, *(gate.warnings if gate else ())):
-            log.warning("%s: %s", contract.id, warning)
+            log.warning("%r: %s", contract.id, warning)  # its name comes from a server, or from a client
         return Guard(contract, rules, gate, self._tally, lambda: datetime.fromtimestamp(self._clock(), UTC))
 
     def _place(self, contract: Contract, server: str, limits: ServerLimits) -> Stage | None:

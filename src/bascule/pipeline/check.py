@@ -6,7 +6,7 @@ import msgspec
 
 from bascule.call import Call, Forward, Result
 from bascule.contract.model import Mode
-from bascule.contract.schema import Validator, arguments_message
+from bascule.contract.validation.schema import Validator, result_message
 from bascule.errors import UpstreamBrokeProtocol
 
 
@@ -44,4 +44,4 @@ class Check:
         if answer.structuredContent is None:
             return "there is no structuredContent"
         problems = self._problems(answer.structuredContent, len(bytes(result.value)))
-        return arguments_message(problems) if problems else None
+        return result_message(problems) if problems else None

@@ -8,10 +8,12 @@ from typing import Final
 
 import msgspec
 
-from bascule.call import Call, Forward, Result
+from bascule.call import Call, Forward, Result, Target
 from bascule.contract.derive import listed
 from bascule.contract.model import Kind
 from bascule.errors import InvalidParams, MethodNotFound
+from bascule.pipeline.guard import Guard
+from bascule.pipeline.resolve import completed
 from bascule.pipeline.ways import Way, Ways
 from bascule.registry.catalog import KEYS, LISTS
 from bascule.registry.sight import LISTED
@@ -27,6 +29,7 @@ _NAMING: Final[dict[str, tuple[Kind, str]]] = {
     "resources/subscribe": ("resource", "uri"),
     "resources/unsubscribe": ("resource", "uri"),
 }
+_MOST_URIS: Final = 1000  # of one subscription; each is judged before anything else runs
 # What concerns a server as a whole and does nothing there that its lists would not say.
 _HARMLESS: Final = frozenset({legacy.INITIALIZE, modern.DISCOVER, "ping", "logging/setLevel"})
 
@@ -41,18 +44,28 @@ class Govern:
     async def __call__(self, call: Call, forward: Forward) -> Result:
         assert call.target is not None, "the resolve stage sets the target"
         server = call.target.upstream.name
+        if call.method == modern.LISTEN:
+            return await forward(await self._listening(call, call.target))
         if not server:
             return await forward(call)  # the aggregate, which shows each caller its own part
         if call.method in _NAMING or call.method == "completion/complete":
             way = await self._way(call, server, *_named(call.method, call.target.params))
-            return await way.forward(msgspec.structs.replace(call, contract=way.contract))
+            result = await way.forward(msgspec.structs.replace(call, contract=way.contract))
+            return self._unshared(call, result) if call.method == "resources/read" else result
         if call.method in LISTS:
-            return await self._list(call, server, forward)
-        if call.method == modern.LISTEN:
-            return await forward(self._listening(call, server))
+            return self._unshared(call, await self._list(call, server, forward))
         if call.method not in _HARMLESS and not call.caller.authority.covers((server,)):
             raise MethodNotFound(f"no method {call.method!r}")
-        return await forward(call)
+        return self._unshared(call, await forward(call))
+
+    def _unshared(self, call: Call, result: Result) -> Result:
+        """*result* as no cache may give it to another caller, who may see other things."""
+        if not self.ways.private or call.era is not Era.MODERN or b'"public"' not in bytes(result.value):
+            return result
+        found = jsonrpc.members(result.value)
+        if jsonrpc.text(found.get("cacheScope")) != "public":
+            return result
+        return msgspec.structs.replace(result, value=jsonrpc.encode(jsonrpc.replaced(found, cacheScope="private")))
 
     async def _way(self, call: Call, server: str, kind: Kind, name: str) -> Way:
         if not self.ways.knows(server):
@@ -69,35 +82,47 @@ class Govern:
         member, _ = LISTS[call.method]
         entries = [jsonrpc.members(raw) for raw in jsonrpc.items(found[member])] if member in found else []
         seen = [each for entry in entries if (each := self._shown(call, server, entry)) is not None]
-        shown: dict[str, object] = {member: seen}
-        if call.era is Era.MODERN and self.ways.private:
-            shown["cacheScope"] = "private"
-        return msgspec.structs.replace(result, value=jsonrpc.encode(jsonrpc.replaced(found, **shown)))
+        return msgspec.structs.replace(result, value=jsonrpc.encode(jsonrpc.replaced(found, **{member: seen})))
 
     def _shown(self, call: Call, server: str, entry: Params) -> Params | None:
         kind, key = LISTED[call.method], jsonrpc.text(entry.get(KEYS[call.method]))
         if key is None or not self.ways.sees(call.caller.authority, kind, server, key):
             return None
-        return listed(self.ways.contract(kind, server, key), entry)
+        contract = self.ways.contract(kind, server, key)
+        return None if contract.status == "gone" else listed(contract, entry)
 
-    def _listening(self, call: Call, server: str) -> Call:
-        """*call* without the resources that its caller may not read."""
+    async def _listening(self, call: Call, target: Target) -> Call:
+        """*call* without the resources that its caller may not hear of."""
         kinds, uris = modern.wanted_by(call.params)
-        seen = [uri for uri in uris if self.ways.allows(call.caller.authority, "resource", server, uri)]
-        if seen == uris or call.target is None:
+        if len(uris) > _MOST_URIS:
+            raise InvalidParams(f"one subscription is for at most {_MOST_URIS} resources")
+        heard = [uri for uri in uris if await self._may_hear(call, target.upstream.name, uri)]
+        if heard == uris:
             return call
-        params = {**call.target.params, **modern.wanting(kinds, seen)}
-        return msgspec.structs.replace(call, target=msgspec.structs.replace(call.target, params=params))
+        params = {**target.params, **modern.wanting(kinds, heard)}
+        target = msgspec.structs.replace(target, params=params)
+        return msgspec.structs.replace(call, params={**call.params, **params}, target=target)
+
+    async def _may_hear(self, call: Call, server: str, uri: str) -> bool:
+        """Whether a rule lets the caller read *uri* now; nothing is taken from its limits."""
+        owner = server or self._registry.owner_of(uri, call.era, call.caller.authority)
+        if owner is None:
+            return False  # nobody would tell of it
+        way = await self._way(call, owner, "resource", uri)
+        if not self.ways.allows(call.caller.authority, "resource", owner, uri):
+            return False
+        params = {**call.params, "uri": jsonrpc.encode(uri)}
+        reading = msgspec.structs.replace(call, params=params, contract=way.contract)
+        guards = [stage for stage in way.stages if isinstance(stage, Guard)]
+        verdicts = [verdict for guard in guards for _, verdict in [await guard.judged(reading)]]
+        return all(verdict.effect in ("allow", "warn") for verdict in verdicts)
 
 
 def _named(method: str, params: Params) -> tuple[Kind, str]:
     """What kind of thing the call names, and the server's own name for it. Raises InvalidParams."""
-    kind: Kind
     if method == "completion/complete":
-        params = jsonrpc.members(params.get("ref", jsonrpc.NOTHING))
-        kind, member = ("prompt", "name") if "name" in params else ("resource", "uri")
-    else:
-        kind, member = _NAMING[method]
+        return completed(params)
+    kind, member = _NAMING[method]
     name = jsonrpc.text(params.get(member))
     if name is None:
         raise InvalidParams(f'"{member}" is a string')

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from bascule.call import Call, Forward, Result
 from bascule.contract.model import Contract
-from bascule.errors import BasculeError
+from bascule.errors import BasculeError, InvalidParams
 from bascule.wire import jsonrpc
 from bascule.wire.translate import CALL_META
 
@@ -31,6 +31,8 @@ class Label:
         began = time.perf_counter()
         try:
             result = await forward(call)
+        except InvalidParams:
+            raise  # what does not exist for its caller has no version either
         except BasculeError as error:
             error.version = self._version
             raise

@@ -3,6 +3,7 @@
 import msgspec
 
 from bascule.call import Call, Forward, Result, Target
+from bascule.contract.model import Kind
 from bascule.errors import BasculeError, InvalidParams, PromptNotFound, ResourceNotFound, ToolNotFound
 from bascule.registry.aggregate import Aggregate
 from bascule.registry.catalog import Catalog, Place
@@ -48,7 +49,8 @@ class Resolve:
             return self._target(call)
         except InvalidParams:
             # Perhaps the server that has it was still being asked when we looked, or was not started.
-            if not await self._registry.find(jsonrpc.text(call.params.get("name")) or "", call.era):
+            name = jsonrpc.text(call.params.get("name")) or ""
+            if not await self._registry.find(name, call.era, call.caller.authority):
                 raise
             return self._target(call)
 
@@ -63,10 +65,13 @@ class Resolve:
         if call.method == "completion/complete":
             return self._completion(call, catalog)
         if call.method in _BY_URI:
-            owner = catalog.owner_of(jsonrpc.text(call.params.get("uri")) or "")
+            owner = self._owner(call, jsonrpc.text(call.params.get("uri")))
             if owner is not None:
                 return self._at(owner, call.params)
         return Target(self._aggregate, call.params)
+
+    def _owner(self, call: Call, uri: str | None) -> str | None:
+        return self._registry.owner_of(uri or "", call.era, call.caller.authority)
 
     def _at(self, server: str, params: Params) -> Target:
         return Target(self._registry.upstreams[server], params)
@@ -81,14 +86,31 @@ class Resolve:
         return place
 
     def _completion(self, call: Call, catalog: Catalog) -> Target:
-        ref = jsonrpc.members(call.params.get("ref", jsonrpc.NOTHING))
-        if name := jsonrpc.text(ref.get("name")):
+        kind, name = completed(call.params)
+        if kind == "prompt":
             place = catalog.prompts.find(name)
             if place is None:
                 raise PromptNotFound(f"no prompt {name!r}", name=name)
-            ours = jsonrpc.replaced(ref, name=place.name)
+            ours = jsonrpc.replaced(jsonrpc.members(call.params["ref"]), name=place.name)
             return self._at(place.server, jsonrpc.replaced(call.params, ref=ours))
-        owner = catalog.owner_of(jsonrpc.text(ref.get("uri")) or "")
+        owner = self._owner(call, name)
         if owner is None:
-            raise InvalidParams("completion needs the name of a prompt or the URI of a resource template")
+            raise ResourceNotFound(f"no resource {name!r}", uri=name)
         return self._at(owner, call.params)
+
+
+def completed(params: Params) -> tuple[Kind, str]:
+    """What a `completion/complete` is about: a prompt and its name, or a resource and its URI.
+
+    Raises InvalidParams unless its `ref` is one of both: of two names a server might mean the other one than we.
+    """
+    ref = jsonrpc.members(params.get("ref", jsonrpc.NOTHING))
+    kinds: dict[str | None, tuple[Kind, str, str]] = {
+        "ref/prompt": ("prompt", "name", "uri"),
+        "ref/resource": ("resource", "uri", "name"),
+    }
+    kind, member, other = kinds.get(jsonrpc.text(ref.get("type")), ("prompt", "", ""))
+    name = jsonrpc.text(ref.get(member))
+    if name is None or other in ref:
+        raise InvalidParams('"ref" is a ref/prompt with the name of a prompt, or a ref/resource with a URI, not both')
+    return kind, name

@@ -6,7 +6,7 @@ import msgspec
 
 from bascule.call import Call, Forward, Result
 from bascule.contract.model import Mode
-from bascule.contract.schema import Validator, arguments_message
+from bascule.contract.validation.schema import Validator, arguments_message
 from bascule.errors import InvalidArgument
 from bascule.wire import jsonrpc
 from bascule.wire.jsonrpc import NOTHING

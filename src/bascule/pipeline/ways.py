@@ -72,7 +72,9 @@ class Ways:
                 ways[key] = old if same and old else (item, self._made(kind, server, item.key, item))
         texts = [item.key for listing in listings for item in listing.templates]
         plain = not any(way.withheld or is_governed(way.contract) for _, way in ways.values())
-        self._known[server] = _Known(ways, [(Template(text), text) for text in dict.fromkeys(texts)], plain)
+        templates = [(Template(text), text) for text in dict.fromkeys(texts)]
+        templates.sort(key=lambda each: each[0].literal_length, reverse=True)  # the one that says most goes first
+        self._known[server] = _Known(ways, templates, plain)
         self._unlisted.clear()
 
     def forget(self, server: str) -> None:
@@ -89,7 +91,7 @@ class Ways:
             if kind == "resource":
                 for template, text in known.templates:
                     if template.matches(name):
-                        return known.ways[kind, text][1]
+                        return self._of_templated(server, name, *known.ways[kind, text])
         return self._of_unlisted(kind, server, name)
 
     def listed(self, server: str) -> Iterator[tuple[Kind, str, Way]]:
@@ -115,7 +117,7 @@ class Ways:
     def allows(self, authority: Authority, kind: Kind, server: str, name: str) -> bool:
         """Whether a caller may have it."""
         way = self.way(kind, server, name)
-        return not way.withheld and authority.covers(way.scopes)
+        return not way.withheld and way.contract.status != "gone" and authority.covers(way.scopes)
 
     def sees(self, authority: Authority, kind: Kind, server: str, name: str) -> bool:
         """Whether a caller may know of it: what it may call, or could if it asked for the scopes."""
@@ -141,19 +143,28 @@ class Ways:
     # ---- making
 
     def _of_unlisted(self, kind: Kind, server: str, name: str) -> Way:
-        key = (server, kind, name)
-        way = self._unlisted.get(key)
-        if way is None:
-            if len(self._unlisted) >= _UNLISTED_KEPT:
-                self._unlisted.clear()
-            way = self._unlisted[key] = self._made(kind, server, name, None)
+        way = self._unlisted.get((server, kind, name))
+        return way or self._kept((server, kind, name), self._made(kind, server, name, None))
+
+    def _of_templated(self, server: str, uri: str, item: Item, way: Way) -> Way:
+        """The way of a *uri* that is listed by its template alone: what is said of the URI itself holds, too."""
+        if not self._sources.singles_out("resource", f"{server}/{uri}", way.contract.id):
+            return way
+        own = self._unlisted.get((server, "resource", uri))
+        return own or self._kept((server, "resource", uri), self._made("resource", server, item.key, item, uri))
+
+    def _kept(self, key: tuple[str, Kind, str], way: Way) -> Way:
+        if len(self._unlisted) >= _UNLISTED_KEPT:
+            self._unlisted.clear()
+        self._unlisted[key] = way
         return way
 
-    def _made(self, kind: Kind, server: str, name: str, item: Item | None) -> Way:
+    def _made(self, kind: Kind, server: str, name: str, item: Item | None, uri: str | None = None) -> Way:
+        """*uri*: what a template, *name*, has matched."""
         id = f"{server}/{name}"
         definition = definition_of(item.members) if item is not None else None
         try:
-            contract = self._sources.effective(kind, id, definition)
+            contract = self._sources.effective(kind, id, definition, also=None if uri is None else f"{server}/{uri}")
             unsaid = item is None and contract.sources.get("security_scope") == DERIVED
             scopes = (*contract.security_scope, server) if unsaid else contract.security_scope
             stages = self._build(contract, server, scopes)

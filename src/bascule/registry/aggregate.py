@@ -202,11 +202,11 @@ class Aggregate:
     async def _listen(self, call: Call) -> Result:
         """One stream for the client, fed by the catalog and by a stream to each server it concerns."""
         kinds, uris = modern.wanted_by(call.params)
-        catalog = await self._registry.current(Era.MODERN)
+        await self._registry.current(Era.MODERN)
         owners = {
             uri: owner
             for uri in uris
-            if (owner := catalog.owner_of(uri)) is not None
+            if (owner := self._registry.owner_of(uri, Era.MODERN, call.caller.authority)) is not None
             and (self.sight is None or self.sight.allows(call.caller.authority, "resource", owner, uri))
         }
         self._tell_listener(call, modern.ACKNOWLEDGED, modern.wanting(kinds, list(owners)))

@@ -4,7 +4,7 @@ Source: MCP 2026-07-28, "Tool Names", "Pagination", "Caching"; RFC 6570 for reso
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -47,8 +47,8 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 
 # Whether an entry of the list that *method* asks for is seen: (method, server, its own name for it).
 Seen: TypeAlias = Callable[[str, str, str], bool]
-# An entry as clients are shown it: (method, server, its own name for it, members).
-Shown: TypeAlias = Callable[[str, str, str, Params], Params]
+# An entry as clients are shown it, None if it is not: (method, server, its own name for it, members).
+Shown: TypeAlias = Callable[[str, str, str, Params], Params | None]
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -114,9 +114,9 @@ class Catalog:
         self._private = private
         self.tools = _table(listings, aliases, "tools")
         self.prompts = _table(listings, aliases, "prompts")
-        self._resources: dict[str, str] = {}
+        self._resources: dict[str, list[str]] = {}  # URI -> the servers that list it, in order of precedence
         self._templates: list[tuple[Template, str]] = []
-        self._owners: dict[str, str] = {}  # template text -> server
+        self._owners: dict[str, list[str]] = {}  # template text -> servers
         self.shadowed: list[str] = []
         self._index_resources()
         self._entries = {method: self._listed(method, shown) for method in LISTS}
@@ -140,7 +140,7 @@ class Catalog:
         return self._pages[method]
 
     def page_of(self, method: str, seen: Seen) -> Raw:
-        """The list for *method* as far as it is *seen*."""
+        """The list for *method* as far as it is *seen*; what is hidden shadows nothing."""
         entries = self._entries[method]
         left = [entry for entry in entries if seen(method, entry.server, entry.key)]
         return self._pages[method] if len(left) == len(entries) else self._page(method, left)
@@ -153,10 +153,17 @@ class Catalog:
             if listing.instructions and opens(name)
         )
 
-    def owner_of(self, uri: str) -> str | None:
-        """The server that a resource URI belongs to: listed by it, or matched by one of its templates."""
-        owner = self._resources.get(uri) or self._owners.get(uri)
-        return owner or next((server for template, server in self._templates if template.matches(uri)), None)
+    def owner_of(self, uri: str, seen: Callable[[str], bool] = lambda server: True) -> str | None:
+        """The server that a resource URI belongs to: listed by it, or matched by one of its templates.
+
+        The first one at which it is *seen*: what a caller must not know of takes nothing from it.
+        """
+        return next((server for server in self._owners_of(uri) if seen(server)), None)
+
+    def _owners_of(self, uri: str) -> Iterator[str]:
+        yield from self._resources.get(uri, ())
+        yield from self._owners.get(uri, ())
+        yield from (server for template, server in self._templates if template.matches(uri))
 
     def readers(self) -> list[str]:
         """Servers that have resources at all, for a URI that nobody listed."""
@@ -165,10 +172,12 @@ class Catalog:
     def _index_resources(self) -> None:
         for server, listing in self.listings.items():
             for item in listing.resources:
-                if self._resources.setdefault(item.key, server) != server:
-                    self.shadowed.append(f"{item.key} of {server!r} is shadowed by {self._resources[item.key]!r}")
+                servers = self._resources.setdefault(item.key, [])
+                if servers and servers[0] != server:
+                    self.shadowed.append(f"{item.key} of {server!r} is shadowed by {servers[0]!r}")
+                servers.append(server)
             for item in listing.templates:
-                self._owners.setdefault(item.key, server)
+                self._owners.setdefault(item.key, []).append(server)
                 self._templates.append((Template(item.key), server))
 
     def _listed(self, method: str, shown: Shown | None) -> list[Entry]:
@@ -182,7 +191,6 @@ class Catalog:
                     Entry(server, item.key, item.members)
                     for server, listing in self.listings.items()
                     for item in listing.resources
-                    if self._resources[item.key] == server
                 ]
             case _:
                 entries = [
@@ -192,10 +200,15 @@ class Catalog:
                 ]
         if shown is None:
             return entries
-        return [Entry(e.server, e.key, shown(method, e.server, e.key, e.members)) for e in entries]
+        found = ((e, shown(method, e.server, e.key, e.members)) for e in entries)
+        return [Entry(entry.server, entry.key, members) for entry, members in found if members is not None]
 
     def _page(self, method: str, entries: Iterable[Entry]) -> Raw:
         member, _ = LISTS[method]
+        if method == "resources/list":
+            # Of one URI at several servers the first is meant, as a reader of it would find.
+            owners: dict[str, str] = {}
+            entries = [entry for entry in entries if owners.setdefault(entry.key, entry.server) == entry.server]
         listed = {member: [entry.members for entry in entries]}
         if self.era is Era.MODERN:
             return modern.complete(listed, ttl_ms=self.ttl_ms, shared=self.shared)
@@ -256,6 +269,11 @@ class Template:
         starts = [*(match.start() for match in found), len(text)]
         self._literals = [text[end:start] for end, start in zip(ends, starts, strict=True)]
         self._expressions = [(match[1], match[2].endswith("*")) for match in found]
+
+    @property
+    def literal_length(self) -> int:
+        """How many characters of a URI it fixes."""
+        return sum(map(len, self._literals))
 
     def matches(self, uri: str) -> bool:
         if (

@@ -11,6 +11,7 @@ from msgspec import Raw
 from bascule.call import BASCULE, Call, Result, Target
 from bascule.contract.derive import listed
 from bascule.errors import BasculeError, MethodNotFound, TimedOut, UpstreamBrokeProtocol
+from bascule.policy.scopes import UNLIMITED, Authority
 from bascule.registry.catalog import LISTS, Catalog, Item, Listing, items
 from bascule.registry.sight import KINDS, LISTED, Sight
 from bascule.upstream.base import INFO, Upstream, reach
@@ -340,16 +341,19 @@ class Registry:
                 continue  # its own status says why
             yield self.follow(upstream, era)
 
-    async def find(self, name: str, era: Era) -> bool:
+    async def find(self, name: str, era: Era, authority: Authority = UNLIMITED) -> bool:
         """Ask the servers that *name* may lead to and whose lists are not known yet; False if there are none.
 
-        Only those: a made-up name must not start every lazy server.
+        Only those: a made-up name must not start every lazy server, nor one that a caller with *authority*
+        must not know of.
         """
         logical = next((id for id, wire in self._aliases.items() if wire == name), name)
         unknown = {
             server: upstream
             for server, upstream in self.upstreams.items()
-            if logical.startswith((f"{server}/", f"{server}{SEPARATOR}")) and self.listing(server, era) is None
+            if logical.startswith((f"{server}/", f"{server}{SEPARATOR}"))
+            and self.listing(server, era) is None
+            and (self.sight is None or self.sight.opens(authority, server))
         }
         await self._settle([follower async for follower in self._wanted(era, unknown)])
         return bool(unknown)
@@ -359,21 +363,34 @@ class Registry:
         follower = self._followers.get((server, era))
         return follower.listing if follower else None
 
-    async def mirrored(self, view: str, name: str) -> Sequence[headers.MirroredParam]:
-        """Which arguments of tool *name*, as clients of *view* call it, they repeat in headers."""
+    async def mirrored(self, view: str, name: str, authority: Authority = UNLIMITED) -> Sequence[headers.MirroredParam]:
+        """Which arguments of tool *name*, as clients of *view* call it, they repeat in headers.
+
+        None of a tool that a caller with *authority* must not know of: what is wrong with its headers would tell.
+        """
         if not view:
             tools = self._catalogs[Era.MODERN].tools
-            if tools.find(name) is None and await self.find(name, Era.MODERN):
+            if tools.find(name) is None and await self.find(name, Era.MODERN, authority):
                 tools = self._catalogs[Era.MODERN].tools
             place = tools.find(name)
-            return place.mirrored if place else ()
+            return place.mirrored if place and self._sees(authority, place.server, place.name) else ()
         # A tool's schema is the same in both eras, so whoever follows the server knows it.
         follower = self._followers.get((view, Era.MODERN)) or self._followers.get((view, Era.LEGACY))
         if follower is None:
             return ()
         if not follower.settled.is_set():
             await self._settle([follower])
-        return follower.mirrored.get(name, ())
+        return follower.mirrored.get(name, ()) if self._sees(authority, view, name) else ()
+
+    def _sees(self, authority: Authority, server: str, tool: str) -> bool:
+        return self.sight is None or self.sight.sees(authority, "tool", server, tool)
+
+    def owner_of(self, uri: str, era: Era, authority: Authority) -> str | None:
+        """The server that a resource URI leads a caller to: the first one that has it and may be known to have it."""
+        sight = self.sight
+        if sight is None or not sight.private:
+            return self._catalogs[era].owner_of(uri)
+        return self._catalogs[era].owner_of(uri, lambda server: sight.sees(authority, "resource", server, uri))
 
     def followers(self, server: str) -> Iterator[Follower]:
         return (follower for (name, _), follower in self._followers.items() if name == server)
@@ -396,9 +413,10 @@ class Registry:
             },
         )
 
-    def _shown(self, method: str, server: str, key: str, members: Params) -> Params:
+    def _shown(self, method: str, server: str, key: str, members: Params) -> Params | None:
         assert self.sight is not None, "it is only asked for where there is one"
-        return listed(self.sight.contract(LISTED[method], server, key), members)
+        contract = self.sight.contract(LISTED[method], server, key)
+        return None if contract.status == "gone" else listed(contract, members)
 
     def subscribe(self, listener: Callable[[Catalog, Sequence[str]], None]) -> Callable[[], None]:
         """Call *listener* with each new catalog and the lists that changed; returns the way to stop it."""

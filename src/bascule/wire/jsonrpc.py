@@ -23,7 +23,7 @@ Params: TypeAlias = Mapping[str, Raw]
 Id: TypeAlias = Raw  # the id's own bytes: `1` and `"1"` stay two ids, and 2**63 keeps its digits
 
 # As Python values two bytes of JSON become sixty-four: without these bounds 4 MiB hold up everybody for seconds.
-MAX_CONTAINERS: Final = 100_000  # arrays and objects in one message
+MAX_CONTAINERS: Final = 120_000  # arrays and objects in one message
 MAX_VALUES: Final = 500_000  # of any kind
 
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)  # one that does not end reaches to the end
@@ -97,7 +97,7 @@ def members(raw: Raw | bytes) -> dict[str, Raw]:
     """
     try:
         return _members.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidParams(f"expected a JSON object: {error}") from error
 
 
@@ -105,7 +105,7 @@ def items(raw: Raw | bytes) -> list[Raw]:
     """The elements of a JSON array, untouched. Raises InvalidParams if *raw* is not an array."""
     try:
         return _items.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidParams(f"expected a JSON array: {error}") from error
 
 
@@ -121,7 +121,7 @@ def decode(raw: Raw | bytes) -> Any:
     """*raw* as Python values. Raises InvalidParams where Python has none: `1e400`, a thousand levels."""
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidParams(f"cannot be read: {error}") from error
 
 
@@ -254,14 +254,13 @@ def _message_of(value: dict[str, Any], raw: bytes | Raw) -> Message:
         return _response_of(value, envelope)
     if "result" in value or "error" in value:
         raise InvalidRequest("a message with a method has neither a result nor an error")
+    id = _checked_id(envelope.id) if "id" in value else None
     if "params" in value:
         if not isinstance(value["params"], dict):
-            raise InvalidParams('"params" is an object')
+            raise InvalidParams('"params" is an object').of(id)
         _refuse_disguises(value["params"], _PARAMETERS)
     params = _members.decode(envelope.params) if envelope.params else EMPTY
-    if "id" not in value:
-        return Notification(envelope.method, params)
-    return Request(_checked_id(envelope.id), envelope.method, params)
+    return Notification(envelope.method, params) if id is None else Request(id, envelope.method, params)
 
 
 def _response_of(value: dict[str, Any], envelope: Envelope) -> Response:

@@ -46,7 +46,7 @@ def configured(tmp_path: Path) -> Callable[..., Config]:
 
 async def test_a_caller_comes_with_a_key_and_its_roles(configured: Callable[..., Config]) -> None:
     caller = await described(configured(), "ci", NOW_S)
-    assert (caller.name, caller.proof, caller.roles) == ("ci", "key", {"reader"})
+    assert (caller.name, caller.proof, caller.roles) == ("ci", "key", frozenset({"reader"}))
     assert caller.authority.granted == {"crm:read", "crm:write:lead"}
     assert caller.authority.bound is None
     assert caller.attributes == {"team": "x"}
@@ -54,7 +54,7 @@ async def test_a_caller_comes_with_a_key_and_its_roles(configured: Callable[...,
 
 async def test_a_key_can_be_bound(configured: Callable[..., Config]) -> None:
     caller = await described(configured(), "ci", NOW_S, key_scopes=("crm:read",))
-    assert caller.authority.bound == {"crm:read"}
+    assert caller.authority.bound == frozenset({"crm:read"})
 
 
 async def test_who_has_a_certificate_alone_comes_with_it(configured: Callable[..., Config]) -> None:
@@ -98,7 +98,7 @@ async def test_nobody_comes_without_a_credential_where_callers_have_one(configur
 async def test_a_caller_can_be_made_up(configured: Callable[..., Config]) -> None:
     options = CallerOptions(roles=("reader",), attributes={"email": "eve@example.test"})
     caller = await described(configured({"roles": MEMBERS["roles"]}), "somebody", NOW_S, options=options)
-    assert (caller.name, caller.proof, caller.authority.granted) == ("somebody", "key", {"crm:read"})
+    assert (caller.name, caller.proof, caller.authority.granted) == ("somebody", "key", frozenset({"crm:read"}))
     claimed = await described(configured(), "somebody", NOW_S, options=options, proof="token")
     assert claimed.proof == "token"
 
@@ -127,5 +127,5 @@ async def test_what_does_not_fit_is_said(
 
 
 async def test_there_has_to_be_a_bearer(configured: Callable[..., Config]) -> None:
-    with pytest.raises(ConfigInvalid, match="no http.bearer"):
+    with pytest.raises(ConfigInvalid, match=r"no http\.bearer"):
         await described(configured({}), "bearer", NOW_S)

@@ -1,7 +1,7 @@
 """How much work validation against a schema may be, for a value of any shape. PURE.
 
 A definition says with a few hundred bytes what takes a validator years. So evaluations are counted, by
-dynamic programming over the graph (expansion.py), for a value at each level below the root: who knows
+dynamic programming over the graph (graph.py), for a value at each level below the root: who knows
 how many values a message has at each level then knows what it may cost.
 
 What the library does, and the counts rely on (jsonschema-rs 0.60): asked whether a value is valid, it
@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from bascule.contract.expansion import MOST, Graph, Node, Unfit
+from bascule.contract.validation.graph import MOST, Graph, Node, Unfit
 
 HORIZON: Final = 64  # levels of a value
 MAX_INPLACE: Final = 5_000  # evaluations of one value, members not counted
@@ -23,6 +23,7 @@ MAX_STEPS: Final = 300_000  # of counting itself, about 0.1 s
 
 # How often in-place schemas are evaluated beside `unevaluated*`, which asks them once more what they saw.
 _REPEATED: Final = 3
+_LOOK: Final = 10  # evaluations that one look into the library's memory is worth, where it first searches its stack
 _ERROR: Final = 25  # an error in values copied: 10 µs, and 0.4 µs for each value
 
 Levels: TypeAlias = Sequence[int]  # by level of a value, the root's own first
@@ -84,6 +85,7 @@ class _Cut:
         self._graph = graph
         self._order, self._back = _unfolding_order(graph.nodes)
         self._heads = sorted({target for _, target in self._back})
+        self._reached = self._from_everywhere(lambda node: 0, 1) if self._heads else ()  # heads, by level
 
     def remembering(self, own: Own) -> Levels:
         """For a value at each level: the sum of *own* over all evaluations of it.
@@ -95,9 +97,8 @@ class _Cut:
         if not self._heads:
             return total
         alone = _here(self._graph, own)
-        dearest = max(alone[head] for head in self._heads)
-        reached = self._from_everywhere(lambda node: 0, 1)
-        return _to_the_end(_sum([total, [min(each * dearest, MOST) for each in reached]]))
+        dearest = max(_LOOK * bool(total[0]), *[alone[head] for head in self._heads])
+        return _to_the_end(_sum([total, [min(each * dearest, MOST) for each in self._reached]]))
 
     def _from_everywhere(self, own: Own, again: int) -> Levels:
         """What unfolds from the root, and from every head at each level above."""

@@ -13,9 +13,9 @@ import msgspec
 from jsonschema_rs import FancyRegexOptions, RegexOptions
 
 from bascule.contract import problems as words
-from bascule.contract.expansion import Unfit, dialect_of, graph_of, quoted
-from bascule.contract.problems import Problem
-from bascule.contract.work import HORIZON, Work, work_of
+from bascule.contract.validation.graph import Unfit, dialect_of, graph_of, quoted
+from bascule.contract.validation.problems import Problem
+from bascule.contract.validation.work import HORIZON, Work, work_of
 
 __all__ = ["Unfit", "Validator", "arguments_message", "compile_schema", "guard", "result_message"]
 

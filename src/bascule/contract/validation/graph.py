@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bascule.contract import patterns
+from bascule.contract.validation import patterns
 
 MAX_SCHEMAS: Final = 3_000  # schema objects in one document; the largest of 2,000 published ones have 2,400
 MAX_PATTERNS: Final = 1_000

@@ -1,0 +1,305 @@
+"""What each field of the configuration means, for the tables of docs/configuration.md (generate.py).
+
+By struct, in the order of its fields; what a struct inherits stands once, with the struct that has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from bascule.config import Config, ListenOptions, ParkingOptions, SealOptions
+from bascule.contract.model import CachePolicy, ConfirmGate, CostModel, Deprecation, Document, Rule, Slo, Terms
+from bascule.options import Options
+from bascule.options_tls import TlsOptions
+from bascule.policy.guardrails import DateWindow, Guardrail, MaxAmount, PathWithin, RecipientsWithin
+from bascule.policy.options import (
+    AuthOptions,
+    Budget,
+    CallerLimits,
+    CallerOptions,
+    Grant,
+    IntrospectionOptions,
+    IssuerOptions,
+    LimitsOptions,
+    PolicyOptions,
+    ServerLimits,
+)
+from bascule.upstream.http import HttpOptions
+from bascule.upstream.stdio import StdioOptions
+
+_SECRET: Final = "a literal is refused, and so is a reference with a default"
+_TRUSTED: Final = (
+    "What it says of itself is believed: `readOnlyHint` and `idempotentHint`, and the contracts in"
+    ' `_meta["dev.bascule/contract"]` ([contracts](contracts.md#where-they-stand)).'
+)
+
+MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
+    Config: {
+        "http": "Where clients reach Bascule.",
+        "seal": "The keys of session ids and of the state of parked calls.",
+        "parking": "Bounds of calls that wait for a stateless client's answers.",
+        "replicas": "How many Bascules answer under one address. More than 1 needs `seal.keys` and"
+        " [routing](operations.md#several-replicas), and is refused with anything that is counted: limits, budgets,"
+        " guardrails.",
+        "aliases": "From `server/name` to the name that clients of `/mcp` see; for tools and prompts."
+        " See [names and paths](names-and-paths.md).",
+        "patience_s": "How long a list on `/mcp` waits for servers that have not been asked yet. Then it is served"
+        " without them, and clients are told when they are there.",
+        "roles": "From a role to its scopes. [Callers](#callers), [issuers](#issuer) and the roles in their tokens"
+        " refer to them.",
+        "callers": "Who is known by name: programs and people with API keys or client certificates.",
+        "policy": "The operator's rules, which go before what contracts say.",
+        "limits": "How much callers may use and servers have to bear.",
+        "contracts": "Files, folders (with all below them), or documents: what tools, prompts and resources promise"
+        " ([contracts](contracts.md)). Paths are relative to this file.",
+        "servers": "The MCP servers by name (at most 32 of `A-Z a-z 0-9 _ -`): one with `command` is started,"
+        " one with `url` is called. The order is the order of precedence.",
+        "auth": "Who may come in: anonymous callers, and the issuers of access tokens.",
+        "state_dir": "Where API keys and their pepper are kept, relative to this file; default"
+        " `$XDG_STATE_HOME/bascule`, `~/.local/state/bascule` ([what is in it](operations.md#api-keys)).",
+    },
+    ListenOptions: {
+        "host": "Address to listen on. Anything but loopback needs `callers`, `auth.issuers`, `bearer`, or"
+        " `auth.anonymous` in so many words.",
+        "port": "Port to listen on; 0 takes a free one.",
+        "public_url": "What clients call it by, such as `https://mcp.example.com`, with a path if a proxy gives it one."
+        " Tokens are made for it and metadata name it, so `auth.issuers` need it when `host` is not loopback. Its name"
+        " is allowed in `Host`. Without it, each request's own `Host` counts.",
+        "tls": "The certificate, and whether clients show theirs. Without it: plain HTTP.",
+        "allowed_hosts": "Names, without port, that clients may use for this machine in `Host`. The address itself"
+        " is always allowed; so are `localhost`, `127.0.0.1` and `::1` when it is a loopback or wildcard address.",
+        "allowed_origins": "Origins of web pages that may call, such as `https://console.example`. Pages from this"
+        " machine may call when `host` is loopback.",
+        "bearer": "One token for everything: who sends it is the caller `bearer`, with all scopes. At least 16"
+        f" characters, and a reference such as `${{env:BASCULE_TOKEN}}`; {_SECRET}.",
+        "max_body_bytes": "Largest request body; a larger one is refused with 413 while it arrives.",
+        "max_sessions": "Most sessions of legacy clients at once; one more ends the one that was idle longest.",
+        "session_idle_s": "A session that nobody used or listened to for so long is ended.",
+        "session_max_s": "However busy it is, a session is ended so long after its `initialize`; its client begins"
+        " a new one.",
+    },
+    TlsOptions: {
+        "cert": "File with the server's certificate and, after it, the intermediate ones.",
+        "key": "File with its private key, without a pass phrase.",
+        "client_ca": "File with the authorities whose client certificates are believed; needed where any is asked for.",
+        "client_cert": "`required`: who shows none is turned away in the handshake. `optional`: may come in by other"
+        " means. Where one is asked for, TLS 1.3 only.",
+    },
+    SealOptions: {
+        "keys": f"Each 32 bytes in base64 (`openssl rand -base64 32`), and a reference such as `${{env:SEAL_KEY}}`;"
+        f" {_SECRET}. The first seals, all open ([rotation](operations.md#seal-keys)). None: a key of this process,"
+        " gone when it ends.",
+    },
+    ParkingOptions: {
+        "ttl_s": "How long a call waits for each of its answers; then it is cancelled at the server.",
+        "max_per_caller": "Most calls of one caller that wait; one more is cancelled, and refused as `overloaded`.",
+    },
+    StdioOptions: {
+        "command": "The program. It is looked for on `PATH`; no shell is involved.",
+        "args": "Its arguments.",
+        "env": "Its environment, added to the harmless part of Bascule's own. May hold references.",
+        "cwd": "Its working directory; default Bascule's.",
+        "pass_environment": "The process sees all of Bascule's environment, secrets included.",
+        "start": "`eager`: with Bascule, and again after it died. `lazy`: when a handshake, a list or a call first"
+        " needs it.",
+        "sharing": "Who shares a process: everybody, one caller, or nobody but one session."
+        " See [protocol](protocol.md#sharing-a-process).",
+        "era": "What the server is spoken to in: `auto` asks it (`server/discover`, then `initialize`), the others skip"
+        " the question. Clients of both eras are served in any case.",
+        "required": "`/health/ready` is 503 while this server cannot be used.",
+        "trusted": _TRUSTED,
+        "call_timeout_s": "Longest wait for an answer; never more than 600. The server is told to stop.",
+        "start_timeout_s": "Longest wait for the handshake; `npx -y` may have to download first.",
+        "idle_stop_s": "Stop a process that nobody used for so long; the next call starts it again. 0: never.",
+        "stop_grace_s": "From the end of its input to SIGTERM, when it has to stop; as long again, at most 3 s, to"
+        " SIGKILL.",
+        "max_message_bytes": "Longest line from the server. A longer one is dropped as it streams by, and the call"
+        " it answers fails.",
+        "max_processes": "Most processes of this server, when it is not shared; at least 2.",
+    },
+    HttpOptions: {
+        "url": "Its endpoint, `http` or `https`. Redirects are not followed.",
+        "headers": "Sent with every request, such as `Authorization`. May hold references.",
+        "era": "What the server is spoken to in: `auto` asks it (`server/discover`), the others skip the question."
+        " Clients of both eras are served in any case.",
+        "transport": "`streamable`: Streamable HTTP. `sse`: the HTTP+SSE of 2024-11-05; not with `era: modern`. `auto`"
+        " begins with the first, and finds the other out.",
+        "required": "`/health/ready` is 503 while this server cannot be used.",
+        "trusted": _TRUSTED,
+        "call_timeout_s": "Longest wait for an answer; never more than 600. The server is told to stop.",
+        "connect_timeout_s": "Longest wait for a connection.",
+        "max_message_bytes": "Largest answer, or event of a stream; a larger one fails the call.",
+        "max_connections": "Most requests that the server works at, at one time; more calls wait. What waits for a"
+        " person's answer or for news does not count, and neither do calls over HTTP+SSE.",
+    },
+    # ---- who may call
+    AuthOptions: {
+        "anonymous": "Who comes without a credential: `true`, with all scopes; a grant, with that much; `false`,"
+        " nobody. Default: with all scopes while nobody is named at all (no `callers`, `issuers`, `bearer`), else"
+        " nobody.",
+        "issuers": "Authorization servers whose access tokens are taken, by a short name of yours.",
+        "required_scopes": "Without all of these nobody comes in: 403, whatever else a credential grants.",
+        "key_environment": "Stands in each API key; one made for another environment is refused.",
+    },
+    Grant: {
+        "roles": "Names in `roles`.",
+        "scopes": "Scopes besides those of the roles.",
+    },
+    CallerOptions: {
+        "keys": f"API keys that you make yourself: references to at least 32 characters; {_SECRET}. Better:"
+        " `bascule keys create`, which needs nothing here.",
+        "certificate": "The subject of its client certificate, such as `CN=billing,O=Example`"
+        " ([how](login.md#certificates)).",
+        "attributes": "Facts for guardrails, such as `email`: `caller.attributes.email`.",
+        "limits": "What this caller may use up, all of it: nothing is added from `limits.caller`.",
+    },
+    IssuerOptions: {
+        "issuer": "Its URL, character by character as tokens have it in `iss`.",
+        "audiences": "What `aud` may hold; default: the URL of the endpoint that is called.",
+        "algorithms": "What tokens may be signed with; never a shared secret.",
+        "types": "What the header `typ` of tokens may say. Many servers write `JWT`.",
+        "jwks_url": "Where its keys are; default: what its metadata say.",
+        "introspection": "Where tokens that are no JWT are looked up.",
+        "name_claim": "The claim that names the caller, who is called `ISSUER:NAME` by the short name of the issuer.",
+        "scopes_claim": "The claim with its scopes. Of the standard ones (`openid`, `profile`, `email`, `address`,"
+        " `phone`, `offline_access`) none counts.",
+        "roles_claim": "The claim with its roles, or a path such as `realm_access.roles`. Roles that `roles` does not"
+        " name grant nothing.",
+        "attributes": "From an attribute to the claim that it is taken from, for guardrails.",
+        "grantable": "Scopes that clients can ask it for. They are advertised, and a call that lacks one of them is"
+        " 403 with the scopes that it needs, and not unknown.",
+        "skew_s": "How far its clock and ours may be apart.",
+        "max_lifetime_s": "A token that lives longer is refused.",
+    },
+    IntrospectionOptions: {
+        "url": "The endpoint (RFC 7662); default: what the issuer's metadata say.",
+        "client_id": "Who asks.",
+        "client_secret": f"A reference; {_SECRET}.",
+        "cache_s": "How long an answer is believed, and so how late a revocation may be noticed.",
+    },
+    # ---- what they may do
+    PolicyOptions: {
+        "default": "What a caller needs for a thing whose contract names no scope. `deny`: one made of its name, such"
+        " as `crm:write:create_lead`. `allow`: none.",
+        "validate_arguments": "What becomes of arguments that do not fit the input schema, at every tool; default:"
+        " `block` where a contract or a rule concerns the tool, else `off`.",
+        "validate_results": "The same for results and the output schema.",
+        "rules": "Partial contracts by pattern. A later one goes before an earlier one; guardrails add up.",
+    },
+    Rule: {
+        "match": "`namespace/name`, with `*` for any text: `*`, `crm/*`, `crm/create_*`.",
+        "kinds": "What it is about.",
+    },
+    Document: {
+        "tool": "`namespace/name` of the tool that it is about. Exactly one of the three.",
+        "prompt": "The same of a prompt.",
+        "resource": "`namespace/` and the URI, or the URI template as the server lists it.",
+    },
+    Terms: {
+        "version": "MAJOR.MINOR.PATCH.",
+        "description": "What a model reads.",
+        "input_schema": "JSON Schema 2020-12 of the arguments.",
+        "output_schema": "JSON Schema 2020-12 of the structured content.",
+        "side_effect": "Something is different after a call.",
+        "idempotent": "The same call twice does what it does once.",
+        "require_key": "Calls need an idempotency key. Written down and published; nothing enforces it yet.",
+        "confirm_gate": "A person says yes first: always (`true`), never (`false`), or on a condition.",
+        "security_scope": "What a caller needs, one or several (then all of them).",
+        "validate_arguments": "What becomes of arguments that do not fit.",
+        "validate_results": "What becomes of a result that does not fit.",
+        "max_timeout_seconds": "Longest wait for an answer, if the server's `call_timeout_s` is not shorter.",
+        "latency_budget_ms": "How long a call takes when all is well. Published; nothing enforces it yet.",
+        "cost_model": "What a call costs, for budgets.",
+        "cache_policy": "For how long an answer may be kept. Nothing is kept yet.",
+        "rate_limit": "Calls of each caller, such as `100/minute` or `5/10 seconds`.",
+        "total_rate_limit": "Calls of all callers together.",
+        "max_concurrent": "Calls at one time, of all callers together.",
+        "guardrails": "Rules over the arguments, the caller and the session. Of all sources that name some, all apply.",
+        "owner_team": "Who answers for it.",
+        "owner_email": "Where they are reached.",
+        "security_level": "How much harm it can do; guardrails see it as `tool.security_level`.",
+        "compliance_status": "Such as `[GDPR_COMPLIANT]`.",
+        "last_security_review": "A date, YYYY-MM-DD.",
+        "status": "`deprecated`: results carry a warning. `gone`: calls are refused as `gone`. The others change"
+        " nothing.",
+        "deprecation": "What the warning, or the refusal, says.",
+        "slo": "What its owners promise. Nothing measures it yet.",
+    },
+    ConfirmGate: {
+        "when": "A CEL condition; without it, always.",
+        "message": "What the person is asked, with values such as `{args.value}` in it.",
+    },
+    CostModel: {
+        "price_usd": "Price of one unit, in USD.",
+        "unit": "What is counted.",
+        "estimated_units": "What a call is reserved for in budgets, until it is known what it took.",
+    },
+    CachePolicy: {
+        "ttl_seconds": "How long.",
+        "cache_key_fields": "Arguments that tell calls apart; none: all of them.",
+    },
+    Deprecation: {
+        "sunset": "The date of its end, YYYY-MM-DD.",
+        "replaced_by": "The id of what to use instead.",
+        "migration": "What callers have to change.",
+    },
+    Slo: {
+        "success": "Percent of calls that succeed.",
+        "latency_ms": "Within so long…",
+        "latency_percent": "…are so many percent of them.",
+        "window_days": "Over so many days.",
+    },
+    Guardrail: {
+        "deny": "A CEL condition; where it holds, the call is refused.",
+        "ask": "Where it holds, a person is asked: until there is a channel to one, the call is refused.",
+        "warn": "Where it holds, the result carries a warning.",
+        "max_amount": "A number has a limit.",
+        "recipients_within": "Addresses are of certain domains, or the caller's own.",
+        "path_within": "A path lies under certain folders.",
+        "date_window": "A date is not too far away.",
+        "max_per_session": "Most calls of this tool in one session.",
+        "max_chain_depth": "Most gateways that the call has passed before this one, as its `baggage` says.",
+        "effect": "What follows where a ready rule (one without CEL) is broken.",
+        "message": "What the caller is told.",
+    },
+    MaxAmount: {
+        "field": "A path into the arguments: `amount`, `order.total`, `items[].price`.",
+        "limit": "The most; the least is 0.",
+    },
+    RecipientsWithin: {
+        "field": "Where the address, or the list of addresses, is.",
+        "domains": "Whose addresses may be written to.",
+        "self_only": "Only `caller.attributes.email`.",
+    },
+    PathWithin: {
+        "field": "Where the path is.",
+        "roots": "The folders, `..` resolved as text: links are the server's affair.",
+    },
+    DateWindow: {
+        "field": "Where the date or time is.",
+        "days_ahead": "At most so far in the future.",
+        "days_back": "At most so far in the past.",
+    },
+    # ---- how much
+    LimitsOptions: {
+        "caller": "Of every caller that has no `limits` of its own, each by itself.",
+        "servers": "By the name of the server.",
+        "queued": "Calls that may wait where all places (`concurrent`, `max_concurrent`) are taken, in each line.",
+        "queue_timeout_s": "How long they wait; then they are refused as `overloaded`.",
+    },
+    CallerLimits: {
+        "rate": "Calls, such as `600/minute` or `5/10 seconds`.",
+        "concurrent": "Calls at one time.",
+        "budget": "Money in a window of time.",
+        "session_usd": "Money in one session.",
+    },
+    ServerLimits: {
+        "rate": "Calls of all callers together.",
+        "concurrent": "Calls of all callers at one time.",
+    },
+    Budget: {
+        "usd": "How much.",
+        "per": "In each hour, day or month, which begin as they do in UTC.",
+    },
+}
