@@ -37,7 +37,8 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "List the prompts again.",
     ),
     "resource_not_found": (
-        "No server that could be asked has this resource, or none for this caller. In a session, `error.code` is -32002.",
+        "No server that could be asked has this resource, or none for this caller. In a session, `error.code`"
+        " is -32002.",
         "List the resources again.",
     ),
     "header_mismatch": (
@@ -70,7 +71,8 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Look at `last_error` and `stderr` of the server in `/status`. Repeat the call after `retry_after_ms`.",
     ),
     "timeout": (
-        "No answer before the server's `call_timeout_s` or the contract's `max_timeout_seconds`, no handshake within `start_timeout_s` (over HTTP: 60 s, or"
+        "No answer before the server's `call_timeout_s` or the contract's `max_timeout_seconds`, no"
+        " handshake within `start_timeout_s` (over HTTP: 60 s, or"
         " `call_timeout_s` if that is less), or no answer of the client to a server's question within 600 s. A server"
         " that was called is told to stop; it may have run the call.",
         "Raise the option if the tool needs longer. Repeat the call only if running it twice does no harm.",
@@ -87,7 +89,8 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
     "upstream_protocol": (
         "The call was sent, and no usable answer came: the process died, the connection broke, or the answer is not"
         " MCP (not JSON-RPC, neither or both of a result and an error, larger than `max_message_bytes`, an endless"
-        " list, an unknown `resultType`, not what the output schema promises where `validate_results` blocks). The server may have run the call.",
+        " list, an unknown `resultType`, not what the output schema promises where `validate_results` blocks). The"
+        " server may have run the call.",
         "Look at `last_error` and `stderr` of the server in `/status`. Repeat the call only if running it twice does"
         " no harm.",
     ),

@@ -48,7 +48,7 @@ DOCS: Final = Path(__file__).resolve().parent
 MIB: Final = 1024 * 1024
 
 # The structs of the file: what each is called in the type of a field, and the heading that tells of it.
-SECTIONS: Final[Mapping[type[Options], tuple[str, str]]] = {
+SECTIONS: Final[Mapping[type[Any], tuple[str, str]]] = {
     ListenOptions: ("http", "http"),
     TlsOptions: ("tls", "tls"),
     AuthOptions: ("auth", "auth"),
@@ -81,32 +81,29 @@ NOT_IN_THE_FILE: Final = frozenset({"documents"})  # of Config: what `contracts`
 # ---- configuration -------------------------------------------------------------------------------
 
 
+HEAD: Final = ("of", "field", "type", "default", "meaning")
+
+
 def fields(*several: type[Options], without: type[Options] | None = None) -> str:
-    """The table of all fields of one struct, or of several small ones; *without* those that they have from another."""
-    inherited = set(without.__struct_fields__) if without else set()
-    rows = [row for options in several for row in field_rows(options, inherited)]
-    if len(several) == 1:
-        return table(("field", "type", "default", "meaning"), [row[1:] for row in rows])
-    return table(("of", "field", "type", "default", "meaning"), rows)
+    """The table of all fields of a struct, or of several small ones; *without* those that they have from another."""
+    inherited = without.__struct_fields__ if without else ()
+    rows = [row for options in several for row in rows_of(options, of=len(several) > 1) if row[1] not in inherited]
+    told = [column for column in range(len(HEAD)) if any(row[column] for row in rows)]
+    return table([HEAD[column] for column in told], [[code(row)[column] for column in told] for row in rows])
 
 
-def field_rows(options: type[Options], inherited: set[str]) -> list[tuple[str, ...]]:
+def rows_of(options: type[Options], *, of: bool) -> Iterator[tuple[str, ...]]:
+    """A row for each field, in the order of meanings.py."""
     meanings = {name: text for each in reversed(options.__mro__) for name, text in MEANINGS.get(each, {}).items()}
-    described = [field for field in msgspec.structs.fields(options) if field.encode_name not in NOT_IN_THE_FILE]
-    names = [field.encode_name for field in described]
-    if sorted(names) != sorted(meanings):
-        raise SystemExit(f"docs/meanings.py: of {options.__name__}: {sorted(set(names) ^ set(meanings))}")
-    return [
-        (
-            f"`{SECTIONS[options][0]}`" if options in SECTIONS else "",
-            f"`{field.encode_name}`",
-            field_type(field),
-            default_in_words(field),
-            meanings[field.encode_name],
-        )
-        for field in described
-        if field.encode_name not in inherited
-    ]
+    known = {f.encode_name: f for f in msgspec.structs.fields(options) if f.encode_name not in NOT_IN_THE_FILE}
+    if set(known) != set(meanings):
+        raise SystemExit(f"docs/meanings.py: of {options.__name__}: {sorted(set(known) ^ set(meanings))}")
+    for name, meaning in meanings.items():
+        yield SECTIONS[options][0] if of else "", name, field_type(known[name]), default_in_words(known[name]), meaning
+
+
+def code(row: Sequence[str]) -> tuple[str, ...]:
+    return (f"`{row[0]}`", f"`{row[1]}`", *row[2:])
 
 
 def field_type(field: msgspec.structs.FieldInfo) -> str:
@@ -114,9 +111,6 @@ def field_type(field: msgspec.structs.FieldInfo) -> str:
         return "map of [command](#a-server-with-a-command) or [url](#a-server-with-a-url)"
     words = type_in_words(msgspec.inspect.type_info(field.type))
     return f"seconds, {words}" if field.encode_name.endswith("_s") and "seconds" not in words else words
-
-
-NOTHING_SAID: Final = (msgspec.inspect.NoneType, msgspec.inspect.UnsetType)
 
 
 def type_in_words(kind: msgspec.inspect.Type) -> str:
@@ -128,15 +122,17 @@ def type_in_words(kind: msgspec.inspect.Type) -> str:
             return "text"
         case msgspec.inspect.BoolType():
             return "bool"
-        case msgspec.inspect.IntType(gt=gt, ge=ge, le=le) | msgspec.inspect.FloatType(gt=gt, ge=ge, le=le):
+        case (
+            msgspec.inspect.IntType(gt=gt, ge=ge, lt=lt, le=le) | msgspec.inspect.FloatType(gt=gt, ge=ge, lt=lt, le=le)
+        ):
             word = "integer" if isinstance(kind, msgspec.inspect.IntType) else "number"
-            bounds = [f"{sign} {value}" for sign, value in ((">", gt), ("≥", ge), ("≤", le)) if value is not None]
+            limits = ((">", gt), ("≥", ge), ("<", lt), ("≤", le))
+            bounds = [f"{sign} {value}" for sign, value in limits if value is not None]
             return " ".join((word, *bounds))
         case msgspec.inspect.LiteralType(values=values):
             return " or ".join(f"`{value}`" for value in values)
         case msgspec.inspect.UnionType(types=types):
-            said = [each for each in types if not isinstance(each, NOTHING_SAID)]
-            return " or ".join(map(type_in_words, said))
+            return " or ".join(type_in_words(each) for each in types if not isinstance(each, msgspec.inspect.NoneType))
         case msgspec.inspect.VarTupleType(item_type=item):
             return f"list of {type_in_words(item)}"
         case msgspec.inspect.DictType(value_type=msgspec.inspect.AnyType()):

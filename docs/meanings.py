@@ -1,6 +1,6 @@
 """What each field of the configuration means, for the tables of docs/configuration.md (generate.py).
 
-By struct, in the order of its fields; what a struct inherits stands once, with the struct that has it.
+By struct, in the order of the tables; what a struct inherits stands once, with the struct that has it.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ _TRUSTED: Final = (
 MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
     Config: {
         "http": "Where clients reach Bascule.",
+        "servers": "The MCP servers by name (at most 32 of `A-Z a-z 0-9 _ -`): one with `command` is started,"
+        " one with `url` is called. The order is the order of precedence.",
+        "aliases": "From `server/name` to the name that clients of `/mcp` see; for tools and prompts."
+        " See [names and paths](names-and-paths.md).",
+        "patience_s": "How long a list on `/mcp` waits for servers that have not been asked yet. Then it is served"
+        " without them, and clients are told when they are there.",
+        "auth": "Who may come in: anonymous callers, and the issuers of access tokens.",
+        "callers": "Who is known by name: programs and people with API keys or client certificates.",
+        "roles": "From a role to its scopes. [Callers](#callers), [issuers](#issuer) and the roles in their tokens"
+        " refer to them.",
+        "policy": "The operator's rules, which go before what contracts say.",
+        "contracts": "Files, folders (with all below them), or documents: what tools, prompts and resources promise"
+        " ([contracts](contracts.md)). Paths are relative to this file.",
+        "limits": "How much callers may use and servers have to bear.",
+        "state_dir": "Where API keys and their pepper are kept, relative to this file; default"
+        " `$XDG_STATE_HOME/bascule`, `~/.local/state/bascule` ([what is in it](operations.md#api-keys)).",
         "seal": "The keys of session ids and of the state of parked calls.",
         "parking": "Bounds of calls that wait for a stateless client's answers.",
         "replicas": "How many Bascules answer under one address. More than 1 needs `seal.keys` and"
         " [routing](operations.md#several-replicas), and is refused with anything that is counted: limits, budgets,"
         " guardrails.",
-        "aliases": "From `server/name` to the name that clients of `/mcp` see; for tools and prompts."
-        " See [names and paths](names-and-paths.md).",
-        "patience_s": "How long a list on `/mcp` waits for servers that have not been asked yet. Then it is served"
-        " without them, and clients are told when they are there.",
-        "roles": "From a role to its scopes. [Callers](#callers), [issuers](#issuer) and the roles in their tokens"
-        " refer to them.",
-        "callers": "Who is known by name: programs and people with API keys or client certificates.",
-        "policy": "The operator's rules, which go before what contracts say.",
-        "limits": "How much callers may use and servers have to bear.",
-        "contracts": "Files, folders (with all below them), or documents: what tools, prompts and resources promise"
-        " ([contracts](contracts.md)). Paths are relative to this file.",
-        "servers": "The MCP servers by name (at most 32 of `A-Z a-z 0-9 _ -`): one with `command` is started,"
-        " one with `url` is called. The order is the order of precedence.",
-        "auth": "Who may come in: anonymous callers, and the issuers of access tokens.",
-        "state_dir": "Where API keys and their pepper are kept, relative to this file; default"
-        " `$XDG_STATE_HOME/bascule`, `~/.local/state/bascule` ([what is in it](operations.md#api-keys)).",
     },
     ListenOptions: {
         "host": "Address to listen on. Anything but loopback needs `callers`, `auth.issuers`, `bearer`, or"

@@ -17,6 +17,7 @@ from bascule.config import (
     Config,
     ServerOptions,
     allowances_of,
+    contract_paths,
     identifies,
     is_loopback,
     seal_key,
@@ -104,10 +105,10 @@ class Gateway:
         self.tls = None if config.http.tls is None else Tls(config.http.tls)
         self._noted_at = time.monotonic()
         self._keys_lost_at: float | None = None  # since when the key store cannot be read
-        self.issuers = Issuers(config.auth.issuers) if config.auth.issuers else None
+        self.issuers = issuers_of(config)
         self.edge = HttpEdge(
             rules=rules_of(config),
-            reception=self._reception(config),
+            reception=self._reception(config, self.keys, self.issuers),
             sight=self.govern.ways,
             rim=Rim(forward=forward, registry=self.registry, aggregate=self.aggregate),
             registry=self.registry,
@@ -125,22 +126,22 @@ class Gateway:
         )
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _reception(self, config: Config) -> Reception:
+    def _reception(self, config: Config, keys: KeyStore, issuers: Issuers | None) -> Reception:
         callers = Callers(config.auth, config.roles, config.callers)
         identify = Identify(
             callers,
-            self._key_book(config),
-            self.issuers,
+            key_book_of(config, keys),
+            issuers,
             bearer=config.http.bearer,
             required=config.auth.required_scopes,
             alone=not identifies(config),
             scoped=config.policy.default == "deny",
             attempts=self.attempts,
         )
-        issuers = [issuer.issuer for issuer in config.auth.issuers.values()]
+        urls = [issuer.issuer for issuer in config.auth.issuers.values()]
         self._check_public_url(config)
         return Reception(
-            identify, Login(config.http.public_url, issuers, config.auth.required_scopes, callers.requested())
+            identify, Login(config.http.public_url, urls, config.auth.required_scopes, callers.requested())
         )
 
     def _check_public_url(self, config: Config) -> None:
@@ -148,10 +149,6 @@ class Gateway:
             metadata.resource_of(config.http.public_url or "http://localhost", metadata.ROOT_STANDS_FOR)
         except ValueError as error:
             raise ConfigInvalid(str(error), field="http.public_url") from error
-
-    def _key_book(self, config: Config) -> KeyBook:
-        static = {name: caller.keys for name, caller in config.callers.items()}
-        return KeyBook(self.keys.snapshot(), config.auth.key_environment, static)
 
     def _static_keys(self, config: Config) -> KeyBook:
         static = {name: caller.keys for name, caller in config.callers.items()}
@@ -175,7 +172,7 @@ class Gateway:
     async def _look_at_keys(self) -> None:
         identify = self.edge.reception.identify
         if self._keys_lost_at is not None or await asyncio.to_thread(self.keys.changed, identify.keys_known):
-            identify.adopt_keys(await asyncio.to_thread(self._key_book, self.config))
+            identify.adopt_keys(await asyncio.to_thread(key_book_of, self.config, self.keys))
         if identify.used and time.monotonic() - self._noted_at > _NOTE_EVERY_S:
             used, identify.used, self._noted_at = identify.used, set(), time.monotonic()
             await asyncio.to_thread(self.keys.touch, used, time.time())
@@ -228,30 +225,31 @@ class Gateway:
         """Adopt *config* without dropping a call; returns what changed, in words.
 
         Servers whose options are the same stay as they are, process and all. The address that we
-        listen on cannot change in a running process.
+        listen on cannot change in a running process. Raises what is wrong with *config*; then nothing has changed.
         """
         old = self.config
+        # All that can fail comes first: a configuration is adopted as a whole or not at all.
+        issuers = self.issuers if config.auth.issuers == old.auth.issuers else issuers_of(config)
+        keys = self.keys if config.state_dir == old.state_dir else KeyStore(Path(config.state_dir))
+        reception = self._reception(config, keys, issuers)
+        ways = ways_of(config, self.counters, self.gates, self._inner)
         kept = {name: up for name, up in self.upstreams.items() if config.servers.get(name) == old.servers[name]}
         fresh = {n: upstream_for(n, o, self.parking) for n, o in config.servers.items() if n not in kept}
         leaving = [upstream for name, upstream in self.upstreams.items() if name not in kept]
+        if self.tls is not None and config.http.tls is not None:
+            self.tls.adopt(config.http.tls)
         self.upstreams = {name: kept.get(name) or fresh[name] for name in config.servers}
         self.config, self.config_error, self.config_loaded_at = config, None, time.time()
         self._timeouts = _timeouts(config)
         if config.seal != old.seal:
             self.ring = ring_of(config)
         self.parking.ttl_s, self.parking.max_per_caller = config.parking.ttl_s, config.parking.max_per_caller
-        if config.auth.issuers != old.auth.issuers:
-            await self._change_issuers(config)
-        if config.state_dir != old.state_dir:
-            self.keys.close()
-            self.keys = KeyStore(Path(config.state_dir))
-        if self.tls is not None and config.http.tls is not None:
-            self.tls.adopt(config.http.tls)
+        self._change_credentials(keys, issuers)
         self.gates.queued, self.gates.timeout_s = config.limits.queued, config.limits.queue_timeout_s
-        ways = self.govern.ways = ways_of(config, self.counters, self.gates, self._inner)
+        self.govern.ways = ways
         self.edge.adopt(
             rules_of(config),
-            self._reception(config),
+            reception,
             ways,
             self.ring,
             max_sessions=config.http.max_sessions,
@@ -273,24 +271,29 @@ class Gateway:
             said.append("to turn TLS on or off needs a restart")
         return "; ".join(said)
 
-    async def _change_issuers(self, config: Config) -> None:
-        fresh = Issuers(config.auth.issuers) if config.auth.issuers else None
-        old, self.issuers = self.issuers, fresh
-        if old is not None:
-            self._tasks.append(asyncio.ensure_future(old.close()))
+    def _change_credentials(self, keys: KeyStore, issuers: Issuers | None) -> None:
+        if keys is not self.keys:
+            self.keys.close()
+        if self.issuers is not None and issuers is not self.issuers:
+            self._tasks.append(asyncio.ensure_future(self.issuers.close()))
+        self.keys, self.issuers = keys, issuers
 
     async def watch(self, load: "Any", path: Path, *, every_s: float = 1.0) -> None:
-        """Reload when *path* changes. A broken edit keeps the old configuration running and says why."""
-        seen = _stamp(path)
+        """Reload when *path* changes, or a file with contracts that it names.
+
+        A broken edit keeps the old configuration running and says why.
+        """
+        seen = await asyncio.to_thread(_stamps, path, self.config)
         while True:
             await asyncio.sleep(every_s)
-            stamp = _stamp(path)
-            if stamp == seen:
+            stamps = await asyncio.to_thread(_stamps, path, self.config)
+            if stamps == seen:
                 continue
-            seen = stamp
-            if stamp is None:
+            seen = stamps
+            if stamps[path] is None:
                 log.warning("%s is gone; the old configuration keeps running", path)
             else:
+                # It may name other files than before; then the next look loads it once more, and finds it the same.
                 await self.try_reload(load)
 
     async def try_reload(self, load: "Any") -> None:
@@ -303,7 +306,7 @@ class Gateway:
         if config != self.config or list(config.servers) != list(self.config.servers):
             try:
                 changed = await self.reload(config)
-            except ConfigInvalid as error:
+            except BasculeError as error:
                 self.config_error = str(error)
                 log.error("the configuration was changed but not adopted: %s", error)
                 return
@@ -342,6 +345,16 @@ def ways_of(
     return Ways(sources, builder, inner, private=tells_apart(config))
 
 
+def issuers_of(config: Config) -> Issuers | None:
+    return Issuers(config.auth.issuers) if config.auth.issuers else None
+
+
+def key_book_of(config: Config, keys: KeyStore) -> KeyBook:
+    """All keys of now: those of the configuration, and those that were made."""
+    static = {name: caller.keys for name, caller in config.callers.items()}
+    return KeyBook(keys.snapshot(), config.auth.key_environment, static)
+
+
 def ring_of(config: Config) -> KeyRing:
     """The keys of the configuration; without any, one that ends with this process."""
     return KeyRing([seal_key(key) for key in config.seal.keys] or [secrets.token_bytes(KEY_BYTES)])
@@ -372,6 +385,12 @@ def _ready(gateway: Gateway) -> tuple[int, bytes]:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _stamps(path: Path, config: Config) -> Mapping[Path, tuple[int, int, int] | None]:
+    """The stamps of the file that *config* was read from, and of all that it takes contracts from."""
+    named = contract_paths(path, config)
+    return {each: _stamp(each) for each in (path, *named, *(inner for root in named for inner in root.rglob("*")))}
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

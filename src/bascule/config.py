@@ -107,6 +107,16 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     return _Source(path, environ).config()
 
 
+def contract_paths(path: Path, config: Config) -> list[Path]:
+    """The files and folders that *config*, read from *path*, takes contracts from."""
+    return [_beside(path, each) for each in config.contracts if isinstance(each, str)]
+
+
+def _beside(path: Path, said: str) -> Path:
+    """A path that a configuration file names: beside itself, unless it is absolute."""
+    return path.parent / Path(said).expanduser()
+
+
 def load_records(path: Path, environ: Mapping[str, str]) -> Config:
     """What *path* says of callers and of where records are kept; no secret has to be there. Raises ConfigInvalid."""
     return _Source(path, environ).records()
@@ -353,7 +363,7 @@ class _Source:
             if isinstance(each, Document):
                 yield f"{self._path}: contracts.{number}", each
             else:
-                yield from documents.documents(self._path.parent / Path(each).expanduser())
+                yield from documents.documents(_beside(self._path, each))
 
     def config_of_clients(self) -> Config:
         value = self._value()

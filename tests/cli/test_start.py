@@ -15,7 +15,10 @@ from command import BASCULE, bascule
 from bascule.cli.serve import named_after
 from processes import BRIDGE, running, running_bascule, server
 
-RUNTIME = ("aiohttp", "msgspec", "uvicorn", "uvloop", "yaml", "sqlalchemy", "alembic", "cel", "joserfc", "bascule.app", "bascule.call")
+RUNTIME = (
+    *("aiohttp", "msgspec", "uvicorn", "uvloop", "yaml", "sqlalchemy", "alembic", "cel", "joserfc", "jsonschema_rs"),
+    *("bascule.app", "bascule.call"),
+)
 
 
 @pytest.mark.parametrize(

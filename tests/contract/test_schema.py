@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 
-from bascule.contract import expansion, patterns, work
+from bascule.contract.validation import graph as expansion
+from bascule.contract.validation import patterns, work
 from bascule.contract.validation.schema import (
     Unfit,
     Validator,

@@ -12,7 +12,7 @@ import jsonschema_rs
 import msgspec
 from jsonschema_rs import FancyRegexOptions, RegexOptions
 
-from bascule.contract import problems as words
+from bascule.contract.validation import problems as words
 from bascule.contract.validation.graph import Unfit, dialect_of, graph_of, quoted
 from bascule.contract.validation.problems import Problem
 from bascule.contract.validation.work import HORIZON, Work, work_of
