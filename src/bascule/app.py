@@ -18,7 +18,6 @@ from bascule.config import (
     ServerOptions,
     allowances_of,
     contract_paths,
-    identifies,
     is_loopback,
     seal_key,
     sources_of,
@@ -28,8 +27,7 @@ from bascule.crossing.bilingual import Bilingual
 from bascule.crossing.parking import Parking
 from bascule.edge.auth import metadata
 from bascule.edge.auth.attempts import Attempts
-from bascule.edge.auth.callers import Callers
-from bascule.edge.auth.identify import Identify
+from bascule.edge.auth.identify import identify_of
 from bascule.edge.auth.issuers import Issuers
 from bascule.edge.auth.keys import KeyBook
 from bascule.edge.auth.reception import Login, Reception
@@ -127,21 +125,11 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
 
     def _reception(self, config: Config, keys: KeyStore, issuers: Issuers | None) -> Reception:
-        callers = Callers(config.auth, config.roles, config.callers)
-        identify = Identify(
-            callers,
-            key_book_of(config, keys),
-            issuers,
-            bearer=config.http.bearer,
-            required=config.auth.required_scopes,
-            alone=not identifies(config),
-            scoped=config.policy.default == "deny",
-            attempts=self.attempts,
-        )
+        identify = identify_of(config, key_book_of(config, keys), issuers, attempts=self.attempts)
         urls = [issuer.issuer for issuer in config.auth.issuers.values()]
         self._check_public_url(config)
         return Reception(
-            identify, Login(config.http.public_url, urls, config.auth.required_scopes, callers.requested())
+            identify, Login(config.http.public_url, urls, config.auth.required_scopes, identify.callers.requested())
         )
 
     def _check_public_url(self, config: Config) -> None:

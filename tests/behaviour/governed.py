@@ -101,7 +101,7 @@ class Wide(Foreign):
         match method:
             case "tools/call":
                 said = params.get("arguments", {}).get("text", "")
-                return self.answers.get(params["name"], {"content": [{"type": "text", "text": said}]})
+                return self.answers.get(str(params["name"]), {"content": [{"type": "text", "text": said}]})
             case "prompts/get":
                 return {"messages": [{"role": "user", "content": {"type": "text", "text": params["name"]}}]}
             case "resources/read":
@@ -170,9 +170,7 @@ class Known(Modern):
             return exchange.status, await exchange.last(), dict(exchange.headers)
 
 
-async def session(
-    bascule: Bascule, path: str = "/mcp", shown: Headers | None = None, version: str = LEGACY
-) -> Legacy:
+async def session(bascule: Bascule, path: str = "/mcp", shown: Headers | None = None, version: str = LEGACY) -> Legacy:
     return await bascule.session(path, version, headers=shown)
 
 

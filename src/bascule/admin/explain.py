@@ -37,7 +37,7 @@ from bascule.errors import (
 from bascule.options import Count, Options
 from bascule.pipeline.authorize import not_found
 from bascule.pipeline.chain import Stage, compose
-from bascule.pipeline.deadline import HARDEST_S
+from bascule.pipeline.deadline import seconds_for
 from bascule.pipeline.gates import Gates
 from bascule.pipeline.guard import Guard
 from bascule.pipeline.limit import Limit
@@ -352,14 +352,14 @@ class _Trial:
         contract, origins = self.way.contract, origins_of(self.config)
         facts = await guard.facts(self.call)
         found, decided, asked = [], False, False
-        for guardrail, (rule, outcome) in zip(contract.guardrails, rules.explain(guard._rules, facts), strict=True):
+        for guardrail, (rule, outcome) in zip(contract.guardrails, rules.explain(guard.rules, facts), strict=True):
             origin = origins.get(id(guardrail), f"server's contract {rule.partition(':')[0]}")
             applies = outcome != _SILENT
             found.append(Ruled(rule, origin, outcome, applies and not decided))
             decided = decided or outcome.startswith("deny")
             asked = asked or outcome.startswith("ask")
-        if guard._gate is not None:
-            verdict = guard._gate.judge(facts)
+        if guard.gate is not None:
+            verdict = guard.gate.judge(facts)
             applies = verdict.effect != "allow"
             name = verdict.rule or f"confirm_gate: {contract.confirm_gate.when if contract.confirm_gate else ''}"
             outcome = f"{verdict.effect}: {verdict.message}" if applies else _SILENT
@@ -384,8 +384,7 @@ class _Trial:
         return steps
 
     def _deadline(self, outcome: Outcome) -> Step:
-        options, own = self.config.servers[self.server], self.way.contract.max_timeout_seconds
-        whole = min(options.call_timeout_s, HARDEST_S, *(() if own is None else (own,)))
+        whole = seconds_for(self.config.servers[self.server].call_timeout_s, self.way.contract)
         return Step("deadline", outcome, (f"the server has {whole:g} s to answer",))
 
     def _unknown(self) -> Sequence[str]:

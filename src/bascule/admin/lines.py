@@ -123,7 +123,7 @@ async def _validate(seen: Seen, stage: Validate) -> Sequence[str]:
 
 
 async def _guard(seen: Seen, stage: Guard) -> Sequence[str]:
-    odd = [f"odd: {warning}" for warning in stage._rules.warnings]
+    odd = [f"odd: {warning}" for warning in stage.rules.warnings]
     return [*(f"{each.rule} → {each.outcome} [{each.origin}]" for each in seen.ruled), *odd]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import bascule
-from bascule.cli import contract, inspect, keys, serve
+from bascule.cli import contract, inspect, keys, policy, serve
 
 app = typer.Typer(
     name="bascule",
@@ -34,3 +34,4 @@ serve.register(app)
 inspect.register(app)
 contract.register(app)
 keys.register(app)
+policy.register(app)

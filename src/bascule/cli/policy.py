@@ -215,7 +215,7 @@ def _listings(config: "Config", names: Collection[str]) -> "Mapping[str, Listing
         found = await asyncio.gather(*(_asked(_upstream(config, name)) for name in names))
         return dict(zip(names, found, strict=True))
 
-    return visit._run(all_of_them())
+    return visit.run(all_of_them())
 
 
 def _upstream(config: "Config", name: str) -> "Upstream":

@@ -50,7 +50,7 @@ def with_peer(target: Target, person: Client, work: Callable[[Peer], Awaitable[T
                     _report_absent(opened)
                 await peer.close()
 
-    return _run(main())
+    return run(main())
 
 
 def with_each(target: Target, person: Client, work: Callable[[Peer], Awaitable[T]]) -> list[T]:
@@ -67,7 +67,7 @@ def with_each(target: Target, person: Client, work: Callable[[Peer], Awaitable[T
             finally:
                 await asyncio.gather(*(peer.close() for peer in peers))
 
-    return _run(main())
+    return run(main())
 
 
 async def within(target: Target, work: Awaitable[T]) -> T:
@@ -123,7 +123,7 @@ def _report_absent(gateway: Gateway) -> None:
             note(f"{name} is left out: {server['last_error']}")
 
 
-def _run(main: Coroutine[Any, Any, T]) -> T:
+def run(main: Coroutine[Any, Any, T]) -> T:
     """Run to the end. Ctrl-C, SIGTERM and SIGHUP cancel it, so that children are ended on the way out."""
     logging.getLogger("bascule").addHandler(logging.NullHandler())  # what matters to the person, the error says
     with asyncio.Runner() as runner:

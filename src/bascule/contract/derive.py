@@ -102,6 +102,10 @@ class Sources:
         texts = (str(part) for terms in said for part in (terms.guardrails, terms.confirm_gate) if part)
         return any(word in text.replace(f"{word}=None", "") for text in texts)
 
+    def trusts(self, server: str) -> bool:
+        """Whether the hints and contracts of *server* are believed."""
+        return server in self._trusted
+
     def document(self, kind: Kind, id: str) -> tuple[str, Document] | None:
         """The contract document for *id*, and its place."""
         return self._documents.get((kind, id))

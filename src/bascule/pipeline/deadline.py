@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from bascule.call import Call, Forward, Result
+from bascule.contract.model import Contract
 from bascule.errors import TimedOut
 from bascule.wire.modern import LISTEN
 
@@ -20,6 +21,12 @@ class _Running:
         self.task = task
         self.due = due
         self.expired = False
+
+
+def seconds_for(timeout_s: float, contract: Contract | None) -> float:
+    """How long a call may take at a server whose `call_timeout_s` is *timeout_s*."""
+    own_s = None if contract is None else contract.max_timeout_seconds
+    return min(timeout_s, HARDEST_S, HARDEST_S if own_s is None else own_s)
 
 
 class Deadline:
@@ -38,9 +45,7 @@ class Deadline:
         if call.method == LISTEN:
             return await forward(call)  # a subscription lives as long as its client
         server = call.target.upstream.name if call.target else call.view
-        seconds = min(self._timeout_of().get(server, _DEFAULT_S), HARDEST_S)
-        if call.contract is not None and call.contract.max_timeout_seconds is not None:
-            seconds = min(seconds, call.contract.max_timeout_seconds)
+        seconds = seconds_for(self._timeout_of().get(server, _DEFAULT_S), call.contract)
         running = self._begin(seconds)
         try:
             return await forward(call)

@@ -11,7 +11,7 @@ import msgspec
 from bascule.call import Call, Forward, Result, Target
 from bascule.contract.derive import listed
 from bascule.contract.model import Kind
-from bascule.errors import InvalidParams, MethodNotFound
+from bascule.errors import InvalidParams, MethodNotFound, Unavailable
 from bascule.pipeline.guard import Guard
 from bascule.pipeline.resolve import completed
 from bascule.pipeline.ways import Way, Ways
@@ -70,6 +70,8 @@ class Govern:
     async def _way(self, call: Call, server: str, kind: Kind, name: str) -> Way:
         if not self.ways.knows(server):
             await self._registry.settled(server, call.era)
+            if not self.ways.knows(server) and self.ways.governs(kind, server, name):
+                raise Unavailable("its lists are not known yet, and with them what holds for this call").at(server)
         return self.ways.way(kind, server, name)
 
     async def _list(self, call: Call, server: str, forward: Forward) -> Result:

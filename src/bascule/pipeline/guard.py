@@ -30,8 +30,8 @@ class Guard:
     """Lets through what the rules allow, and says what they warn of."""
 
     def __init__(self, contract: Contract, rules: Rules, gate: Judge | None, tally: Tally, now: Callable[[], datetime]):
-        self._rules = rules
-        self._gate = gate
+        self.rules = rules
+        self.gate = gate
         self._tally = tally
         self._now = now
         self._id = contract.id
@@ -68,9 +68,9 @@ class Guard:
     async def judged(self, call: Call) -> tuple[Call, Verdict]:
         """What the rules say of *call*, and the call with its arguments decoded."""
         facts = await self.facts(call)
-        verdict = self._rules.judge(facts)
-        if self._gate is not None and verdict.effect in ("allow", "warn"):
-            gated = self._gate.judge(facts)
+        verdict = self.rules.judge(facts)
+        if self.gate is not None and verdict.effect in ("allow", "warn"):
+            gated = self.gate.judge(facts)
             if gated.effect in ("ask", "deny"):
                 verdict = msgspec.structs.replace(gated, warnings=verdict.warnings)
         return msgspec.structs.replace(call, args=facts.args), verdict

@@ -109,6 +109,10 @@ class Ways:
         """Whether it has been heard what *server* lists."""
         return server in self._known
 
+    def governs(self, kind: Kind, server: str, name: str) -> bool:
+        """Whether anybody says anything of it, or might: what a trusted server says is in its lists."""
+        return self._sources.trusts(server) or is_governed(self.way(kind, server, name).contract)
+
     def plain(self, server: str, authority: Authority) -> bool:
         """Whether a caller sees the lists of *server* just as the server gives them."""
         known = self._known.get(server)

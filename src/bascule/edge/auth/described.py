@@ -11,10 +11,10 @@ from typing import Any, Final, cast
 import msgspec
 
 from bascule.call import Caller
-from bascule.config import Config, identifies
+from bascule.config import Config
 from bascule.edge.auth import certificate
-from bascule.edge.auth.callers import Callers, Credential
-from bascule.edge.auth.identify import Identify
+from bascule.edge.auth.callers import Credential
+from bascule.edge.auth.identify import identify_of
 from bascule.edge.auth.issuers import Issuers
 from bascule.edge.auth.jwt import Claims, claims_of
 from bascule.edge.auth.keys import KeyBook
@@ -92,16 +92,9 @@ async def _admitted(
     said: Claims | None = None,
 ) -> Caller:
     """What the edge makes of the credential."""
-    identify = Identify(
-        Callers(config.auth, config.roles, config.callers),
-        KeyBook(keys, config.auth.key_environment),
-        None if said is None else cast("Issuers", _Vouching(said)),
-        bearer=config.http.bearer,
-        required=config.auth.required_scopes,
-        alone=not identifies(config),
-        scoped=config.policy.default == "deny",
-        clock=lambda: now_s,
-    )
+    vouching = None if said is None else cast("Issuers", _Vouching(said))
+    book = KeyBook(keys, config.auth.key_environment)
+    identify = identify_of(config, book, vouching, clock=lambda: now_s)
     return await identify.caller(Credential(None if token is None else f"Bearer {token}", subject, _ADDRESS, _RESOURCE))
 
 

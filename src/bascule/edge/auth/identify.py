@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bascule.call import BEARER, Caller
+from bascule.config import Config, identifies
 from bascule.edge.auth.attempts import Attempts
 from bascule.edge.auth.callers import Callers, Credential
 from bascule.edge.auth.issuers import Issuers
@@ -46,7 +47,7 @@ class Identify:
 
         *scoped*: without any scope nobody may do anything.
         """
-        self._callers = callers
+        self.callers = callers
         self._keys = keys
         self._issuers = issuers
         self._bearer = bearer
@@ -99,7 +100,7 @@ class Identify:
         if credential.authorization is not None:
             token = token_in(credential.authorization)
             return self._by_secret(token, credential.ip, now_s) or await self._by_token(token, credential, now_s)
-        if credential.subject is not None and (caller := self._callers.of_certificate(credential.subject)):
+        if credential.subject is not None and (caller := self.callers.of_certificate(credential.subject)):
             return caller
         if self._anonymous is not None:
             return self._anonymous
@@ -118,7 +119,7 @@ class Identify:
             if found.reason is Reason.NOT_A_KEY:
                 return None
             raise Unauthenticated("the API key is not valid here")
-        caller = self._callers.of_key(found)
+        caller = self.callers.of_key(found)
         if caller is None:
             raise Unauthenticated("the API key is not valid here")
         if found.key_id:
@@ -131,14 +132,36 @@ class Identify:
         claims: Claims | None = self._issuers.known(token, credential.resource, now_s)
         if claims is None:
             claims = await self._issuers.claims(token, credential.resource, now_s)
-        return self._callers.of_token(claims, "token" if looks_like_jwt(token) else "introspection")
+        return self.callers.of_token(claims, "token" if looks_like_jwt(token) else "introspection")
 
     def _check_entry(self, caller: Caller) -> None:
         """Raise ScopeDenied for who may not even come in."""
         if self._required and not caller.authority.covers(self._required):
             raise ScopeDenied("the credential lacks a scope that everybody needs here", self._required)
         if self._scoped and not caller.authority.granted and caller.proof in ("token", "introspection"):
-            raise ScopeDenied("the token grants nothing here", self._callers.requested())
+            raise ScopeDenied("the token grants nothing here", self.callers.requested())
+
+
+def identify_of(
+    config: Config,
+    keys: KeyBook,
+    issuers: Issuers | None,
+    *,
+    attempts: Attempts | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Identify:
+    """What knows callers as *config* wants them known."""
+    return Identify(
+        Callers(config.auth, config.roles, config.callers),
+        keys,
+        issuers,
+        bearer=config.http.bearer,
+        required=config.auth.required_scopes,
+        alone=not identifies(config),
+        scoped=config.policy.default == "deny",
+        attempts=attempts,
+        clock=clock,
+    )
 
 
 def _is_token(credential: Credential) -> bool:
