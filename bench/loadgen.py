@@ -21,7 +21,7 @@ import shlex
 import time
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -52,6 +52,7 @@ FIRST_ID: Final = 1_000_000
 # Gateways that start a process per session would otherwise start 64 at once, which no client does.
 HANDSHAKES_AT_ONCE: Final = 8
 FAILING_PAUSE_S: Final = 0.01
+NO_HEADERS: Final[Mapping[str, str]] = {}
 
 now: Final = time.perf_counter
 
@@ -147,12 +148,12 @@ class HttpCaller(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, url: str, load: Load, recorder: Recorder) -> None:
+    def __init__(self, url: str, load: Load, recorder: Recorder, headers: Mapping[str, str] = NO_HEADERS) -> None:
         parts = urlsplit(url)
         self._host, self._port, self._path = parts.hostname or "127.0.0.1", parts.port or 80, parts.path
         self._load, self._recorder = load, recorder
         self._tail, self._text = call_tail(load), load.text
-        self._headers: dict[str, str] = {}
+        self._headers = dict(headers)
         self._unread = b""
         self._answer: asyncio.Future[Reply] | None = None  # what `_ask` waits for, outside the loop
         self._request_id = FIRST_ID
@@ -304,9 +305,9 @@ class HttpCaller(asyncio.Protocol):
             self._transport.abort()
 
 
-async def call_once(url: str, era: Era) -> None:
-    """One connection, one good call. Raises SetupError."""
-    caller = HttpCaller(url, Load(era, connections=1), Recorder())
+async def call_once(url: str, era: Era, headers: Mapping[str, str] = NO_HEADERS) -> None:
+    """One connection, one good call, every request with *headers*. Raises SetupError."""
+    caller = HttpCaller(url, Load(era, connections=1), Recorder(), headers)
     await caller.open()
     try:
         await caller.call_once()
@@ -314,10 +315,10 @@ async def call_once(url: str, era: Era) -> None:
         await caller.close()
 
 
-async def measure_http(url: str, load: Load, meter: Meter) -> Sample:
-    """Measure `load.connections` connections to *url*. Raises SetupError."""
+async def measure_http(url: str, load: Load, meter: Meter, headers: Mapping[str, str] = NO_HEADERS) -> Sample:
+    """Measure `load.connections` connections to *url*, every request with *headers*. Raises SetupError."""
     recorder = Recorder()
-    callers = [HttpCaller(url, load, recorder) for _ in range(load.connections)]
+    callers = [HttpCaller(url, load, recorder, headers) for _ in range(load.connections)]
     turns = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
 
     async def open_in_turn(caller: HttpCaller) -> None:

@@ -236,20 +236,28 @@ def percent(value: float, base: float) -> float:
 # ------------------------------------------------------------------ writing
 
 
-def every_table(results: Results) -> str:
-    """All tables, for a terminal."""
-    return "\n\n".join(f"## {name}\n\n{write(results)}" for name, write in TABLES.items())
+Tables: TypeAlias = Mapping[str, Callable[[Results], str]]
+
+
+def every_table(results: Results, tables: Tables) -> str:
+    """All *tables*, for a terminal."""
+    return "\n\n".join(f"## {name}\n\n{write(results)}" for name, write in tables.items())
 
 
 BLOCK: Final = re.compile(r"(<!-- bench:(?P<name>\w+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 
 
-def with_tables(page: str, results: Results) -> str:
+def with_tables(page: str, results: Results, tables: Tables) -> str:
     """*page* with the text between `<!-- bench:NAME -->` and `<!-- /bench -->` replaced; the rest is kept.
 
-    Raises KeyError for a NAME that is not in `TABLES`.
+    A NAME that is not in *tables* belongs to another run, whose results are not at hand.
     """
-    return BLOCK.sub(lambda block: block[1] + TABLES[block["name"]](results) + "\n" + block[3], page)
+
+    def written(block: re.Match[str]) -> str:
+        write = tables.get(block["name"])
+        return block[0] if write is None else f"{block[1]}{write(results)}\n{block[3]}"
+
+    return BLOCK.sub(written, page)
 
 
 def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -282,10 +290,14 @@ def about_table(results: Results) -> str:
 
 
 def goals_table(results: Results) -> str:
+    return judged(goals(results))
+
+
+def judged(found: Iterable[Goal]) -> str:
     verdict = {True: "yes", False: "**no**", None: DASH}
     lines = [
         (goal.text, f"{goal.sign} {goal.limit:,} {goal.unit}".strip(), number(goal.seen), verdict[goal.met])
-        for goal in goals(results)
+        for goal in found
     ]
     return table(("target", "wanted", "seen", "met?"), lines)
 
@@ -359,7 +371,7 @@ def memory_table(results: Results) -> str:
     return table(head, lines)
 
 
-TABLES: Final[Mapping[str, Callable[[Results], str]]] = {
+TABLES: Final[Tables] = {
     "about": about_table,
     "goals": goals_table,
     "rates": rates_table,

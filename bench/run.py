@@ -72,7 +72,7 @@ class Run:
         if target.name == PIPE:
             self._measure_all(Place(target, None, number))
             return
-        with self._noting(target), running(target, FEW_TOOLS, self.scratch) as server:
+        with self.noting(target), running(target, FEW_TOOLS, self.scratch) as server:
             start = Start(
                 target=target.name,
                 round=number,
@@ -85,26 +85,26 @@ class Run:
     def visit_long_list(self, target: Target, number: int) -> None:
         """Few tools and many, side by side: few, many, many, few, so that drift cancels out."""
         with (
-            self._noting(target),
+            self.noting(target),
             running(target, FEW_TOOLS, self.scratch) as few,
             running(target, MANY_TOOLS, self.scratch) as many,
         ):
             short, long = Place(target, few, number), Place(target, many, number, MANY_TOOLS)
             for place in (short, long, long, short):
-                self._measure(place, self._load("legacy", 16), "catalog")
+                self.measure(place, self.load("legacy", 16), "catalog")
 
     def _measure_all(self, place: Place) -> None:
         for era in place.target.eras:
             for connections in CONNECTIONS:
-                self._measure(place, self._load(era, connections), "load")
-            self._measure(place, self._load(era, 16, LARGE), "load")
+                self.measure(place, self.load(era, connections), "load")
+            self.measure(place, self.load(era, 16, LARGE), "load")
         if place.target.gateway:
-            self._measure(place, self._load("legacy", 16), "closing")
+            self.measure(place, self.load("legacy", 16), "closing")
 
-    def _load(self, era: Era, connections: int, chars: int = SMALL) -> Load:
+    def load(self, era: Era, connections: int, chars: int = SMALL) -> Load:
         return Load(era, connections, chars, self.seconds, self.warmup_s)
 
-    def _measure(self, place: Place, load: Load, part: Part) -> None:
+    def measure(self, place: Place, load: Load, part: Part) -> None:
         """Take a sample, again if strangers disturbed it; the quietest one counts."""
         samples = [take(place, load)]
         while samples[-1].strangers_cores > STRANGERS_CORES and len(samples) <= self.retries:
@@ -125,7 +125,7 @@ class Run:
         show(row)
 
     @contextmanager
-    def _noting(self, target: Target) -> Iterator[None]:
+    def noting(self, target: Target) -> Iterator[None]:
         try:
             yield
         except StartError as error:
@@ -138,7 +138,7 @@ def take(place: Place, load: Load) -> Sample:
         try:
             if place.server is None:
                 return runner.run(measure_stdio(filled(place.target.command, tools=place.tools), load))
-            return runner.run(measure_http(place.server.url, load, place.server.meter))
+            return runner.run(measure_http(place.server.url, load, place.server.meter, place.server.headers))
         except SetupError as error:
             return failed(str(error))
 
@@ -238,10 +238,10 @@ def measure(options: Options) -> Results:
 def main() -> None:
     options = parse()
     results = report.parsed(json.loads(RESULTS.read_text())) if options.report else measure(options)
-    print(report.every_table(results))
+    print(report.every_table(results, report.TABLES))
     if options.whole:
         RESULTS.write_text(json.dumps(asdict(results), indent=1))
-        PAGE.write_text(report.with_tables(PAGE.read_text(), results))
+        PAGE.write_text(report.with_tables(PAGE.read_text(), results, report.TABLES))
 
 
 if __name__ == "__main__":

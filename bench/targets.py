@@ -14,16 +14,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Final
+from typing import Any, Final
 
 import peers
 from exchange import Era
-from loadgen import ECHO, SetupError, call_once
+from loadgen import ECHO, NO_HEADERS, SetupError, call_once
 from proc import Meter, processes, tree
 from sample import megabytes
 
@@ -44,7 +44,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """One thing to measure; its commands hold {port}, {upstream_port}, {tools} and {servers} to fill in."""
+    """One thing to measure; its commands hold {port}, {upstream_port}, {tools}, {servers} and {config} to fill in."""
 
     name: str
     command: tuple[str, ...]
@@ -52,6 +52,8 @@ class Target:
     path: str = "/mcp"
     upstream: tuple[str, ...] = ()  # a process of its own, for gateways that reach it over HTTP
     gateway: bool = True
+    config: Mapping[str, Any] = field(default_factory=dict)  # written, as JSON, to the file {config}
+    key: tuple[str, ...] = ()  # a command that prints the API key which the calls are made with
 
 
 def every_target(bascule: Sequence[str], folder: Path) -> list[Target]:
@@ -92,6 +94,7 @@ class Running:
     meter: Meter
     cold_start_s: float
     idle_rss_mb: float
+    headers: Mapping[str, str] = field(default_factory=dict)  # that requests have to carry
 
 
 def filled(command: Sequence[str], **values: object) -> list[str]:
@@ -103,21 +106,23 @@ def running(target: Target, tools: int, scratch: Path) -> Iterator[Running]:
     """Start *target* and its upstream, wait for a good call, and stop them in the end. Raises StartError."""
     port, upstream_port = free_port(), free_port()
     home = Path(mkdtemp(dir=scratch))
-    servers, log = home / "servers.json", home / "log"
+    servers, config, log = home / "servers.json", home / "bascule.json", home / "log"
+    config.write_text(json.dumps(target.config))
     servers.write_text(json.dumps({"mcpServers": {"echo": {"url": f"http://127.0.0.1:{upstream_port}/mcp"}}}))
-    values = {"port": port, "upstream_port": upstream_port, "tools": tools, "servers": servers}
+    values = {"port": port, "upstream_port": upstream_port, "tools": tools, "servers": servers, "config": config}
     url, children = f"http://127.0.0.1:{port}{target.path}", []
     try:
         if target.upstream:
             children.append(spawn(filled(target.upstream, **values), log))
             wait_for_call(f"http://127.0.0.1:{upstream_port}/mcp", log, children[0])
+        headers = {"Authorization": f"Bearer {printed(filled(target.key, **values), home)}"} if target.key else {}
         began = time.perf_counter()
         children.append(spawn(filled(target.command, **values), log))
-        wait_for_call(url, log, children[-1])
+        wait_for_call(url, log, children[-1], headers)
         cold_start_s = time.perf_counter() - began
         meter = Meter(tuple(child.pid for child in children), ECHO)
         time.sleep(0.5)
-        yield Running(url, meter, cold_start_s, megabytes(meter.read().gateway))
+        yield Running(url, meter, cold_start_s, megabytes(meter.read().gateway), headers)
     finally:
         for child in reversed(children):
             stop(child)
@@ -132,7 +137,6 @@ def free_port() -> int:
 
 def spawn(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     """Start *command* as its own process group, in the folder of *log* and with that folder as its home."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("XDG_")}
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
@@ -140,17 +144,32 @@ def spawn(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=output,
             cwd=log.parent,
-            env={**kept, "HOME": str(log.parent)},
+            env=environment(log.parent),
             start_new_session=True,
         )
 
 
-def wait_for_call(url: str, log: Path, child: subprocess.Popen[bytes]) -> None:
+def printed(command: Sequence[str], home: Path) -> str:
+    """What *command* prints, run with *home* as its home. Raises StartError."""
+    ran = subprocess.run(command, check=False, capture_output=True, text=True, cwd=home, env=environment(home))
+    if ran.returncode:
+        raise StartError(f"{command[-1]}: exit code {ran.returncode}; it said: {ran.stderr.strip()[-600:]}")
+    return ran.stdout.strip()
+
+
+def environment(home: Path) -> Mapping[str, str]:
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("XDG_")}
+    return {**kept, "HOME": str(home)}
+
+
+def wait_for_call(
+    url: str, log: Path, child: subprocess.Popen[bytes], headers: Mapping[str, str] = NO_HEADERS
+) -> None:
     """Return as soon as one call succeeded. Raises StartError."""
     deadline, last = time.monotonic() + START_TIMEOUT_S, ""
     while time.monotonic() < deadline and child.poll() is None:
         try:
-            return asyncio.run(call_once(url, "legacy"))
+            return asyncio.run(call_once(url, "legacy", headers))
         except SetupError as error:
             last = str(error)
         time.sleep(0.005)

@@ -221,8 +221,8 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "security_level": "How much harm it can do; guardrails see it as `tool.security_level`.",
         "compliance_status": "Such as `[GDPR_COMPLIANT]`.",
         "last_security_review": "A date, YYYY-MM-DD.",
-        "status": "`deprecated`: results carry a warning. `gone`: calls are refused as `gone`. The others change"
-        " nothing.",
+        "status": "`deprecated`: results carry a warning. `gone`: not listed, and calls are refused as `gone`. The"
+        " others change nothing.",
         "deprecation": "What the warning, or the refusal, says.",
         "slo": "What its owners promise. Nothing measures it yet.",
     },

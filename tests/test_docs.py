@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from bascule import config, errors
+from bascule.edge.auth.reception import _OPERATORS
 from bascule.errors import BasculeError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,6 +67,12 @@ def test_the_errors_that_are_called_reserved_are_those_that_nothing_raises() -> 
     module = generator()
     reserved = {kind for kind, (happened, _) in module.ADVICE.items() if happened == module.RESERVED}
     assert reserved == {each.kind for each in leaves() if each.__name__ not in made}
+
+
+def test_the_scope_of_the_status_page_is_the_one_that_is_asked_for() -> None:
+    (scope,) = _OPERATORS
+    for page in ("operations.md", "security.md", "configuration.md"):
+        assert scope in (DOCS / page).read_text(encoding="utf-8")
 
 
 # ---- examples

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import bascule
 from bascule.admin import status
+from bascule.admin.doubts import doubts
 from bascule.call import Forward
 from bascule.config import (
     Config,
@@ -27,6 +28,7 @@ from bascule.crossing.bilingual import Bilingual
 from bascule.crossing.parking import Parking
 from bascule.edge.auth import metadata
 from bascule.edge.auth.attempts import Attempts
+from bascule.edge.auth.callers import Callers
 from bascule.edge.auth.identify import identify_of
 from bascule.edge.auth.issuers import Issuers
 from bascule.edge.auth.keys import KeyBook
@@ -127,16 +129,10 @@ class Gateway:
     def _reception(self, config: Config, keys: KeyStore, issuers: Issuers | None) -> Reception:
         identify = identify_of(config, key_book_of(config, keys), issuers, attempts=self.attempts)
         urls = [issuer.issuer for issuer in config.auth.issuers.values()]
-        self._check_public_url(config)
+        check_public_url(config)
         return Reception(
             identify, Login(config.http.public_url, urls, config.auth.required_scopes, identify.callers.requested())
         )
-
-    def _check_public_url(self, config: Config) -> None:
-        try:
-            metadata.resource_of(config.http.public_url or "http://localhost", metadata.ROOT_STANDS_FOR)
-        except ValueError as error:
-            raise ConfigInvalid(str(error), field="http.public_url") from error
 
     def _static_keys(self, config: Config) -> KeyBook:
         static = {name: caller.keys for name, caller in config.callers.items()}
@@ -178,6 +174,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Bring everything up in the background; returns at once, so that a slow server delays nobody."""
+        for doubt in doubts(self.config):
+            log.warning("%s", doubt)
         for upstream in self.upstreams.values():
             await self._bring_up(upstream, self.config.servers[upstream.name])
         self._tasks.append(asyncio.ensure_future(self.edge.sessions.expire()))
@@ -341,6 +339,23 @@ def key_book_of(config: Config, keys: KeyStore) -> KeyBook:
     """All keys of now: those of the configuration, and those that were made."""
     static = {name: caller.keys for name, caller in config.callers.items()}
     return KeyBook(keys.snapshot(), config.auth.key_environment, static)
+
+
+def rehearse(config: Config) -> None:
+    """Make what can be made of *config* without starting anything. Raises ConfigInvalid, as a Gateway would."""
+    check_public_url(config)
+    if config.http.tls is not None:
+        Tls(config.http.tls)
+    if config.auth.issuers:
+        Issuers(config.auth.issuers)
+    Callers(config.auth, config.roles, config.callers)
+
+
+def check_public_url(config: Config) -> None:
+    try:
+        metadata.resource_of(config.http.public_url or "http://localhost", metadata.ROOT_STANDS_FOR)
+    except ValueError as error:
+        raise ConfigInvalid(str(error), field="http.public_url") from error
 
 
 def ring_of(config: Config) -> KeyRing:

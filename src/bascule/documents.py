@@ -154,7 +154,7 @@ def _check_bounds(value: Any) -> None:
 
 def _json(path: Path, text: str) -> list[tuple[Any, Mapping[str, int]]]:
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise ConfigInvalid(f"not JSON: {error.msg}", place=f"{path}:{error.lineno}") from error
     except (ValueError, RecursionError) as error:
@@ -168,7 +168,7 @@ def _json(path: Path, text: str) -> list[tuple[Any, Mapping[str, int]]]:
     return [(each, lines[number] if number < len(lines) else {}) for number, each in enumerate(values)]
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     twice = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]
     if twice:
         raise ValueError(f"{twice[0]!r} stands twice in one object")
@@ -211,7 +211,7 @@ def _yaml(path: Path, text: str) -> list[tuple[Any, Mapping[str, int]]]:
     try:
         while loader.check_node():
             for node in _each_node(loader.get_node()):
-                _check_keys(node, 0, set())
+                check_keys(node, 0, set())
                 found.append((loader.construct_document(node), _lines(node)))
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
@@ -232,7 +232,7 @@ def _each_node(root: yaml.Node | None) -> list[yaml.Node]:
     return [root]
 
 
-def _check_keys(node: yaml.Node, depth: int, seen: set[int]) -> None:
+def check_keys(node: yaml.Node, depth: int, seen: set[int]) -> None:
     """Raises MarkedYAMLError for a key that stands twice or is no text: YAML itself would take the last one."""
     if depth > MAX_DEPTH:
         raise yaml.MarkedYAMLError(problem=f"nested more than {MAX_DEPTH} deep", problem_mark=node.start_mark)
@@ -242,7 +242,7 @@ def _check_keys(node: yaml.Node, depth: int, seen: set[int]) -> None:
     keys = set()
     for each in node.value:
         if isinstance(each, yaml.Node):
-            _check_keys(each, depth + 1, seen)
+            check_keys(each, depth + 1, seen)
             continue
         key, value = each
         if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
@@ -251,7 +251,7 @@ def _check_keys(node: yaml.Node, depth: int, seen: set[int]) -> None:
         if key.value in keys:
             raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
         keys.add(key.value)
-        _check_keys(value, depth + 1, seen)
+        check_keys(value, depth + 1, seen)
 
 
 def _lines(root: yaml.Node) -> dict[str, int]:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, get_args, get_type_hints
 import msgspec
 import yaml
 
-from bascule.documents import PlainLoader
+from bascule.documents import PlainLoader, check_keys, unique
 from bascule.errors import ConfigInvalid
 
 Kind = TypeVar("Kind")
@@ -32,11 +32,11 @@ class Text:
         try:
             match self.path.suffix:
                 case ".json":
-                    return json.loads(self.text)
+                    return json.loads(self.text, object_pairs_hook=unique)
                 case ".toml":
                     return tomllib.loads(self.text)
                 case _:
-                    return yaml.load(self.text, Loader=PlainLoader) or {}
+                    return _yaml(self.text) or {}
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise ConfigInvalid(f"not YAML: {error.problem}", place=f"{self.path}:{line}") from error
@@ -55,8 +55,7 @@ class Text:
             raise self.wrong("a text holds half of a surrogate pair", field) from error
         except msgspec.ValidationError as error:
             message, _, where = str(error).partition(" - at `")
-            inner = where.rstrip("`").removeprefix("key` in `").removeprefix("$")
-            inner = re.sub(r"\[(\d+)\]", r".\1", inner).replace("[...]", "").strip(".")
+            inner = named(value, kind, where.rstrip("`").removeprefix("key` in `").removeprefix("$"))
             unknown = re.search(r"unknown field `(\w+)`", message)
             path = ".".join(part for part in (field, inner, unknown[1] if unknown else "") if part)
             choices = get_args(get_type_hints(kind).get(inner)) if message.startswith("Invalid enum value") else ()
@@ -73,6 +72,50 @@ class Text:
         """`file:line` of *field*; the file alone where the line cannot be told."""
         line = None if self.path.suffix == ".toml" else _line_of(self.text, field)
         return str(self.path) if line is None else f"{self.path}:{line}"
+
+
+def named(value: Any, kind: type[Any], where: str) -> str:
+    """The dotted path of an error of msgspec's, which writes `[...]` for whichever entry of a map it is in."""
+    before, found, after = where.partition("[...]")
+    path = [part for part in re.split(r"[.\[\]]+", before) if part]
+    if not found:
+        return ".".join(path)
+    entries = _at(value, path)
+    for name in entries if isinstance(entries, dict) else ():
+        try:
+            msgspec.convert(_with(value, path, {name: entries[name]}), kind)
+        except msgspec.ValidationError:
+            return ".".join([*path, str(name), *filter(None, re.split(r"[.\[\]]+", after))])
+    return ".".join(path)
+
+
+def _at(value: Any, path: list[str]) -> Any:
+    for part in path:
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    return value
+
+
+def _with(value: Any, path: list[str], inner: Any) -> Any:
+    """*value* with *inner* at *path*."""
+    if not path:
+        return inner
+    changed = _with(_at(value, path[:1]), path[1:], inner)
+    if isinstance(value, list):
+        return [*value[: int(path[0])], changed, *value[int(path[0]) + 1 :]]
+    return {**value, path[0]: changed}
+
+
+def _yaml(text: str) -> Any:
+    """The one document in *text*, each of whose keys stands once. Raises YAMLError."""
+    loader = PlainLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        check_keys(node, 0, set())
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def read_text(path: Path, advice: str = "") -> str:

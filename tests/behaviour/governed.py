@@ -3,14 +3,20 @@
 What a gateway asks of its own accord (greetings, lists) is housekeeping; everything else that arrives is an execution.
 """
 
+import json
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from foreign import CACHE, ECHO, INFO, Asked, Foreign, listening
-from gateway import LEGACY, Bascule, Exchange, Headers, Json, Legacy, Modern
+from gateway import LEGACY, Bascule, Headers, Json, Legacy, Modern
+
+from bascule import config as configuration
+from bascule.config import Config
 
 KEY: Final = "${env:%s}"
 HOUSEKEEPING: Final = frozenset({
@@ -101,7 +107,8 @@ class Wide(Foreign):
         match method:
             case "tools/call":
                 said = params.get("arguments", {}).get("text", "")
-                return self.answers.get(str(params["name"]), {"content": [{"type": "text", "text": said}]})
+                found: Json = self.answers.get(params["name"], {"content": [{"type": "text", "text": said}]})
+                return found
             case "prompts/get":
                 return {"messages": [{"role": "user", "content": {"type": "text", "text": params["name"]}}]}
             case "resources/read":
@@ -180,5 +187,9 @@ def names(result: Json, member: str) -> list[str]:
     return [each[key] for each in result[member]]
 
 
-async def answer(exchange: Exchange) -> tuple[int, bytes]:
-    return exchange.status, await exchange.body()
+def configured(servers: Mapping[str, Json], environ: Mapping[str, str] | None = None, **members: Any) -> Config:
+    """The configuration that `gateway` would run with."""
+    with TemporaryDirectory(prefix="bascule-") as folder:
+        path = Path(folder) / "bascule.json"
+        path.write_text(json.dumps({"servers": servers, **members}))
+        return configuration.load(path, environ or {})

@@ -133,7 +133,7 @@ class Configuration:
         self.members = members
 
 
-_AGENT: Final = {"agent": {"scopes": ["far", "bascule:read:status"], "keys": ["${env:AGENT_KEY}"]}}
+_AGENT: Final = {"agent": {"scopes": ["far", "bascule.status:read"], "keys": ["${env:AGENT_KEY}"]}}
 _BY_KEY: Final = {"authorization": f"Bearer {AGENT_KEY}"}
 
 CONFIGURATIONS: Final = {

@@ -196,10 +196,38 @@ async def test_a_store_that_fails_after_the_call_does_not_hide_its_outcome() -> 
 
     world = World()
     world.state = Broken(lambda: world.now_s)
-    result = await world.chain()(call())
-    assert (result.value, result.cost_usd) == (ANSWER.value, 0.1)
+    answer = reports(usd=0.035)
+    result = await world.chain(last=Server(answer))(call())
+    assert (result.value, result.cost_usd) == (answer.value, 0.035)
     assert result.warnings == ("the cost was not recorded, only its estimate: the store is down",)
     assert await world.state.used(["window:2026-11-20:me"]) == [100_000_000]
+
+
+async def test_what_costs_just_what_was_reserved_for_it_takes_one_round_trip_to_the_store() -> None:
+    class Counting(MemoryState):
+        settled = 0
+
+        async def settle(self, accounts: Sequence[Account], reserved: int, actual: int) -> Sequence[int]:
+            self.settled += 1
+            return await super().settle(accounts, reserved, actual)
+
+    world = World()
+    world.state = state = Counting(lambda: world.now_s)
+    assert (await world.chain()(call())).cost_usd == 0.1
+    assert state.settled == 0
+    assert await state.used(["window:2026-11-20:me"]) == [100_000_000]
+    await world.chain(last=Server(reports(usd=0.035)))(call())
+    assert state.settled == 1
+    assert await state.used(["window:2026-11-20:me"]) == [135_000_000]
+
+
+async def test_what_a_session_has_spent_is_kept_only_where_it_is_asked_for() -> None:
+    world = World()
+    spend = Spend(PRICED, allowance_of=world.allowances.of, state=world.state, clock=lambda: world.now_s, summing=False)
+    forward = compose([spend, Dispatch(None)], world.server)
+    assert (await forward(call(session="s"))).cost_usd == 0.1
+    assert await world.state.used(["window:2026-11-20:me"]) == [100_000_000]
+    assert len(world.state) == 1, "the window, and neither a sum nor a count of the session"
 
 
 async def test_a_store_that_fails_before_the_call_refuses_it() -> None:

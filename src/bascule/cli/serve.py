@@ -7,7 +7,8 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -137,14 +138,19 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Check a configuration without starting anything: file, line and field of what is wrong."""
+    from bascule.admin.doubts import doubts
+    from bascule.app import rehearse
+
     try:
         loaded = _load(config, servers, {})
+        with _placed(_file_of(config, servers)):
+            rehearse(loaded)
     except ConfigInvalid as error:
         if as_json:
             print(json.dumps({"valid": False, "error": str(error), "place": error.place, "field": error.field}))
             raise typer.Exit(2) from error
         raise
-    names, warnings = list(loaded.servers), _warnings(loaded)
+    names, warnings = list(loaded.servers), [*_warnings(loaded), *doubts(loaded)]
     if as_json:
         print(json.dumps({"valid": True, "servers": names, "warnings": warnings}))
         return
@@ -177,6 +183,20 @@ def _load(config: Path | None, servers: Path | None, address: Mapping[str, Any])
     loaded = (configuration.load_servers if servers else configuration.load)(path, os.environ)
     http = msgspec.structs.replace(loaded.http, **address)
     return configuration.check(msgspec.structs.replace(loaded, http=http))
+
+
+@contextmanager
+def _placed(path: Path | None) -> Iterator[None]:
+    """Say where in *path* the field stands that something inside refuses."""
+    from bascule.text import Text, read_text
+
+    try:
+        yield
+    except ConfigInvalid as error:
+        if path is None or error.place or not error.field:
+            raise
+        message = str(error).removeprefix(f"{error.field}: ")
+        raise Text(path, read_text(path)).wrong(message, error.field) from error
 
 
 def _file_of(config: Path | None, servers: Path | None) -> Path:
@@ -274,7 +294,8 @@ def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None
     url = _url(sock.getsockname())
 
     async def main() -> None:
-        gateway = Gateway(config, sole=sole)
+        with _placed(path):
+            gateway = Gateway(config, sole=sole)
         await server.serve(
             gateway,
             sock,

@@ -13,15 +13,16 @@ from bascule.policy.spending import answer_of
 
 
 class Dispatch:
-    """The last stage of every chain whose stages ask whether a call was sent; counts it in its session."""
+    """The last stage of every chain whose stages ask whether a call was sent."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally | None) -> None:
+        """*tally* is where calls are counted in their sessions; None where no rule looks at that."""
         self._tally = tally
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
         trip = call.trip or Trip()
         again = trip.sent  # an attempt more of the same call is no call more
-        if not trip.counted:
+        if self._tally is not None and not trip.counted:
             await self._tally.count(call)
         trip.sent = trip.counted = True
         began_s = time.perf_counter()
@@ -29,9 +30,10 @@ class Dispatch:
             result = await forward(call)
         finally:
             trip.seconds += time.perf_counter() - began_s
-        if not again and not result.refused and not answer_of(result.value).finished:
-            try:
-                await self._tally.count(call, by=-1)  # its next round will be counted
-            except BasculeError:
-                pass  # it counts twice, which is better than to lose the answer
+        if self._tally is None or again or result.refused or answer_of(result.value).finished:
+            return result
+        try:
+            await self._tally.count(call, by=-1)  # its next round will be counted
+        except BasculeError:
+            pass  # it counts twice, which is better than to lose the answer
         return result

@@ -3,9 +3,9 @@
 What needs a person is refused until it can be asked for: there is no way round a gate.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -18,6 +18,9 @@ from bascule.pipeline.validate import arguments_of
 from bascule.policy.facts import Facts
 from bascule.policy.guard import Guard as Rules
 from bascule.policy.guard import Verdict
+
+
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class Judge(Protocol):
@@ -37,10 +40,16 @@ class Guard:
         self._id = contract.id
         self._tool = tool_facts(contract)
         # What no rule looks at is not put together for it; a gate may ask with any of it.
-        self._roots = {*looked_at(contract), *rules.reads} if gate is None else {"caller", "session"}
+        roots = {*looked_at(contract), *rules.reads} if gate is None else {"caller", "session"}
+        self._looks_at_caller = "caller" in roots
+        self._looks_back = "session" in roots
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
-        call, verdict = await self.judged(call)
+        session = await self._session(call) if self._looks_back else _NOTHING
+        facts = self._facts(call, session)
+        verdict = self._verdict(facts)
+        if call.args is None:
+            call = msgspec.structs.replace(call, args=facts.args)
         if verdict.effect == "deny":
             raise GuardrailDenied(verdict.message, rule=_place(verdict.rule))
         if verdict.effect == "ask":
@@ -48,7 +57,7 @@ class Guard:
                 f"{verdict.message or 'a person has to confirm this call'}; there is no channel to one here yet",
                 rule=_place(verdict.rule),
             )
-        result = await (self._counted(call, forward) if "session" in self._roots else forward(call))
+        result = await (self._counted(call, forward) if self._looks_back else forward(call))
         if not verdict.warnings:
             return result
         return msgspec.structs.replace(result, warnings=(*verdict.warnings, *result.warnings))
@@ -68,17 +77,22 @@ class Guard:
     async def judged(self, call: Call) -> tuple[Call, Verdict]:
         """What the rules say of *call*, and the call with its arguments decoded."""
         facts = await self.facts(call)
+        return msgspec.structs.replace(call, args=facts.args), self._verdict(facts)
+
+    async def facts(self, call: Call) -> Facts:
+        """What rules look at."""
+        return self._facts(call, await self._session(call) if self._looks_back else _NOTHING)
+
+    def _verdict(self, facts: Facts) -> Verdict:
         verdict = self.rules.judge(facts)
         if self.gate is not None and verdict.effect in ("allow", "warn"):
             gated = self.gate.judge(facts)
             if gated.effect in ("ask", "deny"):
                 verdict = msgspec.structs.replace(gated, warnings=verdict.warnings)
-        return msgspec.structs.replace(call, args=facts.args), verdict
+        return verdict
 
-    async def facts(self, call: Call) -> Facts:
-        """What rules look at."""
-        caller = caller_facts(call.caller) if "caller" in self._roots else {}
-        session = await self._session(call) if "session" in self._roots else {}
+    def _facts(self, call: Call, session: Mapping[str, Any]) -> Facts:
+        caller = caller_facts(call.caller) if self._looks_at_caller else _NOTHING
         return Facts(arguments_of(call), caller, self._tool, session, self._now())
 
     async def _session(self, call: Call) -> dict[str, Any]:

@@ -6,7 +6,7 @@ estimate: the server may have done the work.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -27,9 +27,12 @@ from bascule.policy.spending import (
     usd_of,
     window_of,
 )
-from bascule.store.shared import Account, SharedState
+from bascule.store.shared import Account, SharedState, Short
+
+Warnings: TypeAlias = tuple[str, ...]
 
 _WARN_FROM: Final = 0.8  # of a budget
+_NO_SUMS: Final[Sequence[int]] = ()
 # A window's sum outlives it, for the calls that end after it and for clocks that step back.
 _KEPT_AFTER_S: Final = 3600.0
 
@@ -44,30 +47,36 @@ class Spend:
         allowance_of: Callable[[str], Allowance],
         state: SharedState,
         clock: Callable[[], float] = time.time,
+        summing: bool = True,
     ) -> None:
-        """*allowance_of* tells what a caller of a name may use; *clock* gives Unix time."""
+        """*allowance_of* tells what a caller of a name may use; *clock* gives Unix time.
+
+        *summing*: some rule looks at what a session has spent, so that it is kept without a budget, too.
+        """
         self._model = contract.cost_model
         self._allowance_of = allowance_of
         self._state = state
         self._clock = clock
+        self._summing = summing
         # A tool without a cost model is reserved what it last reported, so that a spent budget stops it, too.
         self._estimate = estimate(self._model)
         self._windows: dict[Per, Window] = {}
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
         accounts = self._accounts(call)
-        reserved = self._estimate
+        reserved, sums = self._estimate, _NO_SUMS
         if reserved:
-            short = await self._state.reserve(accounts, reserved)
-            if short is not None:
-                raise self._refusal(call, accounts[short.index], short.left)
+            sums = await self._reserve(call, accounts, reserved)
         trip, result = call.trip or Trip(), None
         try:
             result = await forward(msgspec.structs.replace(call, trip=trip))
         finally:
             paid, warnings = self._bill(trip, result, reserved)
-            if reserved or paid:
-                warnings += await self._settle(call, accounts, reserved, paid or 0)
+            if reserved != (paid or 0):  # most calls cost just what was reserved for them
+                sums, problems = await self._settle(accounts, reserved, paid or 0)
+                warnings += problems
+        if sums:
+            warnings += self._warnings(call, accounts, sums)
         if paid is None and not warnings:
             return result
         cost_usd = None if paid is None else usd_of(paid)
@@ -86,16 +95,18 @@ class Spend:
         return tuple(said)
 
     def _accounts(self, call: Call) -> list[Account]:
-        """What the call is paid from; the session's sum is always kept, for rules that ask for it."""
+        """What the call is paid from."""
         caller = call.caller.name
         allowance = self._allowance_of(caller)
-        session = Account(session_key(call), allowance.session_budget, SESSION_IDLE_S)
-        if allowance.budget_per is None:
-            return [session]
-        now_s = self._clock()
-        window = self._window(allowance.budget_per, now_s)
-        ttl_s = window.end_s - now_s + _KEPT_AFTER_S
-        return [Account(window_key(window.name, caller), allowance.budget, ttl_s), session]
+        accounts = []
+        if allowance.budget_per is not None:
+            now_s = self._clock()
+            window = self._window(allowance.budget_per, now_s)
+            ttl_s = window.end_s - now_s + _KEPT_AFTER_S
+            accounts.append(Account(window_key(window.name, caller), allowance.budget, ttl_s))
+        if self._summing or allowance.session_budget is not None:
+            accounts.append(Account(session_key(call), allowance.session_budget, SESSION_IDLE_S))
+        return accounts
 
     def _window(self, per: Per, now_s: float) -> Window:
         window = self._windows.get(per)
@@ -103,17 +114,19 @@ class Spend:
             window = self._windows[per] = window_of(per, now_s)
         return window
 
-    async def _settle(self, call: Call, accounts: Sequence[Account], reserved: int, paid: int) -> tuple[str, ...]:
-        """Settle the accounts; warnings. The call has been made: nothing that fails here may hide its outcome."""
+    async def _reserve(self, call: Call, accounts: Sequence[Account], amount: int) -> Sequence[int]:
+        """The sums of *accounts* with *amount* in them. Raises BudgetExceeded."""
+        sums = await self._state.reserve(accounts, amount)
+        if isinstance(sums, Short):
+            raise self._refusal(call, accounts[sums.index], sums.left)
+        return sums
+
+    async def _settle(self, accounts: Sequence[Account], reserved: int, paid: int) -> tuple[Sequence[int], Warnings]:
+        """(the sums after it, warnings). The call has been made: nothing that fails here may hide its outcome."""
         try:
-            sums = await self._state.settle(accounts, reserved, paid)
+            return await self._state.settle(accounts, reserved, paid), ()
         except BasculeError as error:
-            return (f"the cost was not recorded, only its estimate: {error.message}",)
-        return tuple(
-            self._warning(call, account, used)
-            for account, used in zip(accounts, sums, strict=True)
-            if account.ceiling is not None and used >= _WARN_FROM * account.ceiling
-        )
+            return _NO_SUMS, (f"the cost was not recorded, only its estimate: {error.message}",)
 
     def _bill(self, trip: Trip, result: Result | None, reserved: int) -> tuple[int | None, tuple[str, ...]]:
         """(nano-USD to pay, or None where nobody can tell; warnings)."""
@@ -134,6 +147,13 @@ class Spend:
         if per is None or account.key == session_key(call):
             return _Budget("session", "this session", account.ceiling or 0, None)
         return _Budget(per, f"this caller for this {per}", account.ceiling or 0, self._window(per, self._clock()).end)
+
+    def _warnings(self, call: Call, accounts: Sequence[Account], sums: Sequence[int]) -> Warnings:
+        return tuple([
+            self._warning(call, account, used)
+            for account, used in zip(accounts, sums, strict=True)
+            if account.ceiling is not None and used >= _WARN_FROM * account.ceiling
+        ])  # fmt: skip
 
     def _warning(self, call: Call, account: Account, used: int) -> str:
         budget = self._budget(call, account)

@@ -61,8 +61,8 @@ class SharedState(Protocol):
         """How many calls each of *limits* would grant now; nothing is taken."""
         ...
 
-    async def reserve(self, accounts: Sequence[Account], amount: int) -> Short | None:
-        """Add *amount* to each of *accounts*, or to none if it would not fit under a ceiling."""
+    async def reserve(self, accounts: Sequence[Account], amount: int) -> Sequence[int] | Short:
+        """Add *amount* to each of *accounts*, or to none if it would not fit under a ceiling; the sums after it."""
         ...
 
     async def settle(self, accounts: Sequence[Account], reserved: int, actual: int) -> Sequence[int]:
@@ -189,7 +189,7 @@ class MemoryState:
         now_s = self._clock()
         return [left(self._tats.by_key.get(key, NEVER_USED), rate, now_s) for key, rate in limits]
 
-    async def reserve(self, accounts: Sequence[Account], amount: int) -> Short | None:
+    async def reserve(self, accounts: Sequence[Account], amount: int) -> Sequence[int] | Short:
         now_s = self._clock()
         sums = self._opened(accounts, now_s)
         for index, (account, one) in enumerate(zip(accounts, sums, strict=True)):
@@ -197,7 +197,7 @@ class MemoryState:
                 return Short(index, max(0, account.ceiling - one.amount))
         for one in sums:
             one.amount += amount
-        return None
+        return [one.amount for one in sums]
 
     async def settle(self, accounts: Sequence[Account], reserved: int, actual: int) -> Sequence[int]:
         after = []

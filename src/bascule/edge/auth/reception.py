@@ -18,7 +18,8 @@ from bascule.edge.auth.identify import Identify
 from bascule.edge.door import Headers
 from bascule.errors import BasculeError, ScopeDenied, Unauthenticated
 
-_OPERATORS: Final = ("bascule:read:status",)  # the scope of the pages that show how things stand
+# The scope of the pages that show how things stand. No server can have a dot in its name, so none is opened by it.
+_OPERATORS: Final = ("bascule.status:read",)
 _TOKEN_IN_QUERY: Final = b"access_token="
 
 

@@ -1,0 +1,64 @@
+"""What is legal in a configuration and hardly meant: said by `bascule validate`, and in the log of whoever serves it."""
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+
+from bascule.config import Config
+from bascule.contract.model import ConfirmGate, Terms, scopes_of
+from bascule.policy.guard import compile_gate, compile_guards
+from bascule.policy.scopes import EVERYTHING
+
+
+def doubts(config: Config) -> list[str]:
+    """Sentences for the operator, each with its field or its file."""
+    return [*_strangers(config), *_scopes(config), *_rules(config)]
+
+
+def _strangers(config: Config) -> Iterator[str]:
+    """What is said of servers that are not there: a rule that somebody believes in, and that guards nothing."""
+    for place, document in config.documents:
+        yield from _unknown(place, document.id.partition("/")[0], config.servers)
+    for number, rule in enumerate(config.policy.rules):
+        namespace, slash, _ = rule.match.partition("/")
+        if not slash and not set("*?[") & set(namespace):
+            yield f"policy.rules.{number}: {rule.match!r} fits nothing: ids are SERVER/NAME, such as crm/create_lead"
+        elif not set("*?[") & set(namespace):
+            yield from _unknown(f"policy.rules.{number}", namespace, config.servers)
+
+
+def _unknown(place: str, namespace: str, servers: Iterable[str]) -> Iterator[str]:
+    names = list(servers)
+    if namespace not in names:
+        near = get_close_matches(namespace, names, 1)
+        yield f"{place}: there is no server {namespace!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _scopes(config: Config) -> Iterator[str]:
+    """Scopes that are given to somebody and needed for nothing."""
+    said = [*(document for _, document in config.documents), *config.policy.rules]
+    needed = {
+        scope.split(":")[0] for terms in said if terms.security_scope for scope in scopes_of(terms.security_scope)
+    }
+    needed |= {EVERYTHING, "bascule.status", *config.servers}
+    needed |= {scope.split(":")[0] for scope in config.auth.required_scopes}
+    for field, scopes in _given(config):
+        for scope in scopes:
+            if scope.split(":")[0] not in needed:
+                near = get_close_matches(scope.split(":")[0], sorted(needed), 1)
+                yield f"{field}: nothing needs the scope {scope!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _given(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
+    yield from ((f"roles.{role}", scopes) for role, scopes in config.roles.items())
+    yield from ((f"callers.{name}.scopes", caller.scopes) for name, caller in config.callers.items())
+
+
+def _rules(config: Config) -> Iterator[str]:
+    """Guardrails that never hold, always hold, or deny by accident."""
+    said: list[tuple[str, Terms]] = [(f"policy.rules.{number}", r) for number, r in enumerate(config.policy.rules)]
+    for place, terms in [*said, *config.documents]:
+        schema, gate = terms.input_schema or None, terms.confirm_gate
+        warnings = compile_guards(terms.guardrails or (), schema).warnings
+        if isinstance(gate, ConfirmGate):
+            warnings += compile_gate(gate.when, gate.message, schema).warnings
+        yield from (f"{place}: {warning}" for warning in warnings)
