@@ -1,4 +1,4 @@
-"""What is legal in a configuration and hardly meant: said by `bascule validate`, and in the log of whoever serves it."""
+"""What is legal in a configuration and hardly meant: `bascule validate` says it, and the log of whoever serves it."""
 
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
