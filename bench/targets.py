@@ -162,9 +162,7 @@ def environment(home: Path) -> Mapping[str, str]:
     return {**kept, "HOME": str(home)}
 
 
-def wait_for_call(
-    url: str, log: Path, child: subprocess.Popen[bytes], headers: Mapping[str, str] = NO_HEADERS
-) -> None:
+def wait_for_call(url: str, log: Path, child: subprocess.Popen[bytes], headers: Mapping[str, str] = NO_HEADERS) -> None:
     """Return as soon as one call succeeded. Raises StartError."""
     deadline, last = time.monotonic() + START_TIMEOUT_S, ""
     while time.monotonic() < deadline and child.poll() is None:

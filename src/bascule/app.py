@@ -338,7 +338,9 @@ def issuers_of(config: Config) -> Issuers | None:
 def key_book_of(config: Config, keys: KeyStore) -> KeyBook:
     """All keys of now: those of the configuration, and those that were made."""
     static = {name: caller.keys for name, caller in config.callers.items()}
-    return KeyBook(keys.snapshot(), config.auth.key_environment, static)
+    # Without callers there is nobody whose key it could be, and the folder need not even be there.
+    made = keys.snapshot() if config.callers else KeySnapshot(secrets.token_bytes(PEPPER_BYTES))
+    return KeyBook(made, config.auth.key_environment, static)
 
 
 def rehearse(config: Config) -> None:

@@ -209,7 +209,7 @@ def _counted(config: Config) -> str:
     said = [*config.policy.rules, *(document for _, document in config.documents)]
     if any(terms.rate_limit or terms.total_rate_limit or terms.max_concurrent for terms in said):
         return "the limit of a tool"
-    return "what a guardrail looks at" if any(terms.guardrails for terms in said) else ""
+    return "what a guardrail looks at" if sources_of(config).look_at("session") else ""
 
 
 def identifies(config: Config) -> bool:
@@ -309,7 +309,7 @@ class _Source:
         bearer = outline.http.bearer
         token = None if bearer is None else self._secret(bearer, "http.bearer")
         said = {name: getattr(outline, name) for name in _Common.__struct_fields__} | {
-            "http": msgspec.structs.replace(outline.http, bearer=token),
+            "http": msgspec.structs.replace(outline.http, bearer=token, tls=self._tls(outline.http.tls)),
             "seal": SealOptions(keys=self._secrets(outline.seal.keys, "seal.keys")),
             "callers": {name: self._caller(name, each) for name, each in outline.callers.items()},
         }
@@ -337,6 +337,15 @@ class _Source:
         except ConfigInvalid as error:
             raise self._text.wrong(str(error).removeprefix(f"{error.field}: "), error.field) from error
         return config
+
+    def _tls(self, options: TlsOptions | None) -> TlsOptions | None:
+        """Its files beside the configuration, as other paths in it are."""
+        if options is None:
+            return None
+        files = {name: getattr(options, name) for name in ("cert", "key", "client_ca")}
+        return msgspec.structs.replace(
+            options, **{name: str(self._path.parent / Path(file).expanduser()) for name, file in files.items() if file}
+        )
 
     def _secrets(self, texts: Sequence[str], field: str) -> tuple[str, ...]:
         return tuple(self._secret(text, f"{field}.{number}") for number, text in enumerate(texts))

@@ -291,7 +291,7 @@ def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None
 
     _listen_to_logs()
     sock = server.bind(config.http.host, config.http.port)
-    url = _url(sock.getsockname())
+    url = _url(sock.getsockname(), secure=config.http.tls is not None)
 
     async def main() -> None:
         with _placed(path):
@@ -299,7 +299,7 @@ def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None
         await server.serve(
             gateway,
             sock,
-            up=lambda: _announce(url, sole, list(config.servers)),
+            up=lambda: _announce(url, sole, config),
             reload=partial(gateway.try_reload, load) if load else None,
             watch=partial(gateway.watch, load, path) if load and path else None,
         )
@@ -312,16 +312,17 @@ def _listen_to_logs() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
-def _url(address: Any) -> str:
+def _url(address: Any, *, secure: bool) -> str:
     host, port = address[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}"
+    return f"{'https' if secure else 'http'}://{shown}:{port}"
 
 
-def _announce(base: str, sole: str | None, names: list[str]) -> None:
+def _announce(base: str, sole: str | None, config: Any) -> None:
     """The one line on stdout: the URL first, then what to paste into a client."""
-    name = sole or "bascule"
-    print(f"{base}/mcp  ready; add it with: claude mcp add --transport http {name} {base}/mcp", flush=True)
-    for each in [] if sole else names:
+    name, keyed = sole or "bascule", bool(config.callers or config.http.bearer)
+    header = ' --header "Authorization: Bearer $KEY"' if keyed and not config.auth.issuers else ""
+    print(f"{base}/mcp  ready; add it with: claude mcp add --transport http {name} {base}/mcp{header}", flush=True)
+    for each in [] if sole else config.servers:
         note(f"{each} alone: {base}/servers/{each}/mcp")
     note(f"status: {base}/status")

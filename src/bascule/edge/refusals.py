@@ -4,6 +4,7 @@ On `tools/call` a refusal is by default a result, because a model can read it an
 the protocol and of identity always are errors (design §6).
 """
 
+import math
 import random
 import re
 from collections.abc import Mapping
@@ -63,8 +64,10 @@ def in_words(error: BasculeError) -> str:
 
 def _as_result(call: Call, error: BasculeError) -> Raw:
     data = {"message": in_words(error), **to_data(error, call.trace_id or trace_id_of(call.params))}
+    wait_s = error.retry_after_s
+    advice = error.advice if wait_s is None else f"try again in {math.ceil(wait_s)} s"
     result: dict[str, Any] = {
-        "content": [{"type": "text", "text": f"{in_words(error)} ({error.kind}; {error.advice})"}],
+        "content": [{"type": "text", "text": f"{in_words(error)} ({error.kind}; {advice})"}],
         "isError": True,
         "_meta": {ERROR_META: data},
     }

@@ -19,7 +19,6 @@ from bascule.policy.facts import Facts
 from bascule.policy.guard import Guard as Rules
 from bascule.policy.guard import Verdict
 
-
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -54,7 +53,7 @@ class Guard:
             raise GuardrailDenied(verdict.message, rule=_place(verdict.rule))
         if verdict.effect == "ask":
             raise ConfirmationRequired(
-                f"{verdict.message or 'a person has to confirm this call'}; there is no channel to one here yet",
+                f"a person has to confirm this call, and there is no way to ask one here yet: {verdict.message}",
                 rule=_place(verdict.rule),
             )
         result = await (self._counted(call, forward) if self._looks_back else forward(call))

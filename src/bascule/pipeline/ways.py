@@ -4,6 +4,7 @@ Ways are made when a server's lists are learnt, not when a call comes. What is n
 made of what rules say of its name; only who may do everything at that server gets through on it.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
 
@@ -18,6 +19,8 @@ from bascule.pipeline.chain import Stage, compose
 from bascule.policy.scopes import Access, Authority
 from bascule.registry.catalog import Item, Listing, Template
 from bascule.registry.sight import KINDS
+
+log = logging.getLogger("bascule.policy")
 
 Key: TypeAlias = tuple[Kind, str]  # of one server's things: the kind, and the server's own name or URI
 
@@ -173,6 +176,7 @@ class Ways:
             scopes = (*contract.security_scope, server) if unsaid else contract.security_scope
             stages = self._build(contract, server, scopes)
         except (ValueError, ConfigInvalid) as error:
+            log.warning("%r is withheld: %s", id, error)
             return self._withheld(kind, id, str(error))
         return Way(contract, scopes, "", stages, compose(stages, self._last))
 

@@ -78,21 +78,33 @@ class Identify:
     async def caller(self, credential: Credential) -> Caller:
         """Whose request it is. Raises Unauthenticated, ScopeDenied, or RateLimited after too many wrong tries."""
         now_s = self._clock()
-        wait_s = self._attempts.wait_s(credential.ip, now_s)
-        if wait_s and credential not in self._seen:
-            raise RateLimited("too many wrong credentials came from this address", wait_s)
         try:
             caller = await self._found(credential, now_s)
         except Unauthenticated as error:
-            if error.reason == "invalid_token" and not _is_token(credential):
-                self._attempts.failed(credential.ip, now_s)
             self._seen.pop(credential, None)
+            if error.reason == "invalid_token" and not _is_token(credential):
+                self._count_failure(credential.ip, now_s)
             raise
         self._check_entry(caller)
         if len(self._seen) >= _REMEMBERED:
             self._seen.clear()
         self._seen[credential] = caller, now_s + _FRESH_S
         return caller
+
+    def _count_failure(self, ip: str, now_s: float) -> None:
+        """Raises RateLimited once there are too many. A good credential still comes in from there: behind one
+
+        address there may be a whole office, and one forgotten client with an old key must not shut all of it out.
+        """
+        self._refuse_if_locked(ip, now_s)
+        self._attempts.failed(ip, now_s)
+        if self._attempts.wait_s(ip, now_s):
+            log.warning("too many wrong credentials came from %s; more are answered with 429 for a minute", ip)
+
+    def _refuse_if_locked(self, ip: str, now_s: float) -> None:
+        wait_s = self._attempts.wait_s(ip, now_s)
+        if wait_s:
+            raise RateLimited("too many wrong credentials came from this address", wait_s)
 
     async def _found(self, credential: Credential, now_s: float) -> Caller:
         if self._alone and self._anonymous is not None:
@@ -107,7 +119,7 @@ class Identify:
         if credential.subject is not None:
             log.warning("a client showed a certificate that is nobody's; its subject is %r", credential.subject)
             raise Unauthenticated("nobody here has this certificate")
-        raise Unauthenticated("a credential is needed: an API key or an access token, as Authorization: Bearer …",
+        raise Unauthenticated("a credential is needed: an API key or an access token, as Authorization: Bearer TOKEN",
                               reason="")  # fmt: skip
 
     def _by_secret(self, token: str, ip: str, now_s: float) -> Caller | None:
@@ -131,6 +143,8 @@ class Identify:
             raise Unauthenticated("the credential is not valid here")
         claims: Claims | None = self._issuers.known(token, credential.resource, now_s)
         if claims is None:
+            if not looks_like_jwt(token):
+                self._refuse_if_locked(credential.ip, now_s)  # before an issuer is asked: that costs both of us
             claims = await self._issuers.claims(token, credential.resource, now_s)
         return self.callers.of_token(claims, "token" if looks_like_jwt(token) else "introspection")
 

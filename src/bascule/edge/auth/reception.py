@@ -52,7 +52,7 @@ class Reception:
     def check_operator(self, caller: Caller) -> None:
         """Raise ScopeDenied for who may not look at how things stand."""
         if not caller.authority.covers(_OPERATORS):
-            raise ScopeDenied("this page is for operators", _OPERATORS)
+            raise ScopeDenied(f"this page is for operators: it needs the scope {_OPERATORS[0]}", _OPERATORS)
 
     def resource(self, scope: Mapping[str, Any], path: str) -> str:
         """The resource id of what is at *path*: a token has to be made for it (RFC 8707, 2)."""
