@@ -48,7 +48,7 @@ SCHEMA: Final[Json] = {"type": "object", "properties": {"text": {"type": "string
 
 
 class NotGovernedError(Exception):
-    """A call that had to be refused was not; the text says which."""
+    """A call that had to be refused was not, or one was that had not; the text says which."""
 
 
 # ------------------------------------------------------------------ what is measured
@@ -112,12 +112,11 @@ _GOOD: Final = ("echo", {"text": "hello"})
 # To see that a gateway is up takes one call, which counts in every limit.
 PROOFS: Final = (
     Proof(
-        "a rule, a schema and a scope",
-        policy(),
-        [_GOOD, ("echo", {"text": DENIED}), ("echo", {}), ("blob", {"size": 1})],
-        ["", "guardrail_denied", "invalid_argument", "tool_not_found"],
+        "a scope, a rule, the schema and the caller's rate",
+        policy(caller_rate="4/hour"),
+        [("blob", {"size": 1}), ("echo", {"text": DENIED}), ("echo", {}), _GOOD, _GOOD],
+        ["tool_not_found", "guardrail_denied", "invalid_argument", "", "rate_limited"],
     ),
-    Proof("the caller's rate", policy(caller_rate="3/hour"), [_GOOD] * 3, ["", "", "rate_limited"]),
     Proof("the tool's rate", policy(tool_rate="3/hour"), [_GOOD] * 3, ["", "", "rate_limited"]),
     Proof("the budget", policy(budget_usd=3 * PRICE_USD), [_GOOD] * 3, ["", "", "budget_exceeded"]),
 )
@@ -231,7 +230,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
 
 
 def measure(options: Options) -> Results:
-    """One whole run. Raises NotGovernedError, StartError."""
+    """One whole run. Raises NotGovernedError, also where a call of the load was refused, and StartError."""
     if not options.check:
         peers.create(options.peers)
     with tempfile.TemporaryDirectory(prefix="bascule-bench-") as scratch:
@@ -240,6 +239,8 @@ def measure(options: Options) -> Results:
         for number in range(1, options.rounds + 1):
             for target in targets(options)[:: 1 if number % 2 else -1]:
                 visit(seen, target, number)
+    if refused := {error for row in seen.rows for error in row.sample.errors if row.target in (UNGOVERNED, GOVERNED)}:
+        raise NotGovernedError(f"calls of the load failed: {', '.join(sorted(refused))}")
     return Results(
         about={**run.about(options), "strangers": run.disturbance(seen.rows)},
         rows=sorted(seen.rows, key=lambda row: row.target != UNGOVERNED),

@@ -19,6 +19,7 @@ from bascule.config import (
     ServerOptions,
     allowances_of,
     contract_paths,
+    identifies,
     is_loopback,
     seal_key,
     sources_of,
@@ -38,7 +39,7 @@ from bascule.edge.http import HttpEdge
 from bascule.edge.rim import Rim
 from bascule.edge.tls import Tls
 from bascule.errors import BasculeError, ConfigInvalid
-from bascule.pipeline import build, build_inner
+from bascule.pipeline import build_chain, build_inner
 from bascule.pipeline.build import StageBuilder
 from bascule.pipeline.deadline import Deadline
 from bascule.pipeline.gates import Gates
@@ -98,7 +99,7 @@ class Gateway:
         self._inner = inner
         self.govern = Govern(ways_of(config, self.counters, self.gates, inner), self.registry)
         self.registry.sight = self.aggregate.sight = self.govern.ways
-        forward = build(self.observe, Resolve(self.registry, self.aggregate), self.govern, inner)
+        forward = build_chain(self.observe, Resolve(self.registry, self.aggregate), self.govern, inner)
         self.forward = forward
         self.keys = KeyStore(Path(config.state_dir))
         self.attempts = Attempts()
@@ -385,7 +386,11 @@ def _timeouts(config: Config) -> Mapping[str, float]:
 
 def _ready(gateway: Gateway) -> tuple[int, bytes]:
     reasons = status.not_ready(gateway)
-    return (503, _json({"status": "not ready", "reasons": reasons})) if reasons else (200, _json({"status": "ready"}))
+    if not reasons:
+        return 200, _json({"status": "ready"})
+    # Anybody may ask, under whatever name; where callers say who they are, names of servers are not for everybody.
+    told = {} if identifies(gateway.config) else {"reasons": reasons}
+    return 503, _json({"status": "not ready", **told})
 
 
 def _json(value: Any) -> bytes:

@@ -290,8 +290,12 @@ class ConfigInvalid(BasculeError):
         self.field = field
 
 
-def to_data(error: BasculeError, trace_id: str) -> dict[str, Any]:
-    """The `error.data` object: one shape at every edge (docs/errors.md)."""
+# Details that are for who looks after the servers: what a process printed before it died may hold secrets.
+_FOR_OPERATORS: Final = frozenset({"stderr", "pid"})
+
+
+def to_data(error: BasculeError, trace_id: str, *, operator: bool = True) -> dict[str, Any]:
+    """The `error.data` object: one shape at every edge (docs/errors.md), with less in it for who is no *operator*."""
     data: dict[str, Any] = {
         "code": error.code,
         "kind": error.kind,
@@ -299,7 +303,9 @@ def to_data(error: BasculeError, trace_id: str) -> dict[str, Any]:
         "retryable": error.retryable,
         "trace_id": trace_id,
         "source": error.source,
-        "details": {name: _shortened(fact) for name, fact in error.details.items()},
+        "details": {
+            name: _shortened(fact) for name, fact in error.details.items() if operator or name not in _FOR_OPERATORS
+        },
     }
     if error.version is not None:
         data["version"] = error.version

@@ -13,4 +13,4 @@ def test_governed_calls_are_governed_and_each_load_is_measured_without_an_error(
     assert ran.returncode == 0, ran.stderr
     cells = [line.split("|")[1:-1] for line in ran.stdout.splitlines() if line.startswith("| Bascule, governed |")]
     assert len(cells) == 2, "calls per second, and CPU"
-    assert all(cell.strip() != "–" for row in cells for cell in row), "no point was left out"
+    assert all(cell.strip() != "\N{EN DASH}" for row in cells for cell in row), "no point was left out"

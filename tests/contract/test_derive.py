@@ -69,7 +69,7 @@ def test_whatever_its_name_a_thing_has_a_scope(name: str) -> None:
 
 def test_a_document_goes_before_the_server_and_a_rule_before_both() -> None:
     definition = Definition(description="theirs", input_schema=SCHEMA)
-    document = Document(tool="crm/find", description="ours", rate_limit="5/minute", security_scope=["a", "b"])
+    document = Document(tool="crm/find", description="ours", rate_limit="5/minute", security_scope=("a", "b"))
     rules = (Rule(match="crm/*", rate_limit="1/minute"), Rule(match="crm/find", rate_limit="2/minute"))
     contract = sources(document, rules=rules).effective("tool", "crm/find", definition)
     assert contract.description == "ours"
@@ -144,7 +144,13 @@ def test_a_server_is_believed_only_if_it_is_trusted() -> None:
 
 
 def test_what_a_trusted_server_declares_wrongly_is_an_error() -> None:
-    for declared in ({"guardrials": []}, {"version": 1}, {"rate_limit": "many"}, {"security_scope": "a b"}):
+    wrong: list[dict[str, Any]] = [
+        {"guardrials": []},
+        {"version": 1},
+        {"rate_limit": "many"},
+        {"security_scope": "a b"},
+    ]
+    for declared in wrong:
         with pytest.raises(ValueError, match="the contract that the server declares is not one"):
             sources(trusted=frozenset({"crm"})).effective("tool", "crm/find", Definition(declared=declared))
 

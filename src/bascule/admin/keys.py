@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -11,7 +10,7 @@ from bascule.config import Config
 from bascule.errors import ConfigInvalid
 from bascule.policy import fit
 from bascule.policy.keys import KeyRecord, state_of
-from bascule.policy.scopes import EVERYTHING, Scopes
+from bascule.policy.scopes import Scopes, common
 from bascule.store.keys import KeyStore
 
 
@@ -103,14 +102,6 @@ def _issued(config: Config, record: KeyRecord, key: str) -> IssuedKey:
     granted = fit.scopes_of(config.callers[record.caller], config.roles)
     if record.scopes is None:
         return IssuedKey(key=key, record=record, scopes=granted)
-    common = {scope: {both for have in granted if (both := _common(have, scope))} for scope in record.scopes}
-    idle = frozenset(scope for scope, found in common.items() if not found)
-    return IssuedKey(key=key, record=record, scopes=frozenset().union(*common.values()), idle=idle)
-
-
-def _common(one: str, other: str) -> str | None:
-    """The scope that both cover: `crm:write:lead` of `crm:write` and `crm:*:lead`; None if there is none."""
-    pairs = list(zip_longest(one.split(":"), other.split(":"), fillvalue=EVERYTHING))
-    if any(mine != theirs and EVERYTHING not in (mine, theirs) for mine, theirs in pairs):
-        return None
-    return ":".join(theirs if mine == EVERYTHING else mine for mine, theirs in pairs)
+    shared = {scope: {both for have in granted if (both := common(have, scope))} for scope in record.scopes}
+    idle = frozenset(scope for scope, found in shared.items() if not found)
+    return IssuedKey(key=key, record=record, scopes=frozenset().union(*shared.values()), idle=idle)

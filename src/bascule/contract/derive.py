@@ -6,6 +6,7 @@ the operator's rules, in their order. Guardrails are never replaced: all of them
 What nobody says is derived, and unknown means: a side effect, not idempotent.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -38,6 +39,8 @@ Layer: TypeAlias = tuple[str, Terms]  # where it comes from, in words, and what 
 _FIELDS: Final = tuple(field for field in Terms.__struct_fields__ if field != "guardrails")
 _NO_SCOPE_CHARACTER: Final = re.compile(r"[^\x21\x23-\x29\x2b-\x39\x3b-\x5b\x5d-\x7e]+")  # nor `*` nor `:`
 _LONGEST_PART: Final = 100
+_DIGEST_LENGTH: Final = 8
+_NO_STAR: Final = re.compile(r"[\[?]")  # wildcards of fnmatch besides `*`; URIs are full of them
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -165,13 +168,17 @@ def version_key(version: str | UnsetType) -> tuple[int, ...]:
 
 def matches(pattern: str, id: str) -> bool:
     """Whether a rule's pattern fits the logical id; `*` fits any text, also across `/`."""
-    return fnmatchcase(id, pattern)
+    return fnmatchcase(id, _NO_STAR.sub(r"[\g<0>]", pattern))
 
 
 def scope_for(id: str, *, writes: bool) -> tuple[str, ...]:
     """The scope that a thing needs when nobody has said which: `crm:write:create_lead`."""
     namespace, _, name = id.partition("/")
-    part = _NO_SCOPE_CHARACTER.sub("_", name)[:_LONGEST_PART] or "_"
+    part = _NO_SCOPE_CHARACTER.sub("_", name)
+    if part != name.replace(":", "_") or len(part) > _LONGEST_PART:
+        # Much is lost of it, and of another name too: two things must not share a scope for that.
+        digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
+        part = f"{part[: _LONGEST_PART - _DIGEST_LENGTH - 1]}_{digest}"
     return (f"{namespace}:{'write' if writes else 'read'}:{part}",)
 
 
@@ -239,7 +246,7 @@ def listed(contract: Contract, members: Params) -> Params:
     """
     said = _said(contract)
     if not said:
-        return members
+        return _unclaimed(members)
     shown: dict[str, Any] = {
         member: getattr(contract, field)
         for field, member in (
@@ -251,6 +258,15 @@ def listed(contract: Contract, members: Params) -> Params:
     }
     meta = jsonrpc.value_of(members.get("_meta"), dict) or {}
     return jsonrpc.replaced(members, **shown, meta_={**meta, CONTRACT_META: _published(contract)})
+
+
+def _unclaimed(members: Params) -> Params:
+    """An entry without the contract that its server wrote into it, and nobody believes."""
+    raw = members.get("_meta")
+    if raw is None or CONTRACT_META.encode() not in bytes(raw):
+        return members
+    meta = jsonrpc.value_of(raw, dict) or {}
+    return jsonrpc.replaced(members, meta_={key: value for key, value in meta.items() if key != CONTRACT_META})
 
 
 _PUBLISHED: Final = (

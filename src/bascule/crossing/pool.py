@@ -27,6 +27,7 @@ _News: TypeAlias = tuple[Caller | None, str, bytes]  # whose it is, if not every
 IDLE_S: Final = 300.0  # a session that nobody used for so long is ended
 _IDLE_PROCESS_S: Final = 30.0  # the same, where it occupies a process of its own
 MAX_SESSIONS: Final = 1000  # of one server
+MAX_OF_CALLER: Final = 100
 _TICK_S: Final = 10.0
 _LAST_WORD_S: Final = 2.0  # for a server to take that its sessions end
 _TOGETHER_S: Final = 0.02  # the same news from several sessions within so long is one
@@ -74,7 +75,7 @@ class Pool:
         """The session of *able* clients; one that has no other call, if it has to be *alone* in it."""
         key = call.caller.name, msgspec.json.encode(able, order="deterministic")
         session = self._free(key, alone=alone)
-        if session is None and self._made_room():
+        if session is None and self._made_room(call.caller):
             await asyncio.sleep(0)  # who has to go begins to
             session = self._free(key, alone=alone)
         if session is None:
@@ -125,8 +126,15 @@ class Pool:
                         except InvalidParams:
                             self.dropped["malformed_notification"] += 1
 
-    def _made_room(self) -> bool:
-        """Whether a session had to go, for one more to be opened."""
+    def _made_room(self, caller: Caller) -> bool:
+        """Whether a session had to go, for one more of *caller* to be opened."""
+        own = [session for session in self._all() if session.caller == caller]
+        if len(own) >= MAX_OF_CALLER:  # capabilities are the caller's word: it could make up as many as it likes
+            idle = [session for session in own if not session.busy]
+            if not idle:
+                raise Overloaded(f"{MAX_OF_CALLER} sessions of this caller are open at this server, and all are busy")
+            self._end([min(idle, key=lambda session: session.used_at)])
+            return True
         if len(self) < MAX_SESSIONS and self._upstream.spare != 0:
             return False
         idle = [session for session in self._all() if not session.busy]

@@ -6,7 +6,8 @@ rim. Source: MCP 2026-07-28, Streamable HTTP, and "Versioning" (dual-era servers
 
 import asyncio
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from bascule.call import Caller
 from bascule.edge import door, refusals
@@ -22,7 +23,8 @@ from bascule.edge.session import ClientSession
 from bascule.edge.sessions import Sessions
 from bascule.edge.streams import Send, parse_event_id
 from bascule.edge.visit import Visit
-from bascule.errors import BasculeError, InvalidRequest, Overloaded
+from bascule.errors import BasculeError, InvalidRequest, Overloaded, Transient
+from bascule.policy.scopes import Authority
 from bascule.registry.sight import Sight
 from bascule.registry.sync import Registry
 from bascule.wire import headers, jsonrpc, legacy, modern
@@ -32,6 +34,10 @@ from bascule.wire.versions import LEGACY_VERSIONS
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Page: TypeAlias = Callable[[], tuple[int, bytes]]
+
+
+# How long a stream goes on after its client's key was revoked, or its token has expired.
+_LOOK_AGAIN_S: Final = 3.0
 
 
 class HttpEdge:
@@ -140,7 +146,8 @@ class HttpEdge:
             await self._show(page, path, method, send, extra)
             return
         endpoint = path.removesuffix("/sse") + "/mcp" if over_sse else path
-        visit = Visit(self._view(endpoint, caller), head, caller, resource, receive, send, extra)
+        unwelcome = partial(self._until_unwelcome, scope, head, resource, caller.authority)
+        visit = Visit(self._view(endpoint, caller), head, caller, resource, receive, send, extra, unwelcome)
         if over_sse:
             await self._sse.serve(method, path, scope["query_string"], visit, self._door.rules)
             return
@@ -153,6 +160,18 @@ class HttpEdge:
                 await self._delete(visit)
             case _:
                 raise Refused(405, f"{method} is not a method of MCP", [(b"allow", b"POST, GET, DELETE, OPTIONS")])
+
+    async def _until_unwelcome(self, scope: Scope, head: Head, resource: str, authority: Authority) -> None:
+        """Return once the credential would not be let in any more, or for something else than *authority*."""
+        while True:
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            try:
+                if (await self.reception.caller(scope, head, resource)).authority != authority:
+                    return
+            except Transient:
+                continue  # nobody can tell now; the issuer says when its word is too old
+            except BasculeError:
+                return
 
     async def _show(self, page: Page, path: str, method: str, send: Send, extra: list[tuple[bytes, bytes]]) -> None:
         if method not in ("GET", "HEAD"):
@@ -224,6 +243,9 @@ class HttpEdge:
         reply = Reply(visit.send, visit.receive, visit.extra, None)
         call = stateless_call(visit.caller, visit.view, message, reply, visit.head)
         reply.begin()
+        watch = asyncio.ensure_future(visit.unwelcome()) if message.method == modern.LISTEN else None
+        if watch is not None:
+            watch.add_done_callback(lambda done: None if done.cancelled() else reply.abandon())
         try:
             answer = await self._rim.answer(call, visit.head)
         except asyncio.CancelledError:
@@ -231,6 +253,9 @@ class HttpEdge:
             if not reply.abandoned:
                 raise
             return  # nobody is there to read an answer
+        finally:
+            if watch is not None:
+                watch.cancel()
         told = self.reception.headers_for(answer.error, visit.resource) if answer.error else ()
         await reply.finish([answer.message], status=answer.status, headers=told)
 

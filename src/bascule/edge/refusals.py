@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from bascule.call import Call
 from bascule.errors import BasculeError, ProtocolError, ResourceNotFound, ScopeDenied, Unauthenticated, to_data
+from bascule.policy.scopes import OPERATORS
 from bascule.wire import jsonrpc, modern
 from bascule.wire.jsonrpc import Params
 from bascule.wire.versions import Era
@@ -35,15 +36,20 @@ class Answer(NamedTuple):
 
 
 def error_object(
-    error: BasculeError, params: Params | None = None, *, era: Era = Era.MODERN, trace_id: str = ""
+    error: BasculeError,
+    params: Params | None = None,
+    *,
+    era: Era = Era.MODERN,
+    trace_id: str = "",
+    operator: bool = False,
 ) -> Raw:
-    """The JSON-RPC error object for *error*."""
+    """The JSON-RPC error object for *error*, with what only an *operator* may see."""
     # Until 2025-11-25 a missing resource had a code of its own (Resources, "Error Handling").
     old = era is Era.LEGACY and isinstance(error, ResourceNotFound)
     return jsonrpc.encode({
         "code": -32002 if old else error.family,
         "message": in_words(error),
-        "data": to_data(error, trace_id or trace_id_of(params or {})),
+        "data": to_data(error, trace_id or trace_id_of(params or {}), operator=operator),
     })  # fmt: skip
 
 
@@ -53,7 +59,7 @@ def answer_to(call: Call, error: BasculeError) -> Answer:
     if call.method == "tools/call" and not (of_identity or isinstance(error, ProtocolError) or _wants_errors(call)):
         return Answer(200, jsonrpc.answer(call.id, _as_result(call, error)), error)
     status = error.http if call.era is Era.MODERN or of_identity else 200
-    told = error_object(error, call.params, era=call.era, trace_id=call.trace_id)
+    told = error_object(error, call.params, era=call.era, trace_id=call.trace_id, operator=_is_operator(call))
     return Answer(status, jsonrpc.refusal(call.id, told), error)
 
 
@@ -63,7 +69,7 @@ def in_words(error: BasculeError) -> str:
 
 
 def _as_result(call: Call, error: BasculeError) -> Raw:
-    data = {"message": in_words(error), **to_data(error, call.trace_id or trace_id_of(call.params))}
+    data = {"message": in_words(error), **to_data(error, call.trace_id, operator=_is_operator(call))}
     wait_s = error.retry_after_s
     advice = error.advice if wait_s is None else f"try again in {math.ceil(wait_s)} s"
     result: dict[str, Any] = {
@@ -72,6 +78,10 @@ def _as_result(call: Call, error: BasculeError) -> Raw:
         "_meta": {ERROR_META: data},
     }
     return modern.complete(result) if call.era is Era.MODERN else jsonrpc.encode(result)
+
+
+def _is_operator(call: Call) -> bool:
+    return call.caller.authority.covers(OPERATORS)
 
 
 def _wants_errors(call: Call) -> bool:

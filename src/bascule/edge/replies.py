@@ -47,7 +47,7 @@ class Reply:
         stream = self._commit()
         stream.put(jsonrpc.notification(method, params))
         if stream.lost:
-            self._abandon()  # it has stopped reading, and what it missed cannot be sent again
+            self.abandon()  # it has stopped reading, and what it missed cannot be sent again
 
     async def ask(self, method: str, params: Params) -> Result:
         if self._session is None:
@@ -105,11 +105,11 @@ class Reply:
             if message["type"] == "http.disconnect":
                 break
         if self._session is None:
-            self._abandon()
+            self.abandon()
         elif self._stream is not None:
             self._stream.detach(self._send)  # a legacy client may come back for the rest
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Give up a stateless request whose client is gone. A legacy client's runs on: it may come back."""
         if self._session is None and not self.abandoned:
             self.abandoned = True

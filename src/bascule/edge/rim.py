@@ -25,7 +25,9 @@ from bascule.wire.versions import BY_VERSION, LATEST_MODERN, Era, earlier
 
 log = logging.getLogger("bascule.edge")
 
-_NOTIFICATIONS: Final = "notifications/"
+_NOTIFICATIONS: Final = frozenset(
+    f"notifications/{name}" for name in ("initialized", "progress", "roots/list_changed", "tasks/status")
+)
 _GONE_IN_MODERN: Final = frozenset(
     (
         *("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"),
@@ -159,8 +161,9 @@ class Rim:
         if message.method == legacy.CANCELLED:
             session.cancel(message.params.get("requestId"))
             return
-        if not message.method.startswith(_NOTIFICATIONS):
-            return  # a request without an id: nobody has decided whether it may reach a server, and some act on it
+        # What MCP does not know, a server may act on: only who may do everything there can say it.
+        if message.method not in _NOTIFICATIONS and not session.caller.authority.covers((session.view or "*",)):
+            return
         upstream = self._behind(session)
         if upstream is None:
             return

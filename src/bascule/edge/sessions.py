@@ -8,6 +8,7 @@ Source: MCP 2025-11-25, Transports, "Session Management".
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -55,11 +56,13 @@ class Sessions:
         self._open[session.id] = session
 
     async def _make_room(self) -> None:
+        """End one, of whoever has most: nobody pushes out the sessions of others by opening many."""
         if len(self._open) >= self.limit:
             idle = [s for s in self._open.values() if not s.connected]
             if not idle:
                 raise Overloaded(f"{self.limit} sessions are open, as many as http.max_sessions allows")
-            await self.end(min(idle, key=lambda s: s.used_at))
+            held = Counter(s.caller.name for s in self._open.values())
+            await self.end(min(idle, key=lambda s: (-held[s.caller.name], s.used_at)))
 
     def seal(self, session: ClientSession) -> str:
         """What the client of *session*, whose handshake went well, finds it by from now on."""
@@ -114,7 +117,8 @@ class Sessions:
         session = ClientSession(caller, held.view, revision, jsonrpc.members(held.hello), standing=standing)
         session.agree(revision)
         session.began_at -= max(0.0, session.issued_s - held.issued_s)
-        session.id, session.capsule, session.issued_s = held.id, capsule, held.issued_s
+        session.id = session.family = held.id  # what was counted in it stays counted
+        session.capsule, session.issued_s = capsule, held.issued_s
         self._open[session.id] = self._by_capsule[capsule] = session
         return session
 

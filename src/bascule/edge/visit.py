@@ -1,7 +1,8 @@
 """One HTTP request on its way through the edge: what it says, whose it is, and where its answer goes."""
 
 import asyncio
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from bascule.call import Caller
 from bascule.edge import door
@@ -15,7 +16,7 @@ BODY_TIMEOUT_S: Final = 30.0
 class Visit:
     """An admitted request, before its body is read."""
 
-    __slots__ = ("caller", "extra", "head", "receive", "resource", "send", "view")
+    __slots__ = ("caller", "extra", "head", "receive", "resource", "send", "unwelcome", "view")
 
     def __init__(
         self,
@@ -26,7 +27,9 @@ class Visit:
         receive: Receive,
         send: Send,
         extra: list[tuple[bytes, bytes]],
+        unwelcome: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
+        """*unwelcome* returns once the request's credential would no longer be let in as it was."""
         self.view = view
         self.head = head
         self.caller = caller
@@ -34,6 +37,7 @@ class Visit:
         self.receive = receive
         self.send = send
         self.extra = extra
+        self.unwelcome = unwelcome
 
     async def body(self, rules: Rules) -> bytes:
         """The whole body. Raises Refused (400, 408, 413) if it does not arrive, or is too large."""
@@ -63,21 +67,25 @@ class Visit:
         return bytes(body)
 
     async def carry(self, stream: Stream, after: int | None = None, *, until: asyncio.Event | None = None) -> None:
-        """Send *stream*, from after event number *after*, until it ends, the client leaves, or *until* happens."""
+        """Send *stream*, from after event number *after*, until it ends, the client leaves or *until* happens.
+
+        It also ends when its client is no longer welcome: its key was revoked, its token has expired.
+        """
         pump = asyncio.ensure_future(carry(stream, self.send, self.extra, after))
         stop = asyncio.ensure_future((until or asyncio.Event()).wait())
+        unwelcome = asyncio.ensure_future(self.unwelcome())
         try:
             while not pump.done():
                 receive = asyncio.ensure_future(self.receive())
-                await asyncio.wait({pump, receive, stop}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({pump, receive, stop, unwelcome}, return_when=asyncio.FIRST_COMPLETED)
                 left = receive.done() and receive.result()["type"] == "http.disconnect"
                 receive.cancel()
-                if stop.done():
+                if stop.done() or unwelcome.done():
                     return  # the pump may be stuck in sending
                 if left:
                     stream.detach(self.send)
                     break
             await pump
         finally:
-            stop.cancel()
-            pump.cancel()
+            for task in (stop, unwelcome, pump):
+                task.cancel()

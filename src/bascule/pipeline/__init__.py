@@ -24,6 +24,6 @@ def build_inner(recall: Recall, deadline: Deadline, open: Open) -> Forward:
     return compose([recall, deadline, open], reach)
 
 
-def build(observe: Observe, resolve: Resolve, govern: Govern, inner: Forward) -> Forward:
+def build_chain(observe: Observe, resolve: Resolve, govern: Govern, inner: Forward) -> Forward:
     """The chain that every call of every edge runs through."""
     return compose([observe, resolve, govern], inner)

@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+
 from bascule.contract.model import Contract, rate_of
 from bascule.contract.validation.schema import compile_schema, guard
 from bascule.pipeline.authorize import Authorize
@@ -67,8 +69,12 @@ class StageBuilder:
         self._clock = clock
         self._tally = Tally(state)
 
-    def __call__(self, contract: Contract, server: str, scopes: tuple[str, ...]) -> Sequence[Stage]:
+    def __call__(
+        self, contract: Contract, server: str, scopes: tuple[str, ...], *, unlisted: bool = False
+    ) -> Sequence[Stage]:
         """Raises Unfit for a schema that must not be used, ConfigInvalid for rules that cannot be."""
+        # Names that no list holds are made up by callers: each would be a limit of its own, and a counter kept for it.
+        counted = msgspec.structs.replace(contract, id=f"{server}/") if unlisted else contract
         for schema in (contract.input_schema, contract.output_schema):
             if schema is not None and (unfit := guard(schema)) is not None:
                 raise unfit
@@ -77,10 +83,10 @@ class StageBuilder:
         stages: list[Stage | None] = [
             Label(contract, server),
             self._authorize(contract, scopes),
-            self._limit(contract, server, limits),
+            self._limit(counted, server, limits),
             self._validate(contract),
             self._guard(contract),
-            self._place(contract, server, limits),
+            self._place(counted, server, limits),
             Spend(contract, allowance_of=self._allowances.of, state=self._state, clock=self._clock) if spends else None,
             self._check(contract),
             Deepen() if self._deepening else None,

@@ -3,6 +3,7 @@
 Source: W3C Baggage; MCP 2026-07-28, "_meta" (SEP-414: `traceparent`, `tracestate`, `baggage` stand in it unprefixed).
 """
 
+import re
 from typing import Final
 
 import msgspec
@@ -12,11 +13,16 @@ from bascule.wire import jsonrpc, modern
 
 _KEY: Final = "bascule.depth"
 _DEEPEST: Final = 1000  # what claims to be deeper, or is no number, counts as this
+_LONGEST: Final = 8192  # bytes of baggage that a platform has to pass on (W3C Baggage, 3.3.2); no more is read
+_DEPTH: Final = re.compile(r"[0-9]{1,3}")
 
 
 def depth_of(call: Call) -> int:
     """How many gateways have passed the call on before us, as far as its baggage says."""
-    found = [int(value) if value.isdigit() and len(value) < 4 else _DEEPEST for value in _values(_baggage(call))]
+    said = _baggage(call)
+    if len(said) > _LONGEST:
+        return _DEEPEST
+    found = [int(value) if _DEPTH.fullmatch(value) else _DEEPEST for value in _values(said)]
     return max(found, default=0)  # said twice, the deeper one counts
 
 
@@ -26,7 +32,8 @@ class Deepen:
     async def __call__(self, call: Call, forward: Forward) -> Result:
         target = call.target
         assert target is not None, "the resolve stage sets the target"
-        others = [each for each in _baggage(call).split(",") if each.strip() and _name(each) != _KEY]
+        baggage = _baggage(call) if len(_baggage(call)) <= _LONGEST else ""
+        others = [each for each in baggage.split(",") if each.strip() and _name(each) != _KEY]
         said = ",".join([*(each.strip() for each in others), f"{_KEY}={min(depth_of(call) + 1, _DEEPEST - 1)}"])
         meta = {**modern.meta_of(target.params), "baggage": said}
         params = jsonrpc.replaced(target.params, meta_=meta)

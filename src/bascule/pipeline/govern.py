@@ -29,6 +29,7 @@ _NAMING: Final[dict[str, tuple[Kind, str]]] = {
     "resources/subscribe": ("resource", "uri"),
     "resources/unsubscribe": ("resource", "uri"),
 }
+_LONGEST_NAME: Final = 8192  # characters; ways of unlisted things are kept under it, whoever made it up
 _MOST_URIS: Final = 1000  # of one subscription; each is judged before anything else runs
 # What concerns a server as a whole and does nothing there that its lists would not say.
 _HARMLESS: Final = frozenset({legacy.INITIALIZE, modern.DISCOVER, "ping", "logging/setLevel"})
@@ -126,6 +127,6 @@ def _named(method: str, params: Params) -> tuple[Kind, str]:
         return completed(params)
     kind, member = _NAMING[method]
     name = jsonrpc.text(params.get(member))
-    if name is None:
-        raise InvalidParams(f'"{member}" is a string')
+    if name is None or len(name) > _LONGEST_NAME:
+        raise InvalidParams(f'"{member}" is a string of at most {_LONGEST_NAME} characters')
     return kind, name

@@ -113,7 +113,7 @@ def caller_facts(caller: Caller) -> dict[str, Any]:
     return {
         "name": caller.name,
         "roles": sorted(caller.roles),
-        "scopes": sorted(caller.authority.granted),
+        "scopes": sorted(caller.authority.held),
         "attributes": caller.attributes,
         "proof": caller.proof,
     }

@@ -12,10 +12,12 @@ from msgspec import Raw
 from bascule.call import Call, Forward, Result
 from bascule.contract.model import Contract
 from bascule.errors import BasculeError, InvalidParams
+from bascule.policy.spending import COST_META
 from bascule.wire import jsonrpc
 from bascule.wire.translate import CALL_META
 
 _KEY: Final = b'"dev.bascule/call":'
+_OURS: Final = "dev.bascule/"
 _LABELLED: Final = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
 
 
@@ -59,6 +61,8 @@ def labelled(result: Raw, label: bytes) -> Raw:
     if meta is None:
         return Raw(_joined(value, b'"_meta":{%b%b}' % (_KEY, label)))
     inner = jsonrpc.members(meta) if bytes(meta).startswith(b"{") else {}
+    # Our own words: clients act on what they find under them, and a server must not say it in our name.
+    inner = {key: value for key, value in inner.items() if not key.startswith(_OURS) or key == COST_META}
     inner[CALL_META] = Raw(label)
     return jsonrpc.encode({**members, "_meta": inner})
 

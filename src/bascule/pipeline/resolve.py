@@ -34,6 +34,10 @@ class Resolve:
 
     async def _ask_around(self, call: Call, forward: Forward) -> Result:
         """A resource that nobody listed: the servers that have resources are asked in turn."""
+        await self._registry.current(call.era)  # perhaps none has been asked yet what it lists
+        owner = self._owner(call, jsonrpc.text(call.params.get("uri")))
+        if owner is not None:
+            return await forward(msgspec.structs.replace(call, target=self._at(owner, call.params)))
         for name in self._registry.catalog(call.era).readers():
             try:
                 result = await forward(msgspec.structs.replace(call, target=self._at(name, call.params)))

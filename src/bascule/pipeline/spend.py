@@ -64,7 +64,7 @@ class Spend:
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
         accounts = self._accounts(call)
-        reserved, sums = self._estimate, _NO_SUMS
+        reserved, sums = self._needed(accounts), _NO_SUMS
         if reserved:
             sums = await self._reserve(call, accounts, reserved)
         trip, result = call.trip or Trip(), None
@@ -84,15 +84,22 @@ class Spend:
 
     async def peek(self, call: Call) -> tuple[str, ...]:
         """What is left of each budget, in words; reserves nothing. Raises what the call would be refused with."""
-        said = [f"{usd_of(self._estimate):g} USD are reserved for it"]
         accounts = self._accounts(call)
+        needed = self._needed(accounts)
+        said = [f"{usd_of(needed):g} USD are reserved for it"]
         for account, used in zip(accounts, await self._state.used([a.key for a in accounts]), strict=True):
             if account.ceiling is not None:
                 left = max(0, account.ceiling - used)
-                if self._estimate > left:
-                    raise self._refusal(call, account, left)
+                if needed > left:
+                    raise self._refusal(call, account, left, needed)
                 said.append(f"{usd_of(left):g} USD are left of {self._budget(call, account).words}")
         return tuple(said)
+
+    def _needed(self, accounts: Sequence[Account]) -> int:
+        if self._model is not None:
+            return self._estimate
+        # What its server reported of the last call, whoever made it, must not shut out who has spent little.
+        return min([self._estimate, *(account.ceiling // 2 for account in accounts if account.ceiling is not None)])
 
     def _accounts(self, call: Call) -> list[Account]:
         """What the call is paid from."""
@@ -118,7 +125,7 @@ class Spend:
         """The sums of *accounts* with *amount* in them. Raises BudgetExceeded."""
         sums = await self._state.reserve(accounts, amount)
         if isinstance(sums, Short):
-            raise self._refusal(call, accounts[sums.index], sums.left)
+            raise self._refusal(call, accounts[sums.index], sums.left, amount)
         return sums
 
     async def _settle(self, accounts: Sequence[Account], reserved: int, paid: int) -> tuple[Sequence[int], Warnings]:
@@ -159,9 +166,9 @@ class Spend:
         budget = self._budget(call, account)
         return f"{used / budget.nano:.0%} of {budget.words} are spent; {budget.renewal}"
 
-    def _refusal(self, call: Call, account: Account, left: int) -> BudgetExceeded:
+    def _refusal(self, call: Call, account: Account, left: int, needed: int) -> BudgetExceeded:
         budget = self._budget(call, account)
-        needed_usd, left_usd = usd_of(self._estimate), usd_of(left)
+        needed_usd, left_usd = usd_of(needed), usd_of(left)
         return BudgetExceeded(
             f"the call needs {needed_usd:g} USD, and {left_usd:g} USD are left of {budget.words}; {budget.renewal}",
             budget=budget.per,

@@ -1,6 +1,6 @@
 """`validate`: the arguments against the contract's schema, before anybody acts on them."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -11,14 +11,20 @@ from bascule.errors import InvalidArgument
 from bascule.wire import jsonrpc
 from bascule.wire.jsonrpc import NOTHING
 
+_WITH_ARGUMENTS: Final = frozenset({"tools/call", "prompts/get"})
+
 
 def arguments_of(call: Call) -> Any:
-    """The call's arguments as Python values, decoded once; of a resource, its URI."""
+    """The call's arguments as Python values, decoded once; of a resource, its URI.
+
+    The method says where they stand: what stands elsewhere no server reads, and no rule may be led by it.
+    """
     if call.args is not None:
         return call.args
-    if (raw := call.params.get("arguments")) is not None:
-        return jsonrpc.decode(raw)
-    uri = call.params.get("uri")
+    if call.method in _WITH_ARGUMENTS:
+        raw = call.params.get("arguments")
+        return {} if raw is None else jsonrpc.decode(raw)
+    uri = None if call.method == "completion/complete" else call.params.get("uri")
     return {} if uri is None else {"uri": jsonrpc.decode(uri)}
 
 

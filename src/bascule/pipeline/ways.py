@@ -11,14 +11,15 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 
 from bascule.call import Forward
-from bascule.contract.derive import DERIVED, Definition, Sources, definition_of, is_governed
+from bascule.contract.derive import CONTRACT_META, Definition, Sources, definition_of, is_governed
 from bascule.contract.model import Contract, Kind
 from bascule.errors import ConfigInvalid
 from bascule.pipeline.authorize import Authorize
 from bascule.pipeline.chain import Stage, compose
 from bascule.policy.scopes import Access, Authority
-from bascule.registry.catalog import Item, Listing, Template
+from bascule.registry.catalog import Item, Listing, Template, resolved
 from bascule.registry.sight import KINDS
+from bascule.wire.jsonrpc import NOTHING
 
 log = logging.getLogger("bascule.policy")
 
@@ -40,7 +41,9 @@ class Way(msgspec.Struct, frozen=True):
 class Build(Protocol):
     """Makes the stages that a contract needs. Raises ValueError for a definition that must not be served."""
 
-    def __call__(self, contract: Contract, server: str, scopes: tuple[str, ...]) -> Sequence[Stage]: ...
+    def __call__(
+        self, contract: Contract, server: str, scopes: tuple[str, ...], *, unlisted: bool = False
+    ) -> Sequence[Stage]: ...
 
 
 class _Known(msgspec.Struct):
@@ -74,7 +77,7 @@ class Ways:
                 same = old is not None and old[0].members == item.members
                 ways[key] = old if same and old else (item, self._made(kind, server, item.key, item))
         texts = [item.key for listing in listings for item in listing.templates]
-        plain = not any(way.withheld or is_governed(way.contract) for _, way in ways.values())
+        plain = not any(way.withheld or is_governed(way.contract) or claims(item) for item, way in ways.values())
         templates = [(Template(text), text) for text in dict.fromkeys(texts)]
         templates.sort(key=lambda each: each[0].literal_length, reverse=True)  # the one that says most goes first
         self._known[server] = _Known(ways, templates, plain)
@@ -92,10 +95,19 @@ class Ways:
             if found is not None:
                 return found[1]
             if kind == "resource":
-                for template, text in known.templates:
-                    if template.matches(name):
-                        return self._of_templated(server, name, *known.ways[kind, text])
+                return self._of_uri(known, server, name)
         return self._of_unlisted(kind, server, name)
+
+    def _of_uri(self, known: _Known, server: str, uri: str) -> Way:
+        """The way of a *uri* that is not listed as it is spelt: it is judged by what a server may read it as."""
+        meant = resolved(uri)
+        found = known.ways.get(("resource", meant))
+        if found is not None:
+            return found[1]
+        for template, text in known.templates:
+            if template.matches(meant) or template.matches(uri):
+                return self._of_templated(server, meant, *known.ways["resource", text])
+        return self._of_unlisted("resource", server, meant)
 
     def listed(self, server: str) -> Iterator[tuple[Kind, str, Way]]:
         """All that *server* lists, as far as it is known."""
@@ -172,9 +184,9 @@ class Ways:
         definition = definition_of(item.members) if item is not None else None
         try:
             contract = self._sources.effective(kind, id, definition, also=None if uri is None else f"{server}/{uri}")
-            unsaid = item is None and contract.sources.get("security_scope") == DERIVED
-            scopes = (*contract.security_scope, server) if unsaid else contract.security_scope
-            stages = self._build(contract, server, scopes)
+            # Nobody knows what it does: a rule that was written for what is listed does not open it.
+            scopes = (*contract.security_scope, server) if item is None else contract.security_scope
+            stages = self._build(contract, server, scopes, unlisted=item is None)
         except (ValueError, ConfigInvalid) as error:
             log.warning("%r is withheld: %s", id, error)
             return self._withheld(kind, id, str(error))
@@ -184,6 +196,11 @@ class Ways:
         contract = self._sources.effective(kind, id, Definition())
         refuse = [Authorize(contract, contract.security_scope, reason)]
         return Way(contract, contract.security_scope, reason, refuse, compose(refuse, self._last))
+
+
+def claims(item: Item) -> bool:
+    """Whether a server speaks in our name of what it lists."""
+    return CONTRACT_META.encode() in bytes(item.members.get("_meta", NOTHING))
 
 
 def _items(listings: Sequence[Listing]) -> Iterator[tuple[Kind, Item]]:

@@ -9,6 +9,7 @@ Source: MCP 2026-07-28, Authorization, "Scope Challenge Handling"; RFC 6749, 3.3
 import re
 from enum import Enum
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Final, TypeAlias
 
 import msgspec
@@ -16,6 +17,8 @@ import msgspec
 Scopes: TypeAlias = frozenset[str]
 
 EVERYTHING: Final = "*"
+# What shows how things stand. No server has a dot in its name, so no server's scopes open it.
+OPERATORS: Final = ("bascule.status:read",)
 # RFC 6749, 3.3: printable ASCII but the quote, the backslash and the space that separates scopes.
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}")
 
@@ -33,6 +36,14 @@ def covers(granted: str, wanted: str) -> bool:
         return False
     # What is longer than the wanted scope is narrower than it, unless it is only longer by wildcards.
     return all(part == EVERYTHING for part in have[len(need) :])
+
+
+def common(one: str, other: str) -> str | None:
+    """The scope that both cover: `crm:write:lead` of `crm:write` and `crm:*:lead`; None if there is none."""
+    pairs = list(zip_longest(one.split(":"), other.split(":"), fillvalue=EVERYTHING))
+    if any(mine != theirs and EVERYTHING not in (mine, theirs) for mine, theirs in pairs):
+        return None
+    return ":".join(theirs if mine == EVERYTHING else mine for mine, theirs in pairs)
 
 
 @lru_cache(maxsize=65_536)
@@ -63,7 +74,14 @@ class Authority(msgspec.Struct, frozen=True):
         """The one decision behind calls and lists alike."""
         if self.covers(wanted):
             return Access.ALLOWED
-        return Access.LACKING if self.grantable and _covered(self.grantable, wanted) else Access.HIDDEN
+        return Access.LACKING if self.grantable and _covered(self.granted | self.grantable, wanted) else Access.HIDDEN
+
+    @property
+    def held(self) -> Scopes:
+        """What it comes to: *granted* as far as the *bound* goes."""
+        if self.bound is None:
+            return self.granted
+        return frozenset(both for one in self.granted for other in self.bound if (both := common(one, other)))
 
 
 UNLIMITED: Final = Authority(frozenset({EVERYTHING}))

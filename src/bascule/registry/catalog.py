@@ -6,6 +6,7 @@ Source: MCP 2026-07-28, "Tool Names", "Pagination", "Caching"; RFC 6570 for reso
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Raw
@@ -248,6 +249,31 @@ def _table(listings: Mapping[str, Listing], aliases: Mapping[str, str], kind: st
         ),
         aliases,
     )
+
+
+def resolved(uri: str) -> str:
+    """*uri* as a server that decodes and resolves it reads it (RFC 3986, 6.2.2): for rules, never to be sent.
+
+    Scheme and host in lower case, percent-encoding undone once, `.`, `..` and empty segments taken out.
+    """
+    scheme, found, rest = uri.partition(":")
+    if not found:
+        return uri
+    end = next((at for at, char in enumerate(rest) if char in "?#"), len(rest))
+    scheme, rest, query, host = scheme.lower(), unquote(rest[:end]), unquote(rest[end:]), ""
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        host = "//" + ("" if scheme == "file" and host.lower() == "localhost" else host.lower())
+        rest = slash + path
+    segments: list[str] = []
+    for segment in rest.split("/") if "/" in rest else ():
+        if segment == "..":
+            segments[1:] = segments[1:-1]
+        elif segment not in ("", ".") or not segments:
+            segments.append(segment)
+    if segments and rest.endswith(("/", "/.", "/..")):
+        segments.append("")
+    return f"{scheme}:{host}{'/'.join(segments) if segments else rest}{query}"
 
 
 _EXPRESSION: Final = re.compile(r"\{([+#./;?&]?)([^{}]*)\}")

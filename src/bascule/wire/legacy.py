@@ -40,8 +40,13 @@ RELAYED_CAPABILITIES: Final[Mapping[str, Any]] = {
 }
 
 
+MAX_HELLO_BYTES: Final = 64 * 1024  # of an `initialize`, which is kept as long as its session
+
+
 def offered(params: Params) -> Revision:
-    """The revision for a client's `initialize`. Raises InvalidParams if it names none."""
+    """The revision for a client's `initialize`. Raises InvalidParams if it names none, or says too much of itself."""
+    if sum(len(bytes(value)) for value in params.values()) > MAX_HELLO_BYTES:
+        raise InvalidParams(f"what a client says of itself is at most {MAX_HELLO_BYTES} bytes")
     version = text(params.get("protocolVersion"))
     if version is None:
         raise InvalidParams('"protocolVersion" is a string')

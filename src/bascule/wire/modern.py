@@ -26,6 +26,8 @@ DISCOVER: Final = "server/discover"
 LISTEN: Final = "subscriptions/listen"
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 
+MAX_CAPABILITIES_BYTES: Final = 64 * 1024  # they are kept with the session that is opened for them
+
 # Codes that only a modern server answers with: seeing one is a verdict on the server's era.
 ERROR_CODES: Final = frozenset({-32020, -32021, -32022})
 _HTTP_STATUS: Final = {-32601: 404, -32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 400, -32022: 400}
@@ -121,6 +123,8 @@ def _require_object(meta: Mapping[str, Raw], key: str) -> None:
     raw = meta.get(key)
     if raw is None or not bytes(raw).startswith(b"{"):
         raise InvalidParams(f"_meta[{key!r}] is missing or not an object")
+    if len(bytes(raw)) > MAX_CAPABILITIES_BYTES:
+        raise InvalidParams(f"_meta[{key!r}] is longer than {MAX_CAPABILITIES_BYTES} bytes")
 
 
 def stamp(params: Params, *, info: Mapping[str, str], capabilities: Mapping[str, Any]) -> dict[str, Raw]:

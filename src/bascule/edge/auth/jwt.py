@@ -152,7 +152,8 @@ def claims_of(
     return Claims(
         issuer=name,
         name=_name_of(members, options.name_claim),
-        scopes=frozenset(filter(is_scope, _words(_claim(members, options.scopes_claim)))),
+        # `*` is our word, which no issuer knows: one that passes on what a client asked for must not grant everything.
+        scopes=frozenset(w for w in _words(_claim(members, options.scopes_claim)) if is_scope(w) and w[0] != "*"),
         roles=frozenset(_roles(_claim(members, options.roles_claim))) if options.roles_claim else frozenset(),
         attributes={
             attribute: value

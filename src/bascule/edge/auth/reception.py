@@ -15,11 +15,10 @@ from bascule.edge import tls
 from bascule.edge.auth import metadata
 from bascule.edge.auth.callers import Credential
 from bascule.edge.auth.identify import Identify
-from bascule.edge.door import Headers
+from bascule.edge.door import Headers, hostname
 from bascule.errors import BasculeError, ScopeDenied, Unauthenticated
+from bascule.policy.scopes import OPERATORS
 
-# The scope of the pages that show how things stand. No server can have a dot in its name, so none is opened by it.
-_OPERATORS: Final = ("bascule.status:read",)
 _TOKEN_IN_QUERY: Final = b"access_token="
 
 
@@ -51,15 +50,18 @@ class Reception:
 
     def check_operator(self, caller: Caller) -> None:
         """Raise ScopeDenied for who may not look at how things stand."""
-        if not caller.authority.covers(_OPERATORS):
-            raise ScopeDenied(f"this page is for operators: it needs the scope {_OPERATORS[0]}", _OPERATORS)
+        if not caller.authority.covers(OPERATORS):
+            raise ScopeDenied(f"this page is for operators: it needs the scope {OPERATORS[0]}", OPERATORS)
 
     def resource(self, scope: Mapping[str, Any], path: str) -> str:
         """The resource id of what is at *path*: a token has to be made for it (RFC 8707, 2)."""
         public = self.login.public_url
         if public is None:
             host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-            public = f"{scope['scheme']}://{host}"
+            # The name is one that http.allowed_hosts lets through; the port is ours, whatever the client says: a token
+            # that was made for another server on this machine is not good here.
+            name = hostname(host)
+            public = f"{scope['scheme']}://{f'[{name}]' if ':' in name else name}:{scope['server'][1]}"
         return _resource(public, path)
 
     def headers_for(self, error: BasculeError | None, resource: str) -> Headers:
