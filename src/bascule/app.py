@@ -30,6 +30,7 @@ from bascule.crossing.parking import Parking
 from bascule.edge.auth import metadata
 from bascule.edge.auth.attempts import Attempts
 from bascule.edge.auth.callers import Callers
+from bascule.edge.auth.follow import KeyFollower
 from bascule.edge.auth.identify import identify_of
 from bascule.edge.auth.issuers import Issuers
 from bascule.edge.auth.keys import KeyBook
@@ -61,9 +62,6 @@ from bascule.wire.seal import KEY_BYTES, KeyRing
 
 log = logging.getLogger("bascule")
 
-_KEYS_EVERY_S: Final = 1.0
-_KEYS_HOLD_S: Final = 60.0  # how long keys are believed while their store cannot be read
-_NOTE_EVERY_S: Final = 30.0  # how often it is written down which keys are in use
 _DRAIN_S: Final = 30.0  # how long calls of a server that leaves the configuration may still run
 
 
@@ -104,8 +102,6 @@ class Gateway:
         self.keys = KeyStore(Path(config.state_dir))
         self.attempts = Attempts()
         self.tls = None if config.http.tls is None else Tls(config.http.tls)
-        self._noted_at = time.monotonic()
-        self._keys_lost_at: float | None = None  # since when the key store cannot be read
         self.issuers = issuers_of(config)
         self.edge = HttpEdge(
             rules=rules_of(config),
@@ -135,43 +131,12 @@ class Gateway:
             identify, Login(config.http.public_url, urls, config.auth.required_scopes, identify.callers.requested())
         )
 
-    def _static_keys(self, config: Config) -> KeyBook:
-        static = {name: caller.keys for name, caller in config.callers.items()}
-        return KeyBook(KeySnapshot(secrets.token_bytes(PEPPER_BYTES)), config.auth.key_environment, static)
-
-    async def _follow_keys(self) -> None:
-        """Keys that are made or revoked elsewhere count here within a second. Runs until cancelled."""
-        while True:
-            await asyncio.sleep(_KEYS_EVERY_S)
-            if not self.config.callers:
-                continue
-            try:
-                await self._look_at_keys()
-            except BasculeError as error:
-                self._without_keys(error)
-            else:
-                if self._keys_lost_at is not None:
-                    log.info("API keys can be read again")
-                self._keys_lost_at = None
-
-    async def _look_at_keys(self) -> None:
-        identify = self.edge.reception.identify
-        if self._keys_lost_at is not None or await asyncio.to_thread(self.keys.changed, identify.keys_known):
-            identify.adopt_keys(await asyncio.to_thread(key_book_of, self.config, self.keys))
-        if identify.used and time.monotonic() - self._noted_at > _NOTE_EVERY_S:
-            used, identify.used, self._noted_at = identify.used, set(), time.monotonic()
-            await asyncio.to_thread(self.keys.touch, used, time.time())
-
-    def _without_keys(self, error: BasculeError) -> None:
-        """The last known keys hold for a minute; then none does, because any of them may have been revoked."""
-        now = time.monotonic()
-        if self._keys_lost_at is None:
-            self._keys_lost_at = now
-            log.error("API keys cannot be read, the last known ones hold for %g s more: %s", _KEYS_HOLD_S, error)
-        elif now - self._keys_lost_at > _KEYS_HOLD_S and self.edge.reception.identify.keys_known:
-            log.error("API keys could not be read for %g s, none of the store is taken any more: %s",
-                      _KEYS_HOLD_S, error)  # fmt: skip
-            self.edge.reception.identify.adopt_keys(self._static_keys(self.config))
+    def _followed_keys(self) -> KeyFollower:
+        return KeyFollower(
+            lambda: self.keys if self.config.callers else None,
+            lambda: self.edge.reception.identify,
+            lambda store: key_book_of(self.config, store),
+        )
 
     async def start(self) -> None:
         """Bring everything up in the background; returns at once, so that a slow server delays nobody."""
@@ -180,7 +145,7 @@ class Gateway:
         for upstream in self.upstreams.values():
             await self._bring_up(upstream, self.config.servers[upstream.name])
         self._tasks.append(asyncio.ensure_future(self.edge.sessions.expire()))
-        self._tasks.append(asyncio.ensure_future(self._follow_keys()))
+        self._tasks.append(asyncio.ensure_future(self._followed_keys().run()))
         if self.issuers is not None:
             self._tasks.append(asyncio.ensure_future(self.issuers.warm()))
 
@@ -336,11 +301,11 @@ def issuers_of(config: Config) -> Issuers | None:
     return Issuers(config.auth.issuers) if config.auth.issuers else None
 
 
-def key_book_of(config: Config, keys: KeyStore) -> KeyBook:
+def key_book_of(config: Config, keys: KeyStore | None) -> KeyBook:
     """All keys of now: those of the configuration, and those that were made."""
     static = {name: caller.keys for name, caller in config.callers.items()}
     # Without callers there is nobody whose key it could be, and the folder need not even be there.
-    made = keys.snapshot() if config.callers else KeySnapshot(secrets.token_bytes(PEPPER_BYTES))
+    made = keys.snapshot() if keys and config.callers else KeySnapshot(secrets.token_bytes(PEPPER_BYTES))
     return KeyBook(made, config.auth.key_environment, static)
 
 

@@ -12,6 +12,8 @@ from authority import Authority
 from gateway import LEGACY, Bascule, Exchange, Json, Legacy, gateway, local, remote
 from governed import Known, Wide, bearer, credentials, names, session, tool, wide
 
+from bascule.contract.derive import scope_for
+
 LISTS: Final = {
     "tools/list": "tools",
     "prompts/list": "prompts",
@@ -58,8 +60,7 @@ def things(seed: int) -> list[Thing]:
                 said = chance.choice(
                     [(), (), (f"{server}:write:thing",), ("hr:read", "hr:see:pay"), ("crm:read:lead",)]
                 )
-                part = re.sub(r"[^\x21\x23-\x29\x2b-\x39\x3b-\x5b\x5d-\x7e]+", "_", name)
-                derived = (f"{server}:{'write' if kind == 'tool' else 'read'}:{part}",)
+                derived = scope_for(f"{server}/{name}", writes=kind == "tool")
                 found.append(Thing(server, kind, name, said or derived))
     return found
 

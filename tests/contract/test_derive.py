@@ -48,7 +48,7 @@ def test_the_unknown_is_a_side_effect_that_is_not_idempotent_and_needs_a_scope_o
 def test_prompts_and_resources_have_no_side_effect() -> None:
     assert sources().effective("prompt", "crm/greet", None).security_scope == ("crm:read:greet",)
     contract = sources().effective("resource", "crm/file:///a b", None)
-    assert contract.security_scope == ("crm:read:file_///a_b",)
+    assert contract.security_scope == scope_for("crm/file:///a b", writes=False)
     assert not contract.side_effect
 
 
@@ -62,6 +62,11 @@ def test_whatever_its_name_a_thing_has_a_scope(name: str) -> None:
     assert is_scope(scope)
     assert scope.startswith("crm:write:")
     assert "*" not in scope
+
+
+def test_names_that_differ_in_what_a_scope_cannot_hold_have_scopes_that_differ() -> None:
+    names = ("a b", "a_b", "a  b", "a*b", "a" * 150, "a" * 151, "", "é", "è")
+    assert len({scope_for(f"crm/{name}", writes=True) for name in names}) == len(names)
 
 
 # ---- who goes before whom
