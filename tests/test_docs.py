@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 
 from bascule import config, errors
-from bascule.edge.auth.reception import _OPERATORS
 from bascule.errors import BasculeError
+from bascule.policy.scopes import OPERATORS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -70,7 +70,7 @@ def test_the_errors_that_are_called_reserved_are_those_that_nothing_raises() -> 
 
 
 def test_the_scope_of_the_status_page_is_the_one_that_is_asked_for() -> None:
-    (scope,) = _OPERATORS
+    (scope,) = OPERATORS
     for page in ("operations.md", "security.md", "configuration.md"):
         assert scope in (DOCS / page).read_text(encoding="utf-8")
 

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import bascule
@@ -32,7 +32,6 @@ from bascule.edge.auth.attempts import Attempts
 from bascule.edge.auth.callers import Callers
 from bascule.edge.auth.follow import KeyFollower
 from bascule.edge.auth.identify import identify_of
-from bascule.edge.auth.issuers import Issuers
 from bascule.edge.auth.keys import KeyBook
 from bascule.edge.auth.reception import Login, Reception
 from bascule.edge.door import LOOPBACK, Rules, hostname
@@ -59,6 +58,9 @@ from bascule.upstream.base import Upstream
 from bascule.upstream.http import HttpUpstream
 from bascule.upstream.stdio import StdioOptions, StdioUpstream
 from bascule.wire.seal import KEY_BYTES, KeyRing
+
+if TYPE_CHECKING:
+    from bascule.edge.auth.issuers import Issuers
 
 log = logging.getLogger("bascule")
 
@@ -123,7 +125,7 @@ class Gateway:
         )
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _reception(self, config: Config, keys: KeyStore, issuers: Issuers | None) -> Reception:
+    def _reception(self, config: Config, keys: KeyStore, issuers: "Issuers | None") -> Reception:
         identify = identify_of(config, key_book_of(config, keys), issuers, attempts=self.attempts)
         urls = [issuer.issuer for issuer in config.auth.issuers.values()]
         check_public_url(config)
@@ -223,7 +225,7 @@ class Gateway:
             said.append("to turn TLS on or off needs a restart")
         return "; ".join(said)
 
-    def _change_credentials(self, keys: KeyStore, issuers: Issuers | None) -> None:
+    def _change_credentials(self, keys: KeyStore, issuers: "Issuers | None") -> None:
         if keys is not self.keys:
             self.keys.close()
         if self.issuers is not None and issuers is not self.issuers:
@@ -297,8 +299,12 @@ def ways_of(
     return Ways(sources, builder, inner, private=tells_apart(config))
 
 
-def issuers_of(config: Config) -> Issuers | None:
-    return Issuers(config.auth.issuers) if config.auth.issuers else None
+def issuers_of(config: Config) -> "Issuers | None":
+    if not config.auth.issuers:
+        return None
+    from bascule.edge.auth.issuers import Issuers  # with what checks signatures, which others need not load
+
+    return Issuers(config.auth.issuers)
 
 
 def key_book_of(config: Config, keys: KeyStore | None) -> KeyBook:
@@ -314,8 +320,7 @@ def rehearse(config: Config) -> None:
     check_public_url(config)
     if config.http.tls is not None:
         Tls(config.http.tls)
-    if config.auth.issuers:
-        Issuers(config.auth.issuers)
+    issuers_of(config)
     Callers(config.auth, config.roles, config.callers)
 
 

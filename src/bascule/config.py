@@ -92,6 +92,7 @@ class Config(_Common, frozen=True):
     auth: AuthOptions = AuthOptions()
     state_dir: str = ""  # where keys and records are kept; default: `bascule` in the user's state folder
     documents: tuple[tuple[str, Document], ...] = ()  # all contracts, with their places; not in the file
+    bare_folders: tuple[tuple[str, Path], ...] = ()  # of contracts, with none in it, and its place; not in the file
 
 
 class _Outline(_Common, frozen=True):
@@ -115,6 +116,11 @@ def contract_paths(path: Path, config: Config) -> list[Path]:
 def _beside(path: Path, said: str) -> Path:
     """A path that a configuration file names: beside itself, unless it is absolute."""
     return path.parent / Path(said).expanduser()
+
+
+def _is_bare(path: Path) -> bool:
+    """Whether *path* is a folder without a contract. Raises ConfigInvalid where that cannot be told."""
+    return path.is_dir() and not documents.inside(path)
 
 
 def load_records(path: Path, environ: Mapping[str, str]) -> Config:
@@ -159,6 +165,9 @@ def check(config: Config) -> Config:
         raise ConfigInvalid(f"the token has fewer than {_LEAST_TOKEN} characters", field="http.bearer")
     if config.http.bearer is not None and not _TOKEN.fullmatch(config.http.bearer):
         raise ConfigInvalid("the token holds characters that an HTTP header cannot carry", field="http.bearer")
+    same = next((name for name, caller in config.callers.items() if config.http.bearer in caller.keys), None)
+    if same is not None:
+        raise ConfigInvalid(f"the caller {same!r} has the same key: which of the two would call?", field="http.bearer")
     for name, options in config.servers.items():
         for header, value in options.headers.items() if isinstance(options, HttpOptions) else ():
             if not _HEADER_NAME.fullmatch(header) or not _HEADER_VALUE.fullmatch(value):
@@ -319,6 +328,7 @@ class _Source:
             auth=self._auth(outline.auth),
             state_dir=str(self._state_dir(outline.state_dir)),
             documents=tuple(self._documents(outline.contracts)),
+            bare_folders=tuple(self._bare_folders(outline.contracts)),
         )
         return self._checked(config)
 
@@ -371,8 +381,21 @@ class _Source:
         for number, each in enumerate(contracts):
             if isinstance(each, Document):
                 yield f"{self._path}: contracts.{number}", each
-            else:
-                yield from documents.documents(_beside(self._path, each))
+                continue
+            path = _beside(self._path, each)
+            if not path.exists():
+                made = (
+                    "`bascule contract new ID -o FILE` begins a file" if path.suffix else f"`mkdir -p {path}` makes it"
+                )
+                raise self._text.wrong(f"{path} does not exist; {made}, or take it out", f"contracts.{number}")
+            if not _is_bare(path):
+                yield from documents.documents(path)
+
+    def _bare_folders(self, contracts: Sequence[str | Document]) -> Iterator[tuple[str, Path]]:
+        for number, each in enumerate(contracts):
+            if isinstance(each, str) and _is_bare(path := _beside(self._path, each)):
+                field = f"contracts.{number}"
+                yield f"{self._text.place(field)}: {field}", path
 
     def config_of_clients(self) -> Config:
         value = self._value()
@@ -449,10 +472,13 @@ class _Source:
         try:
             return check(config)
         except ConfigInvalid as error:
-            if error.place:
+            # A contract may stand in this file, too: then its place is an entry of the list.
+            entry = error.place.removeprefix(f"{self._path}: ")
+            if error.place and entry == error.place:
                 raise  # it is about another file
-            message = str(error).removeprefix(f"{error.field}: ")
-            raise self._text.wrong(message, error.field) from error
+            message = str(error).removeprefix(f"{error.place}: ").removeprefix(f"{error.field}: ")
+            field = ".".join(part for part in (entry, error.field) if part)
+            raise self._text.wrong(message, field) from error
 
 
 # ${NAME}, ${NAME:-default}, ${env:NAME}, ${file:/run/secrets/name}

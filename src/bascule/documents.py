@@ -6,6 +6,7 @@ Reads files and nothing else. An error names the file, the line and the field. Y
 
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -68,17 +69,28 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
     """Each file once, folders in the order of names; what is hidden in a folder is not looked at."""
     seen = set()
     for path in paths:
-        if path.is_dir():
-            inside = sorted(each for each in path.rglob("*") if each.suffix in SUFFIXES and each.is_file())
-            files = [each for each in inside if not any(p.startswith(".") for p in each.relative_to(path).parts)]
-            if not files:
-                raise ConfigInvalid("there is no .yaml, .yml or .json file in this folder", place=str(path))
-        else:
-            files = [path]
+        files = inside(path) if path.is_dir() else [path]
+        if not files:
+            raise ConfigInvalid("there is no .yaml, .yml or .json file in this folder", place=str(path))
         for file in files:
             if (real := file.resolve()) not in seen:
                 seen.add(real)
                 yield file
+
+
+def inside(folder: Path) -> list[Path]:
+    """The files of *folder* that documents are read from. Raises ConfigInvalid where a part of it cannot be read."""
+
+    def fail(error: OSError) -> None:
+        # A folder that cannot be looked into is not an empty one: its contracts would no longer hold.
+        raise ConfigInvalid(f"cannot be read: {error.strerror}", place=str(error.filename)) from error
+
+    found = []
+    for here, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [each for each in folders if not each.startswith(".")]
+        paths = (Path(here, each) for each in files if not each.startswith("."))
+        found += [path for path in paths if path.suffix in SUFFIXES and path.is_file()]
+    return sorted(found)
 
 
 def _of_file(path: Path) -> list[Located]:
@@ -130,7 +142,35 @@ def _explained(error: msgspec.ValidationError, value: Any) -> tuple[str, str]:
             message += "; a document begins with `tool:`, `prompt:` or `resource:` and an id such as crm/create_lead"
     if message.startswith(("Expected `str`, got `float`", "Expected `str`, got `int`")):
         message += "; write it in quotes, in full, such as '1.2.0'"
-    return field, message
+    return field, message + advice(message)
+
+
+_ADVICE: Final = {
+    "Expected `bool`": "write true or false",
+    "Expected `array`, got `null`": "write [], or leave it out",
+    "Expected `array`": "write a list, such as [a, b]",
+    "Expected `object`, got `null`": "write {}, or leave it out",
+    "Expected `str` matching regex '^[a-z0-9]{1,16}$'": "write 1 to 16 of a-z and 0-9",
+}
+_YAML_ADVICE: Final = {
+    "could not determine a constructor for the tag": "a text that begins with `!` stands in quotes",
+    "expected alphabetic or numeric character": "a text that begins with `*` or `&` stands in quotes",
+    "found undefined alias": "a text that begins with `*` stands in quotes",
+    "mapping values are not allowed here": "a text with `: ` in it stands in quotes",
+    "found character '\\t'": "indent with spaces",
+}
+
+
+def advice(message: str) -> str:
+    """What to write instead, for an error of msgspec's; "" where that goes without saying."""
+    return next((f"; {said}" for begin, said in _ADVICE.items() if message.startswith(begin)), "")
+
+
+def yaml_problem(error: yaml.MarkedYAMLError) -> str:
+    """What is wrong with a text in YAML, and what to write instead."""
+    problem = error.problem or str(error)
+    said = next((f"; {said}" for begin, said in _YAML_ADVICE.items() if problem.startswith(begin)), "")
+    return f"not YAML: {problem}{said}"
 
 
 def _check_bounds(value: Any) -> None:
@@ -215,7 +255,7 @@ def _yaml(path: Path, text: str) -> list[tuple[Any, Mapping[str, int]]]:
                 found.append((loader.construct_document(node), _lines(node)))
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigInvalid(f"not YAML: {error.problem}", place=f"{path}{line}") from error
+        raise ConfigInvalid(yaml_problem(error), place=f"{path}{line}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigInvalid(f"not YAML: {error}", place=str(path)) from error
     finally:

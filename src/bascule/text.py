@@ -7,12 +7,13 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
 
-from bascule.documents import PlainLoader, check_keys, unique
+from bascule.documents import PlainLoader, advice, check_keys, unique, yaml_problem
 from bascule.errors import ConfigInvalid
 
 Kind = TypeVar("Kind")
@@ -39,7 +40,7 @@ class Text:
                     return _yaml(self.text) or {}
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ConfigInvalid(f"not YAML: {error.problem}", place=f"{self.path}:{line}") from error
+            raise ConfigInvalid(yaml_problem(error), place=f"{self.path}:{line}") from error
         except json.JSONDecodeError as error:
             raise ConfigInvalid(f"not JSON: {error.msg}", place=f"{self.path}:{error.lineno}") from error
         except tomllib.TOMLDecodeError as error:
@@ -58,10 +59,10 @@ class Text:
             inner = named(value, kind, where.rstrip("`").removeprefix("key` in `").removeprefix("$"))
             unknown = re.search(r"unknown field `(\w+)`", message)
             path = ".".join(part for part in (field, inner, unknown[1] if unknown else "") if part)
-            choices = get_args(get_type_hints(kind).get(inner)) if message.startswith("Invalid enum value") else ()
+            choices = _choices(kind, inner) if message.startswith("Invalid enum value") else []
             if (value := _VALUE.match(message)) and value[1] not in self.text:
                 message = "Invalid enum value"  # a reference stood there, perhaps for a secret
-            message += f"; there are {', '.join(map(str, choices))}" if choices else ""
+            message += f"; there are {', '.join(choices)}" if choices else advice(message)
             raise self.wrong(message, path) from error
 
     def wrong(self, message: str, field: str) -> ConfigInvalid:
@@ -87,6 +88,33 @@ def named(value: Any, kind: type[Any], where: str) -> str:
         except msgspec.ValidationError:
             return ".".join([*path, str(name), *filter(None, re.split(r"[.\[\]]+", after))])
     return ".".join(path)
+
+
+def _choices(kind: Any, path: str) -> list[str]:
+    """The words that may stand at the dotted *path* of a *kind*; none where others may, too."""
+    kinds = [kind]
+    for part in filter(None, path.split(".")):
+        kinds = [inner for each in kinds for plain in _plain(each) for inner in _inner(plain, part)]
+    words = [
+        word for each in kinds for plain in _plain(each) if get_origin(plain) is Literal for word in get_args(plain)
+    ]
+    return list(dict.fromkeys(map(str, words)))
+
+
+def _plain(kind: Any) -> list[Any]:
+    """The types that the union *kind* is of, without annotations."""
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [plain for each in get_args(kind) for plain in _plain(each)]
+    return [kind]
+
+
+def _inner(kind: Any, part: str) -> list[Any]:
+    """The type of the member or the item *part* of a *kind*."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return [hint for name, hint in get_type_hints(kind, include_extras=True).items() if name == part]
+    return [each for each in get_args(kind)[-1:] if each is not Ellipsis] or list(get_args(kind)[:1])
 
 
 def _at(value: Any, path: list[str]) -> Any:

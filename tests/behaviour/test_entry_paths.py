@@ -143,7 +143,7 @@ async def test_no_way_leads_around_a_rule(era: str) -> None:
 async def test_a_resource_that_nobody_listed_is_asked_for_nowhere(era: str) -> None:
     async with denied(era) as (bascule, upstream):
         for client in (bascule.modern(), await bascule.session()):
-            for method in ("resources/read", *(("resources/subscribe",) if client is not bascule.modern() else ())):
+            for method in ("resources/read", "resources/subscribe"):
                 assert "error" in await client.ask(method, {"uri": "z://unlisted"})
         assert reached(upstream) == []
 
@@ -253,3 +253,13 @@ async def test_a_call_that_came_with_a_wrong_credential_goes_nowhere() -> None:
                     async with bascule.request("POST", path, {**KINDLY, **shown}, b"{}") as exchange:
                         assert exchange.status == 401
             assert reached(upstream) == []
+
+
+async def test_a_subscription_is_the_first_thing_that_a_client_may_ask_for() -> None:
+    """Before anybody has asked for a list in its era."""
+    async with wide(modern=False, **THINGS) as upstream, gateway({"it": remote(upstream.url)}) as bascule:
+        await (await bascule.session()).result("tools/list")
+        wanted = {"notifications": {"resourceSubscriptions": ["x://1"]}}
+        async with bascule.modern().open("subscriptions/listen", wanted) as exchange:
+            said = await exchange.next_of("notifications/subscriptions/acknowledged")
+        assert said["params"]["notifications"] == wanted["notifications"]

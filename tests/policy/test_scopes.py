@@ -81,7 +81,16 @@ def test_what_can_be_asked_for_lets_nobody_in(
     before, after = Authority(granted).access(wanted), Authority(granted, grantable=grantable).access(wanted)
     assert (after is Access.ALLOWED) == (before is Access.ALLOWED)
     if after is Access.LACKING:
-        assert Authority(grantable).covers(wanted)
+        assert Authority(granted | grantable).covers(wanted)
+
+
+@given(st.frozensets(GRANTS, max_size=4), st.frozensets(GRANTS, max_size=4), SCOPES)
+def test_what_is_held_is_what_is_granted_as_far_as_the_bound_goes(
+    granted: frozenset[str], bound: frozenset[str], wanted: str
+) -> None:
+    authority = Authority(granted, bound)
+    if Authority(authority.held).covers((wanted,)):
+        assert authority.covers((wanted,))
 
 
 def test_all_of_several_scopes_are_needed() -> None:

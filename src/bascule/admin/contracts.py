@@ -171,10 +171,22 @@ def show(sources: Sources, kind: Kind, id: str, definition: Definition | None) -
     except ValueError as error:
         raise ConfigInvalid(str(error), place=SERVER) from error
     return [
-        Line(name, msgspec.to_builtins(getattr(contract, name)), contract.sources.get(name, "default"))
+        Line(name, _value(contract, name), contract.sources.get(name, "default"))
         for name in Contract.__struct_fields__
         if name not in ("id", "kind", "sources")
     ]
+
+
+def _value(contract: Contract, field: str) -> Any:
+    value = msgspec.to_builtins(getattr(contract, field))
+    return [_said(guardrail) for guardrail in value] if field == "guardrails" else value
+
+
+def _said(guardrail: dict[str, Any]) -> dict[str, Any]:
+    """*guardrail* as somebody would write it: `effect` is for ready rules, a condition in CEL has its own."""
+    idle = {"message"} if not guardrail["message"] else set()
+    idle |= {"effect"} if any(guardrail[effect] is not None for effect in ("deny", "ask", "warn")) else set()
+    return {name: value for name, value in guardrail.items() if value is not None and name not in idle}
 
 
 def kind_of(sources: Sources, id: str) -> Kind:

@@ -11,7 +11,13 @@ from bascule.policy.scopes import EVERYTHING
 
 def doubts(config: Config) -> list[str]:
     """Sentences for the operator, each with its field or its file."""
-    return [*_strangers(config), *_scopes(config), *_rules(config)]
+    return [*_bare(config), *_strangers(config), *_scopes(config), *_rules(config)]
+
+
+def _bare(config: Config) -> Iterator[str]:
+    for place, folder in config.bare_folders:
+        begin = f"`bascule contract new NAMESPACE/NAME -o {folder / 'NAME.yaml'}` begins one"
+        yield f"{place}: there is no contract in {folder}, no .yaml, .yml or .json file; {begin}"
 
 
 def _strangers(config: Config) -> Iterator[str]:

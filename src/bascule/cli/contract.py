@@ -278,5 +278,16 @@ def _print_lines(id: str, kind: str, lines: "Sequence[Line]", *, as_json: bool) 
         fields = {line.field: {"value": line.value, "source": line.source} for line in lines}
         paper.document({"id": id, "kind": kind, "fields": fields})
         return
-    rows = [(line.field, json.dumps(line.value, ensure_ascii=False), line.source) for line in lines]
+    rows = [
+        (field, json.dumps(value, ensure_ascii=False), line.source)
+        for line in lines
+        for field, value in _rows(line)
+    ]  # fmt: skip
     paper.table(f"{kind} {id}", ("field", "value", "where it comes from"), rows)
+
+
+def _rows(line: "Line") -> "Sequence[tuple[str, Any]]":
+    """One for each guardrail, under the name that refusals give it."""
+    if line.field != "guardrails" or not line.value:
+        return [(line.field, line.value)]
+    return [(f"guardrails.{number}", guardrail) for number, guardrail in enumerate(line.value)]

@@ -89,8 +89,10 @@ def call(target: Target, tool: str, words: str | None, *, argument: Arguments = 
     answer = jsonrpc.decode(result.value)
     if value:
         show.content(answer)
+    for warning in show.warnings(answer):
+        note(f"warning: {warning}")
     if answer.get("isError") is True:
-        note(f"{tool}: the tool says that it failed")
+        note(f"{tool}: the tool says that it failed{show.trace(result.value)}")
         sys.exit(1)
 
 
@@ -238,7 +240,7 @@ def _settled(target: Target, result: "Result") -> dict[str, Any]:
     from bascule.wire import jsonrpc
 
     if result.refused:
-        note(f"{name_of(target)}: refused: {refusal_text(result.value)}")
+        note(f"{name_of(target)}: refused: {refusal_text(result.value)}{show.trace(result.value)}")
         if target.as_json:
             print(bytes(result.value).decode(), file=sys.stderr)
         for line in show.needed(jsonrpc.decode(result.value)):

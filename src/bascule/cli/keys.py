@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,6 +79,8 @@ def list_(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     if as_json:
         show.document(reports)
         return
+    if sys.stderr.isatty() and not sys.stdout.isatty():
+        print("\t".join(_HEADINGS), file=sys.stderr, flush=True)  # the rows alone are for a program
     show.table("keys", _HEADINGS, [_row(each) for each in reports])
 
 
@@ -154,7 +157,8 @@ def _show(issued: "IssuedKey", *, as_json: bool) -> None:
     else:
         print(issued.key, flush=True)
     note(f"key {record.id} for {record.caller}: it will not be shown again, so store it now")
-    note(f"it may do {', '.join(sorted(issued.scopes)) or 'nothing: give its caller scopes or roles'}")
+    nothing = "nothing" if issued.idle else "nothing: give its caller scopes or roles"
+    note(f"it may do {', '.join(sorted(issued.scopes)) or nothing}")
     if issued.idle:
         note(f"warning: {record.caller} itself has no {', '.join(sorted(issued.idle))}, so the key has none either")
     if record.expires_at_s is not None:

@@ -1,11 +1,17 @@
 """Results on paper: tables and text for people, the server's own bytes for programs."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bascule.cli.talk import clean
+
+if TYPE_CHECKING:
+    from msgspec import Raw
+
+_TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 def raw(value: bytes) -> None:
@@ -133,6 +139,34 @@ def _about(schema: Any) -> str:
         return ""
     default = f" (default {json.dumps(schema['default'], ensure_ascii=False)})" if "default" in schema else ""
     return f"{schema.get('description') or ''}{default}".strip()
+
+
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """What Bascule warns of beside a result, each in one line."""
+    from bascule.wire.translate import CALL_META
+
+    said = _member(_member(result, "_meta"), CALL_META).get("warnings")
+    return [" ".join(each.split()) for each in said if isinstance(each, str)] if isinstance(said, list) else []
+
+
+def trace(value: "Raw") -> str:
+    """` [trace …]` for a refusal or a failed result, which is what an operator asks for; "" where there is none."""
+    from bascule.edge.refusals import ERROR_META
+    from bascule.wire.translate import CALL_META
+
+    found = json.loads(bytes(value))
+    told = found if isinstance(found, dict) else {}
+    meta = _member(told, "_meta")
+    for place in (_member(told, "data"), _member(meta, ERROR_META), _member(meta, CALL_META)):
+        id = place.get("trace_id")
+        if isinstance(id, str) and _TRACE_ID.fullmatch(id):
+            return f" [trace {id}]"
+    return ""
+
+
+def _member(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = value.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def needed(error: Any) -> Iterator[str]:

@@ -21,8 +21,11 @@ _UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 def template(kind: Kind, id: str, definition: Definition | None = None) -> str:
-    """The YAML text of a contract for *id*, with what the server's *definition* says already in its place."""
-    lines = _TEMPLATES[kind](id, definition or Definition())
+    """The YAML text of a contract for *id*, with what the server's *definition* says already in its place.
+
+    A schema that the server does not have is written as a comment: one of ours would refuse what works today.
+    """
+    lines = _TEMPLATES[kind](id, definition or _INVENTED[kind])
     return "\n".join(lines) + "\n"
 
 
@@ -118,14 +121,24 @@ _CONTENT: Final[Schema] = {
     "properties": {"name": {"type": "string", "description": f"{TODO}: what this is"}},
     "required": ["name"],
 }
+# What stands in a contract that is written before anybody has asked the server.
+_INVENTED: Final = {
+    "tool": Definition(input_schema=_INPUT, output_schema=_OUTPUT),
+    "prompt": Definition(input_schema=_INPUT),
+    "resource": Definition(output_schema=_CONTENT),
+}
 
 
 # ---- YAML ----------------------------------------------------------------------------------------
 
 
-def _schema(field: str, said: Schema | None, otherwise: Schema) -> Iterator[str]:
-    yield f"{field}:"
-    yield from (f"  {line}" for line in yaml_lines(otherwise if said is None else said))
+def _schema(field: str, said: Schema | None, example: Schema) -> Iterator[str]:
+    lines = [f"{field}:", *(f"  {line}" for line in yaml_lines(example if said is None else said))]
+    if said is not None:
+        yield from lines
+        return
+    yield "# The server has none. What does not fit one that stands here is refused, so write what is true of it:"
+    yield from (f"# {line}" for line in lines)
 
 
 def yaml_lines(value: Mapping[str, Any]) -> Iterator[str]:

@@ -288,7 +288,7 @@ class HttpEdge:
                 case Request():
                     requests.append(message)
                 case Notification():
-                    await self._rim.told(session, message)
+                    await self._rim.told(session, message, visit.caller)
                 case Response():
                     session.answered(message)
         if not requests:

@@ -156,13 +156,19 @@ class Rim:
             session.land(key, flight)
         return answer
 
-    async def told(self, session: ClientSession, message: Notification) -> None:
-        """Take a client's notification, or pass it on to the server."""
+    async def told(self, session: ClientSession, message: Notification, caller: Caller | None = None) -> None:
+        """Take a client's notification, or pass it on to the server.
+
+        *caller* is the session's, as the credential of this very request makes it.
+        """
         if message.method == legacy.CANCELLED:
             session.cancel(message.params.get("requestId"))
             return
+        if not message.method.startswith("notifications/"):
+            return  # a call without an id: some servers act on it, and no rule has been asked whether they may
         # What MCP does not know, a server may act on: only who may do everything there can say it.
-        if message.method not in _NOTIFICATIONS and not session.caller.authority.covers((session.view or "*",)):
+        authority = (caller or session.caller).authority
+        if message.method not in _NOTIFICATIONS and not authority.covers((session.view or "*",)):
             return
         upstream = self._behind(session)
         if upstream is None:

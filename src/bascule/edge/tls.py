@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from bascule.edge.auth import certificate
 from bascule.edge.protocol import Connection
 from bascule.errors import ConfigInvalid
 from bascule.options_tls import TlsOptions
@@ -70,6 +69,8 @@ class CertifiedProtocol(Connection):
         connection = transport.get_extra_info("ssl_object")
         der = None if connection is None else connection.getpeercert(binary_form=True)
         if der is not None:
+            from bascule.edge.auth import certificate  # costs 3 MiB, where anybody has one
+
             self.app_state = {**self.app_state, _SUBJECT: certificate.subject_of(der)}
 
 

@@ -87,10 +87,10 @@ class StageBuilder:
             self._validate(contract),
             self._guard(contract),
             self._place(counted, server, limits),
-            Spend(contract, allowance_of=self._allowances.of, state=self._state, clock=self._clock) if spends else None,
+            self._spend(contract) if spends else None,
             self._check(contract),
             Deepen() if self._deepening else None,
-            Dispatch(self._tally) if spends or self._counting else None,
+            Dispatch(self._tally if self._counting else None) if spends or self._counting else None,
         ]
         return [stage for stage in stages if stage is not None]
 
@@ -126,6 +126,10 @@ class StageBuilder:
         if not (self._allowances.places or limits.concurrent or contract.max_concurrent):
             return None
         return Place(contract, server, limits.concurrent, allowance_of=self._allowances.of, gates=self._gates)
+
+    def _spend(self, contract: Contract) -> Stage:
+        allowance_of, state, clock = self._allowances.of, self._state, self._clock
+        return Spend(contract, allowance_of=allowance_of, state=state, clock=clock, summing=self._counting)
 
     def _check(self, contract: Contract) -> Stage | None:
         if contract.validate_results == "off" or contract.output_schema is None:

@@ -99,6 +99,8 @@ class Govern:
         kinds, uris = modern.wanted_by(call.params)
         if len(uris) > _MOST_URIS:
             raise InvalidParams(f"one subscription is for at most {_MOST_URIS} resources")
+        if uris and not target.upstream.name:
+            await self._registry.current(call.era)  # perhaps nobody has asked the servers yet, in this era
         heard = [uri for uri in uris if await self._may_hear(call, target.upstream.name, uri)]
         if heard == uris:
             return call

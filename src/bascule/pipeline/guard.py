@@ -39,7 +39,7 @@ class Guard:
         self._id = contract.id
         self._tool = tool_facts(contract)
         # What no rule looks at is not put together for it; a gate may ask with any of it.
-        roots = {*looked_at(contract), *rules.reads} if gate is None else {"caller", "session"}
+        roots = {*looked_at(contract), *rules.roots} if gate is None else {"caller", "session"}
         self._looks_at_caller = "caller" in roots
         self._looks_back = "session" in roots
 

@@ -64,7 +64,7 @@ class Rule(msgspec.Struct, frozen=True):
     place: str  # such as `guardrails.2`
     text: str  # such as `deny args.amount > 10000`
     effect: Effect
-    message: str
+    words: Template | None = None  # what the caller is told; None: words of our own
     expression: Expression | None = None
     condition: ready.Condition | None = None
 
@@ -75,9 +75,10 @@ class Rule(msgspec.Struct, frozen=True):
     def finds(self, facts: Facts, view: "View | None") -> str | None:
         """What the caller is told, None where the rule does not apply. Raises Undecidable."""
         if self.expression is not None and view is not None:
-            return (self.message or f"{self.place} applies to this call") if self.expression.holds(view) else None
-        found = self.condition(facts) if self.condition is not None else None
-        return found and (self.message or found)
+            found = f"{self.place} applies to this call" if self.expression.holds(view) else None
+        else:
+            found = self.condition(facts) if self.condition is not None else None
+        return self.words.render(facts) if found and self.words else found
 
 
 class Guard(msgspec.Struct, frozen=True):
@@ -86,6 +87,12 @@ class Guard(msgspec.Struct, frozen=True):
     rules: tuple[Rule, ...] = ()
     reads: Reads = msgspec.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """What has to be among the facts: all that expressions read and messages show, such as `session`."""
+        shown = (path[0] for rule in self.rules if rule.words for path in rule.words.paths)
+        return frozenset((*self.reads, *shown))
 
     def judge(self, facts: Facts) -> Verdict:
         """The strongest of what the rules say, deny before ask before warn. Never raises."""
@@ -234,7 +241,7 @@ def compile_gate(when: str | None, message: str, schema: Mapping[str, Any] | Non
     Raises ConfigInvalid as `compile_guards` does.
     """
     warnings: list[str] = []
-    question = _question(message or "Run {tool.id}?", schema, f"{where}.message", warnings)
+    question = _words(message or "Run {tool.id}?", schema, f"{where}.message")
     if when is None:
         return Gate(where, question, warnings=tuple(warnings))
     expression = _expression(when, schema, f"{where}.when", warnings)
@@ -259,17 +266,18 @@ def explain(guard: Guard, facts: Facts) -> list[tuple[str, str]]:
 
 def _rule(rule: Guardrail, schema: Mapping[str, Any] | None, place: str, warnings: list[str]) -> Rule:
     name = next(name for name in CONDITIONS if getattr(rule, name) is not None)
+    words = _words(rule.message, schema, f"{place}.message") if rule.message else None
     effects: tuple[Effect, ...] = ("deny", "ask", "warn")
     for effect in effects:
         if effect == name:
             source: str = getattr(rule, name)
             expression = _expression(source, schema, f"{place}.{name}", warnings)
-            return Rule(place, f"{effect} {source}", effect, rule.message, expression)
+            return Rule(place, f"{effect} {source}", effect, words, expression)
     try:
         text, condition = ready.condition_of(rule)
     except ready.BadRule as error:
         raise ConfigInvalid(str(error), field=f"{place}.{name}") from None
-    return Rule(place, f"{rule.effect} {text}", rule.effect, rule.message, condition=condition)
+    return Rule(place, f"{rule.effect} {text}", rule.effect, words, condition=condition)
 
 
 def _expression(source: str, schema: Mapping[str, Any] | None, field: str, warnings: list[str]) -> Expression:
@@ -286,7 +294,7 @@ def _expression(source: str, schema: Mapping[str, Any] | None, field: str, warni
     return Expression(source, program, checked.reads, checked.max_elements)
 
 
-def _question(message: str, schema: Mapping[str, Any] | None, field: str, warnings: list[str]) -> Template:
+def _words(message: str, schema: Mapping[str, Any] | None, field: str) -> Template:
     """The template, each of its places checked as a rule would be."""
     try:
         template = parse_template(message)

@@ -29,7 +29,7 @@ class Guardrail(Options, frozen=True):
     max_per_session: Whole | None = None  # calls of this tool in one session
     max_chain_depth: Whole | None = None  # gateways that the call has passed already
     effect: Effect = "deny"
-    message: str = ""  # what the caller is told
+    message: str = ""  # what the caller is told; may hold places for values, such as {args.amount}
 
     def __post_init__(self) -> None:
         said = [name for name in CONDITIONS if getattr(self, name) is not None]

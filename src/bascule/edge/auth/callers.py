@@ -1,18 +1,19 @@
 """From an identity that has been proved to a caller with what it may do. PURE."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from bascule.call import ANONYMOUS, Caller
-from bascule.edge.auth import certificate
-from bascule.edge.auth.jwt import Claims
 from bascule.edge.auth.keys import Found
 from bascule.errors import ConfigInvalid
 from bascule.policy.fit import scopes_of
 from bascule.policy.options import AuthOptions, CallerOptions, Grant
 from bascule.policy.scopes import Authority, Scopes
+
+if TYPE_CHECKING:
+    from bascule.edge.auth.jwt import Claims
 
 # What every client may ask an OpenID provider for says who somebody is, not what they may do here; a server
 # that happens to be called `email` must not be opened by it (OpenID Connect Core, 5.4 and 11).
@@ -48,7 +49,7 @@ class Callers:
         name = self._subjects.get(subject)
         return None if name is None else self._named(name, None, "certificate")
 
-    def of_token(self, claims: Claims, proof: str) -> Caller:
+    def of_token(self, claims: "Claims", proof: str) -> Caller:
         """The bearer of a good token: what the token grants, what its roles grant, what its issuer gives to all."""
         issuer = self._auth.issuers[claims.issuer]
         known = (role for role in claims.roles if role in self._roles)
@@ -86,10 +87,17 @@ class Callers:
 
 
 def _subject(caller: str, written: str) -> str:
+    from bascule.edge.auth import certificate  # costs 3 MiB, where anybody has one
+
     try:
         return certificate.canonical(written)
     except ValueError as error:
         raise ConfigInvalid(str(error), field=f"callers.{caller}.certificate") from error
+
+
+def looks_like_jwt(token: str) -> bool:
+    """Whether *token* is meant as a JWT, good or bad: its first part begins as a JSON object does in base64."""
+    return token[:2] in ("ey", "ew") and "." in token
 
 
 class Credential(msgspec.Struct, frozen=True):

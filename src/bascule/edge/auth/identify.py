@@ -9,16 +9,18 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bascule.call import BEARER, Caller
 from bascule.config import Config, identifies
 from bascule.edge.auth.attempts import Attempts
-from bascule.edge.auth.callers import Callers, Credential
-from bascule.edge.auth.issuers import Issuers
-from bascule.edge.auth.jwt import Claims, looks_like_jwt
+from bascule.edge.auth.callers import Callers, Credential, looks_like_jwt
 from bascule.edge.auth.keys import Found, KeyBook, Reason
 from bascule.errors import BasculeError, RateLimited, ScopeDenied, Transient, Unauthenticated
+
+if TYPE_CHECKING:  # what checks signatures is loaded where there are issuers
+    from bascule.edge.auth.issuers import Issuers
+    from bascule.edge.auth.jwt import Claims
 
 log = logging.getLogger("bascule.edge")
 
@@ -34,7 +36,7 @@ class Identify:
         self,
         callers: Callers,
         keys: KeyBook,
-        issuers: Issuers | None,
+        issuers: "Issuers | None",
         *,
         bearer: str | None = None,
         required: tuple[str, ...] = (),
@@ -159,7 +161,7 @@ class Identify:
 def identify_of(
     config: Config,
     keys: KeyBook,
-    issuers: Issuers | None,
+    issuers: "Issuers | None",
     *,
     attempts: Attempts | None = None,
     clock: Callable[[], float] = time.time,

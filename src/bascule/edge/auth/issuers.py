@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from bascule.edge.auth import egress, jwt
+from bascule.edge.auth.callers import looks_like_jwt
 from bascule.edge.auth.discovery import discover
 from bascule.edge.auth.egress import FetchFailed
 from bascule.edge.auth.introspection import Introspection
@@ -98,7 +99,7 @@ class Issuers:
             return known
         if len(token) > jwt.MAX_TOKEN_CHARS or not token.isascii() or not token.isprintable():
             raise Unauthenticated(f"a token is at most {jwt.MAX_TOKEN_CHARS} characters of plain ASCII")
-        if jwt.looks_like_jwt(token):
+        if looks_like_jwt(token):
             return await self._of_jwt(token, audience, now_s)
         return await self._of_opaque(token, audience, now_s)
 

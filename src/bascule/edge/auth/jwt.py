@@ -49,11 +49,6 @@ class Unverified(msgspec.Struct, frozen=True):
     signature: bytes
 
 
-def looks_like_jwt(token: str) -> bool:
-    """Whether *token* is meant as a JWT, good or bad: its first part begins as a JSON object does in base64."""
-    return token[:2] in ("ey", "ew") and "." in token
-
-
 # ---- form
 
 

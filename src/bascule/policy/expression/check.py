@@ -302,7 +302,10 @@ class _Checker:
         given = [(part, self.visit(part, known)) for part in (tree.target, *tree.arguments) if part is not None]
         signature = FUNCTIONS.get((tree.function, tree.target is not None))
         if signature is None:
-            return self.problem(tree, f"there is no {'method' if tree.target else 'function'} `{tree.function}`")
+            advice = "; write `!`" if tree.function.lower() == "not" else ""
+            return self.problem(
+                tree, f"there is no {'method' if tree.target else 'function'} `{tree.function}`{advice}"
+            )
         wanted, gives = signature
         if len(given) != len(wanted):
             return self.problem(tree, f"`{tree.function}` takes {len(wanted) - (tree.target is not None)} arguments")

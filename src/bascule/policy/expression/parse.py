@@ -37,6 +37,7 @@ _RESERVED: Final = frozenset({
 })  # fmt: skip
 _KEYWORDS: Final = frozenset({"true", "false", "null", "in"})
 _LITERALS: Final = {"true": True, "false": False, "null": None}
+_ELSEWHERE: Final = {"and": "&&", "or": "||", "not": "!"}  # in other languages, and here
 # From the loosest to the tightest.
 _LEVELS: Final = (("<", "<=", ">", ">=", "==", "!=", "in"), ("+", "-"), ("*", "/", "%"))
 
@@ -46,6 +47,11 @@ def parse(source: str) -> Tree:
     if len(source) > MAX_SOURCE:
         raise NotCel(f"the expression is longer than {MAX_SOURCE} characters", MAX_SOURCE, len(source))
     return _Parser(tokens_of(source)).whole()
+
+
+def _advice_for(token: Token) -> str:
+    sign = _ELSEWHERE.get(token.text.lower()) if token.kind == "word" else None
+    return f"; write `{sign}`" if sign else ""
 
 
 class _Parser:
@@ -70,11 +76,15 @@ class _Parser:
 
     def _expect(self, sign: str) -> Token:
         if not self._is(sign):
-            raise self._refused(f"expected `{sign}`, found {self._shown()}")
+            raise self._refused(f"expected `{sign}`, found {self._shown()}{self._advice()}")
         return self._take()
 
     def _shown(self) -> str:
         return "the end" if self._next.kind == "end" else f"`{self._next.text}`"
+
+    def _advice(self) -> str:
+        """What to write for a word that is an operator in other languages."""
+        return _advice_for(self._next) or _advice_for(self._tokens[self._at - 1])
 
     def _refused(self, message: str) -> NotCel:
         return NotCel(message, self._next.start, self._next.end)
@@ -87,7 +97,7 @@ class _Parser:
     def whole(self) -> Tree:
         tree = self._choice()
         if self._next.kind != "end":
-            raise self._refused(f"expected an operator or the end, found {self._shown()}")
+            raise self._refused(f"expected an operator or the end, found {self._shown()}{self._advice()}")
         return tree
 
     def _choice(self) -> Tree:
