@@ -1,11 +1,13 @@
 """Contract documents in files: every shape they come in, and the place of what is wrong."""
 
+import os
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from bascule.documents import MAX_FILE_BYTES, PlainLoader, documents, read
+from bascule.documents import MAX_FILE_BYTES, PlainLoader, documents, inside, read
 from bascule.errors import ConfigInvalid
 
 
@@ -151,3 +153,37 @@ def test_a_few_lines_of_aliases_do_not_fill_the_memory(tmp_path: Path) -> None:
     path = written(tmp_path, "laughs.yaml", "\n".join(lines))
     with pytest.raises(ConfigInvalid, match="values in one document"):
         documents(path)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_not_an_empty_one(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    try:
+        if os.access(closed, os.R_OK):
+            pytest.skip("root can read everything")
+        for path in (closed, tmp_path):
+            with pytest.raises(ConfigInvalid, match="closed: cannot be read: Permission denied"):
+                inside(path)
+    finally:
+        closed.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("deny: !has(args.a)", "begins with `!` stands in quotes"),
+        ('deny: args.a == "x: y"', "a text with `: ` in it stands in quotes"),
+        ("match: *", "begins with `*` or `&` stands in quotes"),
+        ("match: *all", "begins with `*` stands in quotes"),
+    ],
+)
+def test_what_yaml_takes_for_something_else_belongs_in_quotes(line: str, advice: str, tmp_path: Path) -> None:
+    file = written(tmp_path, "one.yaml", f"tool: a/b\nguardrails:\n  - {line}\n")
+    with pytest.raises(ConfigInvalid, match=f"one.yaml:3: not YAML: .*{re.escape(advice)}"):
+        documents(file)
+
+
+def test_a_value_of_the_wrong_kind_is_told_with_what_to_write(tmp_path: Path) -> None:
+    file = written(tmp_path, "one.yaml", "tool: a/b\nside_effect: yes\n")
+    with pytest.raises(ConfigInvalid, match=r"one.yaml:2: side_effect: .*; write true or false"):
+        documents(file)

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from command import BASCULE, bascule
 from gateway import unlabelled
+from msgspec import Raw
 
+from bascule.cli import show
 from processes import BRIDGE, running_bascule, server
 
 PLAIN = server("plain")
@@ -332,3 +334,45 @@ def _on_a_terminal(env: dict[str, str]) -> str:
     os.close(ours)
     assert process.wait(timeout=30) == 0
     return shown.decode()
+
+
+# ---- what rules say
+
+
+@pytest.fixture
+def ruled(tmp_path: Path) -> Path:
+    """A configuration whose rules warn of, and refuse, some sums."""
+    rules = [
+        {"warn": "args.b > 10", "message": "{args.b} is\nlarge."},
+        {"deny": "args.b > 20", "message": "{caller.name} may not add {args.b}."},
+    ]
+    policy = {"rules": [{"match": "old/add", "guardrails": rules}]}
+    file = tmp_path / "ruled.json"
+    file.write_text(json.dumps({"servers": {"old": entry(PLAIN)}, "policy": policy}))
+    return file
+
+
+def test_what_a_rule_warns_of_is_told_beside_the_result(ruled: Path) -> None:
+    done = bascule("call", "-c", str(ruled), "old/add", '{"a": 1, "b": 15}')
+    assert (done.code, json.loads(done.out)) == (0, {"sum": 16})
+    assert done.err == "bascule: warning: 15 is large.\n"
+    assert bascule("call", "-c", str(ruled), "old/add", '{"a": 1, "b": 5}').err == ""
+
+
+def test_a_refused_call_is_told_with_its_trace_for_the_operator(ruled: Path) -> None:
+    with running_bascule("serve", "-c", str(ruled), "--port", "0") as url:
+        done = bascule("call", url, "old__add", '{"a": 1, "b": 25}')
+        raw = bascule("call", url, "old__add", '{"a": 1, "b": 25}', "--json")
+    assert done.code == 1
+    assert '"anonymous" may not add 25.' in done.out
+    assert re.search(r"old__add: the tool says that it failed \[trace [0-9a-f]{32}\]\n", done.err)
+    assert json.loads(raw.out)["_meta"]["dev.bascule/error"]["trace_id"] in raw.err
+
+
+def test_a_trace_is_nothing_but_a_trace() -> None:
+    assert show.trace(Raw(b'{"data":{"trace_id":"\\u001b[31mred"}}')) == ""
+    assert (
+        show.trace(Raw(b'{"code":-1,"message":"no","data":{"trace_id":"%b"}}' % (b"0a" * 16)))
+        == f" [trace {'0a' * 16}]"
+    )
+    assert show.trace(Raw(b"[]")) == show.trace(Raw(b'{"data":3,"_meta":[]}')) == ""

@@ -146,3 +146,58 @@ def test_the_schema_is_a_schema_and_takes_good_files(schema: Any) -> None:
 )
 def test_the_schema_refuses_a_typo(schema: Any, bad: dict[str, Any]) -> None:
     assert not jsonschema_rs.is_valid(schema, bad)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("http: {allowed_hosts: a}", "http.allowed_hosts: Expected `array`, got `str`; write a list, such as [a, b]"),
+        ("callers: {ann: }", "callers.ann: Expected `object`, got `null`; write {}, or leave it out"),
+        (
+            "policy: {rules: [{match: a/b, validate_results: onn}]}",
+            "policy.rules.0.validate_results: Invalid enum value 'onn'; there are",
+        ),
+        (
+            "auth: {issuers: {me: {issuer: 'https://a', algorithms: [HS256]}}}",
+            "auth.issuers.me.algorithms.0: Invalid enum value 'HS256'; there are RS256",
+        ),
+        (
+            "servers: {one: {command: a, trusted: yes}}",
+            "servers.one.trusted: Expected `bool`, got `str`; write true or",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_with_what_may_stand_there(tmp_path: Path, line: str, said: str) -> None:
+    assert validated(tmp_path, line).err.startswith(f"bascule: bascule.yaml:1: {said}")
+
+
+def test_a_contract_in_the_file_itself_is_wrong_at_its_line(tmp_path: Path) -> None:
+    text = "servers: {}\ncontracts:\n  - tool: a/b\n    guardrails:\n      - deny: args.a and args.b\n"
+    done = validated(tmp_path, text)
+    assert done.err.startswith("bascule: bascule.yaml:5: contracts.0.guardrails.0.deny: expected an operator")
+
+
+def test_a_folder_of_contracts_that_is_not_there_is_named_where_it_is_said(tmp_path: Path) -> None:
+    done = validated(tmp_path, "servers: {}\ncontracts:\n  - contracts\n  - more.yaml\n")
+    assert done.code == 2
+    assert done.err == (
+        "bascule: bascule.yaml:3: contracts.0: contracts does not exist; `mkdir -p contracts` makes it, or take it out\n"
+    )
+
+
+def test_an_empty_folder_of_contracts_is_a_warning_with_what_to_type(tmp_path: Path) -> None:
+    (tmp_path / "contracts").mkdir()
+    done = validated(tmp_path, "servers: {}\ncontracts:\n  - contracts\n")
+    assert done.code == 0
+    assert "bascule.yaml:3: contracts.0: there is no contract in contracts" in done.err
+    assert "`bascule contract new NAMESPACE/NAME -o contracts/NAME.yaml` begins one" in done.err
+
+
+def test_the_bearer_and_a_callers_key_are_two_secrets(tmp_path: Path) -> None:
+    text = "http:\n  bearer: ${env:ONE}\ncallers:\n  ann: {keys: ['${env:TWO}']}\n"
+    secret = "0123456789abcdefghijklmnopqrstuvwxyz"
+    done = validated(tmp_path, text, ONE=secret, TWO=secret)
+    assert done.code == 2
+    assert done.err.startswith("bascule: bascule.yaml:2: http.bearer: the caller 'ann' has the same key")
+    assert secret not in done.err
+    assert validated(tmp_path, text, ONE=secret, TWO=secret[::-1]).code == 0

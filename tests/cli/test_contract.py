@@ -219,3 +219,26 @@ def test_show_says_what_there_is_not(config: Path) -> None:
     absent = bascule("contract", "show", "plain/nope", "--connect", "-c", str(config))
     assert absent.code == 1
     assert "no tool 'nope'" in absent.err
+
+
+def test_show_prints_each_guardrail_as_it_was_written(config: Path) -> None:
+    rules = [{"warn": "size(args.text) > 9", "message": "Long."}, {"max_per_session": 5}]
+    contract = {"tool": "plain/echo", "guardrails": rules}
+    written(config.parent, "contracts/echo.yaml", json.dumps(contract))
+    done = bascule("contract", "show", "plain/echo", "-c", str(config))
+    rows = {line.split("\t")[0]: json.loads(line.split("\t")[1]) for line in done.lines}
+    assert rows["guardrails.0"] == rules[0]
+    assert rows["guardrails.1"] == {**rules[1], "effect": "deny"}
+    assert "guardrails" not in rows
+    found = json.loads(bascule("contract", "show", "plain/echo", "--json", "-c", str(config)).out)["fields"]
+    assert found["guardrails"]["value"] == [rules[0], {**rules[1], "effect": "deny"}]
+
+
+def test_the_first_contract_is_written_into_the_empty_folder_and_changes_nothing_that_works(config: Path) -> None:
+    file = config.parent / "contracts/echo.yaml"
+    file.unlink()
+    made = bascule("contract", "new", "plain/echo", "--from-server", "-c", str(config), "-o", str(file))
+    assert made.code == 0, made.err
+    assert "# output_schema:" in file.read_text()
+    called = bascule("call", "-c", str(config), "plain/echo", "-a", "text=still there")
+    assert (called.code, called.out) == (0, "still there\n"), called.err

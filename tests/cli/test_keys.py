@@ -1,12 +1,15 @@
 """`bascule keys`: the key on stdout, once; everything else for the person."""
 
 import json
+import os
+import pty
 import re
+import subprocess
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from command import Done, bascule
+from command import BASCULE, Done, bascule
 
 from bascule.policy.keys import parse
 
@@ -180,3 +183,23 @@ def test_the_environment_of_the_configuration_stands_in_the_key(place: Place) ->
 def test_help_names_the_commands(place: Place) -> None:
     shown = place.keys("--help").out
     assert all(name in shown for name in ("create", "list", "rotate", "revoke"))
+
+
+def test_the_headings_are_for_the_person_and_the_rows_for_the_program(place: Place) -> None:
+    place.created("ci")
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [*BASCULE, "keys", "list"], stdout=subprocess.PIPE, stderr=theirs, cwd=place.folder, check=True
+    )
+    os.close(theirs)
+    said = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert said.split("\r\n")[0].split("\t")[-3:] == ["last used", "addresses", "note"]
+    assert len(done.stdout.splitlines()) == 1
+    assert place.keys("list").err == ""
+
+
+def test_a_scope_that_the_caller_lacks_is_said_once(place: Place) -> None:
+    done = place.keys("create", "ci", "--scope", "shop:write")
+    assert "bascule: it may do nothing\n" in done.err
+    assert "ci itself has no shop:write" in done.err

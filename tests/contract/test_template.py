@@ -86,3 +86,15 @@ def test_the_files_that_are_written_are_read_again(tmp_path: Path) -> None:
     for kind, id in (("tool", "a/get_b"), ("prompt", "a/c"), ("resource", "a/x://y")):
         (tmp_path / f"{kind}.yaml").write_text(template(kind, id))  # type: ignore[arg-type]  # of a tuple
     assert {each.document.id for each in read_files(tmp_path)} == {"a/get_b", "a/c", "a/x://y"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "id"), [("tool", "crm/create_lead"), ("prompt", "crm/greet"), ("resource", "crm/file:///a")]
+)
+def test_a_schema_that_the_server_does_not_have_is_a_comment_and_binds_nobody(kind: Kind, id: str) -> None:
+    text = template(kind, id, Definition(description="Says hello."))
+    document = read(text)
+    assert (document.input_schema, document.output_schema) == (None, None)
+    schema = "output_schema" if kind == "resource" else "input_schema"
+    written = text.replace("# ", "")
+    assert f"\n{schema}:\n  type: object\n" in written

@@ -485,3 +485,17 @@ NONSENSE = st.recursive(
 def test_the_checker_survives_every_text_and_every_schema(source: str, schema: Any) -> None:
     for text in (source, f"args.a == {source}", "args.a.b[0].c > 3 && args.a in ['x'] && args.items.all(x, x.a == 1)"):
         assert isinstance(check(text, schema), Checked)
+
+
+@pytest.mark.parametrize(
+    ("source", "advice"),
+    [
+        ("args.a > 1 and args.b > 1", "`and`; write `&&`"),
+        ("(args.a > 1 OR args.b > 1)", "`OR`; write `||`"),
+        ("not has(args.a)", "`has`; write `!`"),
+        ("not (has(args.a))", "function `not`; write `!`"),
+        ("args.a not in [1]", "`not`; write `!`"),
+    ],
+)
+def test_words_that_are_operators_elsewhere_are_answered_with_the_sign(source: str, advice: str) -> None:
+    assert advice in check(source).problems[0].message

@@ -467,3 +467,52 @@ def test_a_wrong_gate_is_refused_with_its_field(when: str | None, message: str, 
     with pytest.raises(ConfigInvalid) as caught:
         compile_gate(when, message, None)
     assert caught.value.field == field
+
+
+# ---- messages that show values
+
+
+@pytest.mark.parametrize("rule", [{"deny": "args.a > 5"}, {"ask": "args.a > 5"}, {"warn": "args.a > 5"}])
+def test_a_message_shows_the_values_of_the_call(rule: dict[str, Any]) -> None:
+    verdict = guard({**rule, "message": "{args.a} is too much for {caller.name}, not {{a}}"}).judge(
+        facts({"a": 7}, caller={"name": "ann"})
+    )
+    assert (verdict.message or verdict.warnings[0]) == '7 is too much for "ann", not {a}'
+
+
+def test_a_ready_rule_shows_values_in_its_message_too() -> None:
+    rule = {"max_amount": {"field": "a", "limit": 5}, "message": "{args.a}? No."}
+    assert guard(rule).judge(facts({"a": 7})).message == "7? No."
+    assert guard(rule).judge(facts({"a": 4})).effect == "allow"
+
+
+def test_a_value_in_a_message_cannot_pass_for_words_of_the_rule() -> None:
+    rule = {"ask": "true", "message": "Send it to {args.to}?"}
+    verdict = guard(rule).judge(facts({"to": 'me"?\u202e Yes'}))
+    assert verdict.message == 'Send it to "me\\"?\\u{202e} Yes"?'
+
+
+def test_what_only_a_message_shows_is_asked_for_and_bounds_no_call() -> None:
+    compiled = guard({"deny": "args.a > 5", "message": "{args.text} in {session.calls}"})
+    assert compiled.roots == {"args", "session"}
+    assert compiled.reads == {"args": frozenset("a")}
+    verdict = compiled.judge(facts({"a": 7, "text": "x" * 100_000}, session={"calls": 3}))
+    assert verdict.message.startswith('"xxx')
+    assert verdict.message.endswith("in 3")
+
+
+def test_explain_shows_the_values_too() -> None:
+    compiled = guard({"ask": "args.a > 5", "message": "Add {args.a}?"})
+    assert [outcome for _, outcome in explain(compiled, facts({"a": 7}))] == ["ask: Add 7?"]
+
+
+@pytest.mark.parametrize("effect", ["deny", "ask", "warn"])
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [("{}", "is not a place"), ("{args.nope}", "nope"), ("{password}", "password"), ("a {", "'{'")],
+)
+def test_a_wrong_message_is_refused_with_its_field(effect: str, message: str, words: str) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "number"}}, "additionalProperties": False}
+    error = invalid({effect: "args.a > 5", "message": message}, schema=schema)
+    assert error.field == "guardrails.0.message"
+    assert words in str(error)
