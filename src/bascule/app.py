@@ -252,7 +252,7 @@ class Gateway:
 
     async def try_reload(self, load: "Any") -> None:
         try:
-            config = load()
+            config = await asyncio.to_thread(load)  # with many contracts it takes a second or two
         except ConfigInvalid as error:
             self.config_error = str(error)
             log.error("the configuration was changed but not adopted, the old one keeps running: %s", error)

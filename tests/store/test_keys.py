@@ -418,3 +418,33 @@ def test_a_row_that_was_damaged_by_hand_is_refused_and_spoils_no_other(
     assert found(store, key, clock.now_s) == Rejected(Reason.UNKNOWN, one.id)
     assert found(store, other, clock.now_s) == Found("ci", two.id)
     assert f"API key {one.id} cannot be read" in caplog.text
+
+
+def test_a_database_that_was_put_in_place_of_another_is_the_one_that_counts(store: KeyStore, folder: Path) -> None:
+    record, key = store.create("ci", "live")
+    assert isinstance(KeyBook(store.snapshot(), "live").find(key, "::1", store._clock()), Found)
+    backup = folder / "backup"
+    with sqlite3.connect(folder / "bascule.db") as old, sqlite3.connect(backup) as new:
+        old.backup(new)
+    old.close()
+    new.close()
+    backup.replace(folder / "bascule.db")
+    with KeyStore(folder, store._clock) as operator:
+        operator.revoke(record.id)
+    assert store.changed()
+    assert isinstance(KeyBook(store.snapshot(), "live").find(key, "::1", store._clock()), Rejected)
+
+
+def test_a_database_that_is_gone_is_an_error_and_no_empty_store(store: KeyStore, folder: Path) -> None:
+    store.create("ci", "live")
+    store.snapshot()
+    for file in folder.glob("bascule.db*"):
+        file.unlink()
+    with pytest.raises(ConfigInvalid, match="gone"):
+        store.changed()
+
+
+def test_a_state_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigInvalid, match="no folder"):
+        KeyStore(tmp_path / "file").snapshot()

@@ -20,6 +20,8 @@ from bascule.errors import ConfigInvalid, Overloaded
 from bascule.store import folder
 from bascule.store.schema import HEAD
 
+log = logging.getLogger("bascule.store")
+
 FILE: Final = "bascule.db"
 BUSY_S: Final = 10.0  # how long a transaction waits for another process
 _WRITES: Final = "bascule_writes"
@@ -45,6 +47,11 @@ class Database:
                 revision = _revision(connection)
             if revision != HEAD:
                 _migrate(self._path, revision)
+            self._file = _identity(self._path)
+
+    def is_current(self) -> bool:
+        """Whether the path still leads to the file that is open: another may have been put in its place, or none."""
+        return _identity(self._path) == self._file
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -77,6 +84,14 @@ class Database:
         self._engine.dispose()
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _engine(path: Path, *, migrates: bool = False) -> Engine:
     """*migrates*: without foreign keys, as a batch drops and renames tables that others point at."""
     engine = create_engine(
@@ -106,6 +121,7 @@ def _make_private(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, folder.PRIVATE_FILE))
         if not folder.is_private(path):
+            log.warning("%s could be read or written by others until now: look through what is in it", path)
             path.chmod(folder.PRIVATE_FILE)
     except OSError as error:
         raise folder.unusable(path, error) from error

@@ -24,6 +24,9 @@ class KeyTable:
     def close(self) -> None:
         self._database.close()
 
+    def is_current(self) -> bool:
+        return self._database.is_current()
+
     def version(self) -> int:
         """A number that changes with each write of others, to whatever table."""
         return self._database.version()

@@ -172,8 +172,23 @@ class KeyStore:
 
     def _opened(self) -> "KeyTable | None":
         """The keys, if there is a database."""
+        self._leave_replaced()
         # A folder that cannot even be looked into, such as the home of another user, holds no keys of ours.
         return self._open() if self._table or os.path.exists(self._state / DATABASE) else None
+
+    def _leave_replaced(self) -> None:
+        """Let go of a file that is no longer the one at the path: a backup was put there, or it was removed.
+
+        What is done to the new one would never be seen in the old. Raises ConfigInvalid where there is none now.
+        """
+        if self._table is not None and not self._table.is_current():
+            self.close()
+            self._version = _NONE_YET
+            if not os.path.exists(self._state / DATABASE):
+                raise ConfigInvalid("it is gone, and with it all keys", place=str(self._state / DATABASE))
+            _log.warning("%s is another file than before: its keys hold from now on", self._state / DATABASE)
+        if os.path.exists(self._state) and not os.path.isdir(self._state):
+            raise ConfigInvalid("this is no folder; is state_dir right?", place=str(self._state))
 
     def _open(self) -> "KeyTable":
         with self._opening:
