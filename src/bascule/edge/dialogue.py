@@ -58,7 +58,7 @@ class Dialogue:
                 self.session.cancel(message.params.get("requestId"))
             case Notification():
                 if len(self._tasks) < MAX_IN_FLIGHT:
-                    self._start(self._hear(message))
+                    self._start(self._hear(message, caller))
             case Request() if len(self._tasks) >= MAX_IN_FLIGHT:
                 self._refuse(message, Overloaded(f"{MAX_IN_FLIGHT} requests are being answered; wait for some"))
             case Request(method=legacy.INITIALIZE) if self._greeting is None and not self.session.agreed:
@@ -94,9 +94,9 @@ class Dialogue:
         finally:
             self._greeting = None  # one that failed may be tried again
 
-    async def _hear(self, message: Notification) -> None:
+    async def _hear(self, message: Notification, caller: Caller) -> None:
         await self._greeted()
-        await self._rim.told(self.session, message)
+        await self._rim.told(self.session, message, caller)
         if message.method == legacy.INITIALIZED and self.session.agreed:
             self._rim.listen(self.session)
 

@@ -34,7 +34,8 @@ class Resolve:
 
     async def _ask_around(self, call: Call, forward: Forward) -> Result:
         """A resource that nobody listed: the servers that have resources are asked in turn."""
-        await self._registry.current(call.era)  # perhaps none has been asked yet what it lists
+        if not self._registry.catalog(call.era).listings:
+            await self._registry.current(call.era)  # none has been asked yet what it lists, in this era
         owner = self._owner(call, jsonrpc.text(call.params.get("uri")))
         if owner is not None:
             return await forward(msgspec.structs.replace(call, target=self._at(owner, call.params)))

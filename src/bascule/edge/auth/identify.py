@@ -94,9 +94,10 @@ class Identify:
         return caller
 
     def _count_failure(self, ip: str, now_s: float) -> None:
-        """Raises RateLimited once there are too many. A good credential still comes in from there: behind one
+        """Note a wrong credential from *ip*. Raises RateLimited once there are too many.
 
-        address there may be a whole office, and one forgotten client with an old key must not shut all of it out.
+        A good one still comes in from there: behind one address there may be a whole office, and one forgotten
+        client with an old key must not shut all of it out.
         """
         self._refuse_if_locked(ip, now_s)
         self._attempts.failed(ip, now_s)
