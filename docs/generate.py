@@ -76,7 +76,7 @@ SECTIONS: Final[Mapping[type[Any], tuple[str, str]]] = {
     SealOptions: ("seal", "seal"),
     ParkingOptions: ("parking", "parking"),
 }
-NOT_IN_THE_FILE: Final = frozenset({"documents"})  # of Config: what `contracts` comes to
+NOT_IN_THE_FILE: Final = frozenset({"documents", "bare_folders"})  # of Config: what `contracts` comes to
 
 # ---- configuration -------------------------------------------------------------------------------
 

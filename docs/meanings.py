@@ -261,7 +261,7 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "max_per_session": "Most calls of this tool in one session.",
         "max_chain_depth": "Most gateways that the call has passed before this one, as its `baggage` says.",
         "effect": "What follows where a ready rule (one without CEL) is broken.",
-        "message": "What the caller is told.",
+        "message": "What the caller is told, with values such as `{args.value}` in it.",
     },
     MaxAmount: {
         "field": "A path into the arguments: `amount`, `order.total`, `items[].price`.",

@@ -182,7 +182,7 @@ def test_bad_usage_is_said_and_exits_2(words: list[str], complaint: str) -> None
 def test_a_tool_that_fails_exits_1_with_its_words_on_stdout(bridge: str) -> None:
     done = bascule("call", bridge, "fail", "-a", "reason=no more paper")
     assert (done.code, done.out) == (1, "no more paper\n")
-    assert done.err == "bascule: fail: the tool says that it failed\n"
+    assert re.fullmatch(r"bascule: fail: the tool says that it failed \[trace [0-9a-f]{32}\]\n", done.err)
 
 
 def test_an_unknown_tool_exits_1_and_says_how_to_find_the_names(mixed: Path) -> None:

@@ -180,9 +180,8 @@ def test_a_contract_in_the_file_itself_is_wrong_at_its_line(tmp_path: Path) -> N
 def test_a_folder_of_contracts_that_is_not_there_is_named_where_it_is_said(tmp_path: Path) -> None:
     done = validated(tmp_path, "servers: {}\ncontracts:\n  - contracts\n  - more.yaml\n")
     assert done.code == 2
-    assert done.err == (
-        "bascule: bascule.yaml:3: contracts.0: contracts does not exist; `mkdir -p contracts` makes it, or take it out\n"
-    )
+    said = "contracts does not exist; `mkdir -p contracts` makes it, or take it out"
+    assert done.err == f"bascule: bascule.yaml:3: contracts.0: {said}\n"
 
 
 def test_an_empty_folder_of_contracts_is_a_warning_with_what_to_type(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import bascule
@@ -222,7 +223,7 @@ def test_show_says_what_there_is_not(config: Path) -> None:
 
 
 def test_show_prints_each_guardrail_as_it_was_written(config: Path) -> None:
-    rules = [{"warn": "size(args.text) > 9", "message": "Long."}, {"max_per_session": 5}]
+    rules: list[dict[str, Any]] = [{"warn": "size(args.text) > 9", "message": "Long."}, {"max_per_session": 5}]
     contract = {"tool": "plain/echo", "guardrails": rules}
     written(config.parent, "contracts/echo.yaml", json.dumps(contract))
     done = bascule("contract", "show", "plain/echo", "-c", str(config))

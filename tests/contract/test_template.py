@@ -94,7 +94,7 @@ def test_the_files_that_are_written_are_read_again(tmp_path: Path) -> None:
 def test_a_schema_that_the_server_does_not_have_is_a_comment_and_binds_nobody(kind: Kind, id: str) -> None:
     text = template(kind, id, Definition(description="Says hello."))
     document = read(text)
-    assert (document.input_schema, document.output_schema) == (None, None)
+    assert (document.input_schema, document.output_schema) == (msgspec.UNSET, msgspec.UNSET)
     schema = "output_schema" if kind == "resource" else "input_schema"
     written = text.replace("# ", "")
     assert f"\n{schema}:\n  type: object\n" in written

@@ -509,10 +509,19 @@ def test_explain_shows_the_values_too() -> None:
 @pytest.mark.parametrize("effect", ["deny", "ask", "warn"])
 @pytest.mark.parametrize(
     ("message", "words"),
-    [("{}", "is not a place"), ("{args.nope}", "nope"), ("{password}", "password"), ("a {", "'{'")],
+    [("{}", "is not a place"), ("{tool.nope}", "nope"), ("{password}", "password"), ("a {", "'{'")],
 )
 def test_a_wrong_message_is_refused_with_its_field(effect: str, message: str, words: str) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "number"}}, "additionalProperties": False}
     error = invalid({effect: "args.a > 5", "message": message}, schema=schema)
     assert error.field == "guardrails.0.message"
     assert words in str(error)
+
+
+def test_a_message_that_shows_what_no_call_can_have_is_odd() -> None:
+    schema = {"type": "object", "properties": {"amount": {"type": "number"}}, "additionalProperties": False}
+    compiled = guard({"max_amount": {"field": "amount", "limit": 5}, "message": "{args.ammount}?"}, schema=schema)
+    assert compiled.warnings == (
+        "guardrails.0.message: {args.ammount}: the schema allows no `ammount` here; did you mean `amount`?",
+    )
+    assert guard({"ask": "true", "message": "{args.amount}?"}, schema=schema).warnings[1:] == ()

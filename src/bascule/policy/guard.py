@@ -11,7 +11,7 @@ import msgspec
 
 from bascule.errors import ConfigInvalid
 from bascule.policy import ready
-from bascule.policy.expression.check import Reads, check
+from bascule.policy.expression.check import FORBIDDEN, Reads, check
 from bascule.policy.expression.engine import Program, check_pattern, compile_program, context_of, truth
 from bascule.policy.facts import Facts, Undecidable
 from bascule.policy.guardrails import CONDITIONS, Effect, Guardrail
@@ -241,7 +241,7 @@ def compile_gate(when: str | None, message: str, schema: Mapping[str, Any] | Non
     Raises ConfigInvalid as `compile_guards` does.
     """
     warnings: list[str] = []
-    question = _words(message or "Run {tool.id}?", schema, f"{where}.message")
+    question = _words(message or "Run {tool.id}?", schema, f"{where}.message", warnings)
     if when is None:
         return Gate(where, question, warnings=tuple(warnings))
     expression = _expression(when, schema, f"{where}.when", warnings)
@@ -266,7 +266,7 @@ def explain(guard: Guard, facts: Facts) -> list[tuple[str, str]]:
 
 def _rule(rule: Guardrail, schema: Mapping[str, Any] | None, place: str, warnings: list[str]) -> Rule:
     name = next(name for name in CONDITIONS if getattr(rule, name) is not None)
-    words = _words(rule.message, schema, f"{place}.message") if rule.message else None
+    words = _words(rule.message, schema, f"{place}.message", warnings) if rule.message else None
     effects: tuple[Effect, ...] = ("deny", "ask", "warn")
     for effect in effects:
         if effect == name:
@@ -294,7 +294,7 @@ def _expression(source: str, schema: Mapping[str, Any] | None, field: str, warni
     return Expression(source, program, checked.reads, checked.max_elements)
 
 
-def _words(message: str, schema: Mapping[str, Any] | None, field: str) -> Template:
+def _words(message: str, schema: Mapping[str, Any] | None, field: str, warnings: list[str]) -> Template:
     """The template, each of its places checked as a rule would be."""
     try:
         template = parse_template(message)
@@ -304,8 +304,11 @@ def _words(message: str, schema: Mapping[str, Any] | None, field: str) -> Templa
         # A place may be empty: what is not there is shown as "(none)", so that `has` need not be asked.
         place = path[0] + "".join(f"[{name!r}]" for name in path[1:])
         checked = check(place, schema, gives="")
+        shown = f"{{{'.'.join(path)}}}"
         if checked.problems:
-            raise ConfigInvalid(f"{{{'.'.join(path)}}}: {checked.problems[0].message}", field=field)
+            raise ConfigInvalid(f"{shown}: {checked.problems[0].message}", field=field)
+        never = (each.message for each in checked.warnings if each.message.startswith(FORBIDDEN))
+        warnings += (f"{field}: {shown}: {message}" for message in never)
     return template
 
 

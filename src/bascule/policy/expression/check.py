@@ -51,6 +51,7 @@ from bascule.policy.expression.types import (
 
 Reads: TypeAlias = Mapping[str, frozenset[str] | None]  # root -> its members that are read, None for all
 
+FORBIDDEN: Final = "the schema allows no"  # how a warning begins of a member that no call can have
 # A macro's body runs once for each element, in about 0.3 us.
 MAX_ELEMENTS: Final = 1000
 # The engine copies a list each time it is named, and `map` and `filter` copy what they have so far: there the cost
@@ -255,7 +256,7 @@ class _Checker:
         if presence == "forbidden" and owner.fixed is not None:
             return self.problem(tree, f"there is no `{name}` here: {', '.join(declared(owner))}")
         if presence == "forbidden":
-            self.warn(tree, f"the schema allows no `{name}` here{advice}")
+            self.warn(tree, f"{FORBIDDEN} `{name}` here{advice}")
         elif presence in ("undeclared", "optional") and not guarded and path not in self._doubted:
             self._doubted.add(path)
             asked = "`has(…)`" if isinstance(tree, Select) else f"`{name!r} in …`"
