@@ -148,6 +148,8 @@ class Gateway:
             await self._bring_up(upstream, self.config.servers[upstream.name])
         self._tasks.append(asyncio.ensure_future(self.edge.sessions.expire()))
         self._tasks.append(asyncio.ensure_future(self._followed_keys().run()))
+        for task in self._tasks:
+            task.add_done_callback(_say_why_it_ended)
         if self.issuers is not None:
             self._tasks.append(asyncio.ensure_future(self.issuers.warm()))
 
@@ -182,6 +184,9 @@ class Gateway:
         listen on cannot change in a running process. Raises what is wrong with *config*; then nothing has changed.
         """
         old = self.config
+        if config.bare_folders and not old.bare_folders:
+            # Perhaps it is being written just now; its guardrails must not go in between.
+            raise ConfigInvalid("there is no contract in it any more", place=str(config.bare_folders[0][1]))
         # All that can fail comes first: a configuration is adopted as a whole or not at all.
         issuers = self.issuers if config.auth.issuers == old.auth.issuers else issuers_of(config)
         keys = self.keys if config.state_dir == old.state_dir else KeyStore(Path(config.state_dir))
@@ -268,6 +273,12 @@ class Gateway:
         elif self.config_error is not None:
             log.info("the configuration is whole again")
         self.config_error = None
+
+
+def _say_why_it_ended(task: "asyncio.Task[None]") -> None:
+    """Work that goes on as long as the process must not end in silence."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("a part of Bascule has stopped working; restart it", exc_info=error)
 
 
 async def _retire(upstream: Upstream) -> None:

@@ -15,7 +15,7 @@ from bascule.errors import ConfigInvalid
 from bascule.policy import guard as guards
 from bascule.policy.facts import Facts
 from bascule.policy.guard import ALLOWED, Guard, Verdict, compile_gate, compile_guards, explain
-from bascule.policy.guardrails import Guardrail, MaxAmount
+from bascule.policy.guardrails import Guardrail, MaxAmount, PathWithin
 
 NOW = datetime(2026, 7, 28, 12, tzinfo=UTC)
 CALLER = {
@@ -525,3 +525,19 @@ def test_a_message_that_shows_what_no_call_can_have_is_odd() -> None:
         "guardrails.0.message: {args.ammount}: the schema allows no `ammount` here; did you mean `amount`?",
     )
     assert guard({"ask": "true", "message": "{args.amount}?"}, schema=schema).warnings[1:] == ()
+
+
+@pytest.mark.parametrize(
+    ("field", "odd"),
+    [
+        ("paht?", "this never holds: the schema allows no `paht`; did you mean `path`?"),
+        ("paht", "this refuses every call: the schema allows no `paht`; did you mean `path`?"),
+        ("path?", ""),
+    ],
+)
+def test_a_ready_rule_that_looks_where_nothing_can_be_is_odd(field: str, odd: str) -> None:
+    schema = {"type": "object", "properties": {"path": {"type": "string"}}, "additionalProperties": False}
+    rule = Guardrail(path_within=PathWithin(field=field, roots=("/srv",)))
+    warnings = guards.compile_guards([rule], schema).warnings
+    assert warnings == ((f"guardrails.0.path_within: {odd}",) if odd else ())
+    assert guards.compile_guards([rule], {**schema, "additionalProperties": True}).warnings == ()

@@ -23,7 +23,7 @@ from bascule.edge.session import ClientSession
 from bascule.edge.sessions import Sessions
 from bascule.edge.streams import Send, parse_event_id
 from bascule.edge.visit import Visit
-from bascule.errors import BasculeError, InvalidRequest, Overloaded, Transient
+from bascule.errors import BasculeError, InvalidRequest, Overloaded, Unavailable
 from bascule.policy.scopes import Authority
 from bascule.registry.sight import Sight
 from bascule.registry.sync import Registry
@@ -38,6 +38,7 @@ Page: TypeAlias = Callable[[], tuple[int, bytes]]
 
 # How long a stream goes on after its client's key was revoked, or its token has expired.
 _LOOK_AGAIN_S: Final = 3.0
+_UNSURE_S: Final = 60.0  # and how long while its issuer cannot be asked
 
 
 class HttpEdge:
@@ -163,13 +164,15 @@ class HttpEdge:
 
     async def _until_unwelcome(self, scope: Scope, head: Head, resource: str, authority: Authority) -> None:
         """Return once the credential would not be let in any more, or for something else than *authority*."""
-        while True:
+        unsure_s = 0.0
+        while unsure_s < _UNSURE_S:
             await asyncio.sleep(_LOOK_AGAIN_S)
             try:
                 if (await self.reception.caller(scope, head, resource)).authority != authority:
                     return
-            except Transient:
-                continue  # nobody can tell now; the issuer says when its word is too old
+                unsure_s = 0.0
+            except Unavailable:
+                unsure_s += _LOOK_AGAIN_S  # nobody can tell now; a rate limit, which only wrong credentials meet, tells
             except BasculeError:
                 return
 
@@ -243,19 +246,13 @@ class HttpEdge:
         reply = Reply(visit.send, visit.receive, visit.extra, None)
         call = stateless_call(visit.caller, visit.view, message, reply, visit.head)
         reply.begin()
-        watch = asyncio.ensure_future(visit.unwelcome()) if message.method == modern.LISTEN else None
-        if watch is not None:
-            watch.add_done_callback(lambda done: None if done.cancelled() else reply.abandon())
         try:
-            answer = await self._rim.answer(call, visit.head)
+            answer = await self._rim.answer(call, visit.head, visit.unwelcome)
         except asyncio.CancelledError:
             reply.drop()
             if not reply.abandoned:
                 raise
             return  # nobody is there to read an answer
-        finally:
-            if watch is not None:
-                watch.cancel()
         told = self.reception.headers_for(answer.error, visit.resource) if answer.error else ()
         await reply.finish([answer.message], status=answer.status, headers=told)
 

@@ -5,8 +5,8 @@ Knows sessions and both eras, but no transport: HTTP, HTTP+SSE and stdio all ans
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeAlias
 
 from msgspec import Raw
 
@@ -24,6 +24,8 @@ from bascule.wire.jsonrpc import Notification, Request
 from bascule.wire.versions import BY_VERSION, LATEST_MODERN, Era, earlier
 
 log = logging.getLogger("bascule.edge")
+
+Waiting: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 _NOTIFICATIONS: Final = frozenset(
     f"notifications/{name}" for name in ("initialized", "progress", "roots/list_changed", "tasks/status")
@@ -61,17 +63,20 @@ class Rim:
 
     # ---- one request
 
-    async def answer(self, call: Call, head: Head | None = None) -> Answer:
+    async def answer(self, call: Call, head: Head | None = None, unwelcome: Waiting | None = None) -> Answer:
         """What the client hears of one request, whatever happens.
 
         *head* are the headers that a stateless request came with; None where the transport has none.
+        *unwelcome* returns when its client may listen no longer.
         """
         try:
             if self.draining:
                 raise Draining("this process is shutting down")
             if call.session is None:
                 await self._check_stateless(call, head)
-            result = await (self._subscription(call) if call.method == modern.LISTEN else self._forward(call))
+            result = await (
+                self._subscription(call, unwelcome) if call.method == modern.LISTEN else self._forward(call)
+            )
             return self._delivered(call, result)
         except BasculeError as error:
             return refusals.answer_to(call, error)
@@ -94,16 +99,18 @@ class Rim:
         if call.method in _GONE_IN_MODERN:
             raise MethodNotFound(f"{call.method!r} is not part of {LATEST_MODERN.version}")
 
-    async def _subscription(self, call: Call) -> Result:
+    async def _subscription(self, call: Call, unwelcome: Waiting | None) -> Result:
         """A `subscriptions/listen` call, which ends well when we shut down ("Graceful Closure")."""
         call_ends = asyncio.ensure_future(self._forward(call))
-        closing = asyncio.ensure_future(self._closing.wait())
+        ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._closing.wait())]
+        if unwelcome is not None:
+            ends.append(asyncio.ensure_future(unwelcome()))
         try:
-            await asyncio.wait({call_ends, closing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({call_ends, *ends}, return_when=asyncio.FIRST_COMPLETED)
             return call_ends.result() if call_ends.done() else Result(modern.subscription_end(call.id))
         finally:
-            call_ends.cancel()
-            closing.cancel()
+            for each in (call_ends, *ends):
+                each.cancel()
 
     def _delivered(self, call: Call, result: Result) -> Answer:
         if result.refused:

@@ -80,9 +80,9 @@ class Visit:
                 await asyncio.wait({pump, receive, stop, unwelcome}, return_when=asyncio.FIRST_COMPLETED)
                 left = receive.done() and receive.result()["type"] == "http.disconnect"
                 receive.cancel()
-                if stop.done() or unwelcome.done():
+                if stop.done():
                     return  # the pump may be stuck in sending
-                if left:
+                if left or unwelcome.done():
                     stream.detach(self.send)
                     break
             await pump

@@ -50,6 +50,7 @@ class _Known(msgspec.Struct):
     """What is known of one server."""
 
     ways: dict[Key, tuple[Item, Way]]
+    resolved: dict[str, Way]  # of resources, by what their URIs may be read as
     templates: list[tuple[Template, str]]
     plain: bool  # no contract says anything of what it lists
 
@@ -80,7 +81,8 @@ class Ways:
         plain = not any(way.withheld or is_governed(way.contract) or claims(item) for item, way in ways.values())
         templates = [(Template(text), text) for text in dict.fromkeys(texts)]
         templates.sort(key=lambda each: each[0].literal_length, reverse=True)  # the one that says most goes first
-        self._known[server] = _Known(ways, templates, plain)
+        read = {resolved(name): way for (kind, name), (_, way) in ways.items() if kind == "resource"}
+        self._known[server] = _Known(ways, read, templates, plain)
         self._unlisted.clear()
 
     def forget(self, server: str) -> None:
@@ -101,9 +103,9 @@ class Ways:
     def _of_uri(self, known: _Known, server: str, uri: str) -> Way:
         """The way of a *uri* that is not listed as it is spelt: it is judged by what a server may read it as."""
         meant = resolved(uri)
-        found = known.ways.get(("resource", meant))
+        found = known.resolved.get(meant)
         if found is not None:
-            return found[1]
+            return found
         for template, text in known.templates:
             if template.matches(meant) or template.matches(uri):
                 return self._of_templated(server, meant, *known.ways["resource", text])

@@ -5,6 +5,7 @@ look at. What rules see is exactly what is forwarded; what they do not read is n
 """
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -277,7 +278,23 @@ def _rule(rule: Guardrail, schema: Mapping[str, Any] | None, place: str, warning
         text, condition = ready.condition_of(rule)
     except ready.BadRule as error:
         raise ConfigInvalid(str(error), field=f"{place}.{name}") from None
+    if odd := _out_of_reach(rule, schema):
+        warnings.append(f"{place}.{name}: {odd}")
     return Rule(place, f"{rule.effect} {text}", rule.effect, words, condition=condition)
+
+
+def _out_of_reach(rule: Guardrail, schema: Mapping[str, Any] | None) -> str:
+    """What is odd about where a ready rule looks: a member that the schema allows nowhere. "" if nothing is."""
+    field, known = ready.field_of(rule), (schema or {}).get("properties")
+    if field is None or not isinstance(known, Mapping) or (schema or {}).get("additionalProperties") is not False:
+        return ""
+    member = field.steps[0]
+    if member in known or (schema or {}).get("patternProperties"):
+        return ""
+    near = get_close_matches(member, list(known), 1)
+    advice = f"; did you mean `{near[0]}`?" if near else f"; it allows {', '.join(sorted(known)) or 'nothing'}"
+    follows = "this never holds" if field.optional else "this refuses every call"
+    return f"{follows}: the schema allows no `{member}`{advice}"
 
 
 def _expression(source: str, schema: Mapping[str, Any] | None, field: str, warnings: list[str]) -> Expression:

@@ -42,6 +42,12 @@ def condition_of(rule: Guardrail) -> tuple[str, Condition]:
     raise BadRule("no ready rule")
 
 
+def field_of(rule: Guardrail) -> "Field | None":
+    """Where in the arguments a ready rule looks."""
+    named = rule.max_amount or rule.recipients_within or rule.path_within or rule.date_window
+    return None if named is None else Field(named.field)
+
+
 # ---- fields
 
 

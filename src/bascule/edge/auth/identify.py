@@ -57,7 +57,7 @@ class Identify:
         self._scoped = scoped
         self._alone = alone
         self._anonymous = callers.anonymous(alone=alone)
-        self._attempts = attempts or Attempts()
+        self._attempts = Attempts() if attempts is None else attempts  # an empty one is false
         self._clock = clock
         self._seen: dict[Credential, tuple[Caller, float]] = {}  # until when it need not be looked at again
         self.used: set[str] = set()  # ids of keys that came, for the store to note
