@@ -63,7 +63,7 @@ lock: $(READY) ## Resolve the dependencies again: requirements.lock and requirem
 	    | $(COMPILE) --upgrade --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml -
 
 clean: ## Remove environments, caches and results; sources stay
-	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist bench/results.json
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist bench/results.json bench/governance.json
 	find src tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- parts of the above
