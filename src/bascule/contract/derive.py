@@ -98,12 +98,10 @@ class Sources:
         }
 
     def look_at(self, word: str) -> bool:
-        """Whether some guardrail or gate may look at *word*, such as `session`, which is then kept for all calls."""
-        if self._trusted:
-            return True  # what their contracts will say is not known yet
+        """Whether some guardrail or gate looks at *word*, `session` or `depth`: then it is kept for all calls."""
         said = [*(document for _, document in self._documents.values()), *self._rules]
-        texts = (str(part) for terms in said for part in (terms.guardrails, terms.confirm_gate) if part)
-        return any(word in text.replace(f"{word}=None", "") for text in texts)
+        # What contracts of trusted servers will say is not known yet.
+        return bool(self._trusted) or any(_looks_at(terms, word) for terms in said)
 
     def trusts(self, server: str) -> bool:
         """Whether the hints and contracts of *server* are believed."""
@@ -159,6 +157,18 @@ class Sources:
                 scope_for(id, writes=kind == "tool" and said.get("side_effect", True)) if self._scoped else ()
             )
             sources["security_scope"] = DERIVED
+
+
+def _looks_at(terms: Terms, word: str) -> bool:
+    rules, gate = terms.guardrails or (), terms.confirm_gate
+    if word == "session" and any(rule.max_per_session is not None for rule in rules):
+        return True
+    if word == "depth" and any(rule.max_chain_depth is not None for rule in rules):
+        return True
+    texts = [text for rule in rules for text in (rule.deny, rule.ask, rule.warn, rule.message)]
+    if isinstance(gate, ConfirmGate):
+        texts += [gate.when, gate.message]
+    return any(text is not None and word in text for text in texts)
 
 
 def version_key(version: str | UnsetType) -> tuple[int, ...]:
