@@ -354,7 +354,7 @@ class _Source:
             return None
         files = {name: getattr(options, name) for name in ("cert", "key", "client_ca")}
         return msgspec.structs.replace(
-            options, **{name: str(self._path.parent / Path(file).expanduser()) for name, file in files.items() if file}
+            options, **{name: str(_beside(self._path, file)) for name, file in files.items() if file}
         )
 
     def _secrets(self, texts: Sequence[str], field: str) -> tuple[str, ...]:
@@ -374,7 +374,7 @@ class _Source:
 
     def _state_dir(self, said: str) -> Path:
         if said:
-            return self._path.parent / Path(said).expanduser()
+            return _beside(self._path, said)
         return default_state_dir(self._environ)
 
     def _documents(self, contracts: Sequence[str | Document]) -> Iterator[tuple[str, Document]]:

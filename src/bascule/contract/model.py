@@ -72,6 +72,12 @@ class Deprecation(Options, frozen=True):
     replaced_by: str | None = None
     migration: str = ""
 
+    @property
+    def advice(self) -> str:
+        """What to do instead, to be said after a sentence: `; use crm/create_lead@2: "source" became required`."""
+        instead = f"; use {self.replaced_by}" if self.replaced_by else ""
+        return f"{instead}: {self.migration}" if self.migration else instead
+
 
 class Slo(Options, frozen=True):
     success: Annotated[float, msgspec.Meta(gt=0, lt=100)] | None = None  # percent

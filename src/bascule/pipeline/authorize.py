@@ -28,7 +28,7 @@ _NOT_FOUND: Final[Mapping[str, tuple[type[InvalidParams], str, str]]] = {
 }
 
 
-def not_found(kind: str, name: str) -> InvalidParams:
+def not_found(kind: str, name: str | None) -> InvalidParams:
     """The one answer for what does not exist and for what this caller must not know of."""
     error, word, member = _NOT_FOUND[kind]
     return error(f"no {word} {name!r}", **{member: name})
@@ -62,6 +62,4 @@ class Authorize:
 
 def _gone(contract: Contract) -> Gone:
     said = contract.deprecation
-    instead = f"; use {said.replaced_by}" if said and said.replaced_by else ""
-    how = f": {said.migration}" if said and said.migration else ""
-    return Gone(f"{contract.id} has been withdrawn{instead}{how}")
+    return Gone(f"{contract.id} has been withdrawn{said.advice if said else ''}")

@@ -19,10 +19,13 @@ _DEPTH: Final = re.compile(r"[0-9]{1,3}")
 
 def depth_of(call: Call) -> int:
     """How many gateways have passed the call on before us, as far as its baggage says."""
-    said = _baggage(call)
-    if len(said) > _LONGEST:
+    return _depth_in(_baggage(call))
+
+
+def _depth_in(baggage: str) -> int:
+    if len(baggage) > _LONGEST:
         return _DEEPEST
-    found = [int(value) if _DEPTH.fullmatch(value) else _DEEPEST for value in _values(said)]
+    found = [int(value) if _DEPTH.fullmatch(value) else _DEEPEST for value in _values(baggage)]
     return max(found, default=0)  # said twice, the deeper one counts
 
 
@@ -32,9 +35,10 @@ class Deepen:
     async def __call__(self, call: Call, forward: Forward) -> Result:
         target = call.target
         assert target is not None, "the resolve stage sets the target"
-        baggage = _baggage(call) if len(_baggage(call)) <= _LONGEST else ""
-        others = [each for each in baggage.split(",") if each.strip() and _name(each) != _KEY]
-        said = ",".join([*(each.strip() for each in others), f"{_KEY}={min(depth_of(call) + 1, _DEEPEST - 1)}"])
+        baggage = _baggage(call)
+        kept = baggage.split(",") if len(baggage) <= _LONGEST else []
+        others = [each.strip() for each in kept if each.strip() and _name(each) != _KEY]
+        said = ",".join([*others, f"{_KEY}={min(_depth_in(baggage) + 1, _DEEPEST - 1)}"])
         meta = {**modern.meta_of(target.params), "baggage": said}
         params = jsonrpc.replaced(target.params, meta_=meta)
         return await forward(msgspec.structs.replace(call, target=msgspec.structs.replace(target, params=params)))

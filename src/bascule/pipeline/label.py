@@ -54,9 +54,7 @@ class Label:
 def labelled(result: Raw, label: bytes) -> Raw:
     """*result* with *label* in its `_meta`; one that the server wrote itself counts for nothing."""
     value = bytes(result)
-    if b'"_meta"' not in value:
-        return Raw(_joined(value, b'"_meta":{%b%b}' % (_KEY, label)))
-    members = jsonrpc.members(result)
+    members = jsonrpc.members(result) if b'"_meta"' in value else jsonrpc.EMPTY
     meta = members.get("_meta")
     if meta is None:
         return Raw(_joined(value, b'"_meta":{%b%b}' % (_KEY, label)))
@@ -78,6 +76,4 @@ def _notes(contract: Contract) -> tuple[str, ...]:
         return ()
     said = contract.deprecation
     until = f" and will be withdrawn on {said.sunset}" if said and said.sunset else ""
-    instead = f"; use {said.replaced_by}" if said and said.replaced_by else ""
-    how = f": {said.migration}" if said and said.migration else ""
-    return (f"{contract.id} is deprecated{until}{instead}{how}",)
+    return (f"{contract.id} is deprecated{until}{said.advice if said else ''}",)

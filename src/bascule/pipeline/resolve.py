@@ -4,7 +4,8 @@ import msgspec
 
 from bascule.call import Call, Forward, Result, Target
 from bascule.contract.model import Kind
-from bascule.errors import BasculeError, InvalidParams, PromptNotFound, ResourceNotFound, ToolNotFound
+from bascule.errors import BasculeError, InvalidParams
+from bascule.pipeline.authorize import not_found
 from bascule.registry.aggregate import Aggregate
 from bascule.registry.catalog import Catalog, Place
 from bascule.registry.sync import Registry
@@ -47,7 +48,7 @@ class Resolve:
             if not result.refused:
                 return result
         uri = jsonrpc.text(call.params.get("uri"))
-        raise ResourceNotFound(f"no resource {uri!r}", uri=uri)
+        raise not_found("resource", uri)
 
     async def _settled_target(self, call: Call) -> Target:
         try:
@@ -87,7 +88,7 @@ class Resolve:
             raise InvalidParams('"name" is a string')
         place = table.find(name)
         if place is None:
-            raise (ToolNotFound if kind == "tool" else PromptNotFound)(f"no {kind} {name!r}", name=name)
+            raise not_found(kind, name)
         return place
 
     def _completion(self, call: Call, catalog: Catalog) -> Target:
@@ -95,12 +96,12 @@ class Resolve:
         if kind == "prompt":
             place = catalog.prompts.find(name)
             if place is None:
-                raise PromptNotFound(f"no prompt {name!r}", name=name)
+                raise not_found("prompt", name)
             ours = jsonrpc.replaced(jsonrpc.members(call.params["ref"]), name=place.name)
             return self._at(place.server, jsonrpc.replaced(call.params, ref=ours))
         owner = self._owner(call, name)
         if owner is None:
-            raise ResourceNotFound(f"no resource {name!r}", uri=name)
+            raise not_found("resource", name)
         return self._at(owner, call.params)
 
 
