@@ -4,9 +4,6 @@ What a caller may not call looks like what does not exist, unless it could get t
 Source: MCP 2026-07-28, Authorization, "Scope Challenge Handling"; docs/security.md.
 """
 
-from collections.abc import Mapping
-from typing import Final
-
 from bascule.call import Call, Forward, Result
 from bascule.contract.model import Contract
 from bascule.errors import (
@@ -21,17 +18,16 @@ from bascule.errors import (
 from bascule.policy.scopes import Access
 from bascule.wire import jsonrpc
 
-_NOT_FOUND: Final[Mapping[str, tuple[type[InvalidParams], str, str]]] = {
-    "tool": (ToolNotFound, "tool", "name"),
-    "prompt": (PromptNotFound, "prompt", "name"),
-    "resource": (ResourceNotFound, "resource", "uri"),
-}
-
 
 def not_found(kind: str, name: str | None) -> InvalidParams:
     """The one answer for what does not exist and for what this caller must not know of."""
-    error, word, member = _NOT_FOUND[kind]
-    return error(f"no {word} {name!r}", **{member: name})
+    match kind:
+        case "tool":
+            return ToolNotFound(f"no tool {name!r}", name=name)
+        case "prompt":
+            return PromptNotFound(f"no prompt {name!r}", name=name)
+        case _:
+            return ResourceNotFound(f"no resource {name!r}", uri=name)
 
 
 def as_asked(call: Call, kind: str) -> BasculeError:
