@@ -9,6 +9,7 @@ from msgspec import Raw
 from bascule.policy.scopes import UNLIMITED, Authority
 from bascule.wire.jsonrpc import NOTHING, Id, Params
 from bascule.wire.versions import Era, Revision
+from bascule.wire.wishes import NO_WISHES, Wishes
 
 if TYPE_CHECKING:
     from bascule.contract.model import Contract
@@ -86,14 +87,24 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Trip:
-    """How far a call has come: written by the stage that dispatches it, read by whoever sent it on its way."""
+    """How far a call has come: written by the stages that it passes, read by those that sent it on its way.
 
-    __slots__ = ("counted", "seconds", "sent")
+    A frozen call cannot tell a stage further out what happened to it further in; this does.
+    """
+
+    __slots__ = ("approval", "attempts", "cached", "contract", "counted", "record", "replayed", "rule", "seconds", "sent")
 
     def __init__(self) -> None:
+        self.contract: Contract | None = None  # of what was called, once that is known
+        self.rule = ""  # the guardrail or gate that decided, such as `guardrails.2`
+        self.approval = ""  # the id of the yes that lets it through
+        self.record = ""  # its id in the journal
         self.counted = False  # in its session
         self.sent = False  # whether its server may have seen it
+        self.attempts = 0  # to send it
         self.seconds = 0.0  # that the server took, all attempts together
+        self.replayed = False
+        self.cached = False
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +122,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str = ""  # 32 hex digits, of the client's `traceparent` or our own
     target: Target | None = None  # set by the `resolve` stage
     contract: "Contract | None" = None  # set by the `govern` stage, for what has one
-    trip: Trip | None = None  # for stages that have to know afterwards whether it was sent
+    trip: Trip = msgspec.field(default_factory=Trip)
+    wishes: Wishes = NO_WISHES
     args: Any = None  # the arguments as Python values, set by the first stage that had to decode them
 
     @property

@@ -15,7 +15,7 @@ import msgspec
 
 from bascule import documents
 from bascule.contract.derive import Sources
-from bascule.contract.model import ConfirmGate, Document, Terms
+from bascule.contract.model import ConfirmGate, Document, NotNegative, Terms
 from bascule.errors import ConfigInvalid
 from bascule.options import Bytes, Count, Options, Port, Seconds
 from bascule.options_tls import TlsOptions
@@ -23,6 +23,7 @@ from bascule.policy import fit
 from bascule.policy.allowances import Allowances
 from bascule.policy.guard import compile_gate, compile_guards
 from bascule.policy.options import AuthOptions, CallerLimits, CallerOptions, Grant, LimitsOptions, PolicyOptions
+from bascule.store.options import ApprovalOptions, AuditMode, AuditOptions, JournalOptions
 from bascule.text import Text, read_text
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
@@ -54,6 +55,21 @@ class ListenOptions(Options, frozen=True):
     session_max_s: Seconds = 86_400.0  # however busy it is, a session ends after so long
 
 
+class DrainOptions(Options, frozen=True):
+    """How a process ends that was told to."""
+
+    delay_s: NotNegative = 5.0  # it says that it is not ready, and still serves: balancers need a moment to notice
+    calls_s: NotNegative = 25.0  # then, for the calls that run
+
+
+class OverloadOptions(Options, frozen=True):
+    """When requests are turned away before they are even read."""
+
+    max_lag_s: Seconds = 0.25  # of the event loop
+    max_memory_percent: Annotated[float, msgspec.Meta(gt=0, le=100)] = 80.0  # of what this process may have
+    max_calls: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # at one time, waiting ones included
+
+
 class SealOptions(Options, frozen=True):
     """The keys of what clients keep for us: session ids, the state of parked calls."""
 
@@ -82,6 +98,11 @@ class _Common(Options, frozen=True):
     callers: Mapping[str, CallerOptions] = msgspec.field(default_factory=dict)
     policy: PolicyOptions = PolicyOptions()
     limits: LimitsOptions = LimitsOptions()
+    audit: AuditMode | AuditOptions = AuditOptions()
+    journal: JournalOptions = JournalOptions()
+    approvals: ApprovalOptions = ApprovalOptions()
+    drain: DrainOptions = DrainOptions()
+    overload: OverloadOptions = OverloadOptions()
     contracts: tuple[str | Document, ...] = ()  # files or folders, beside the configuration, or documents
 
 
@@ -229,6 +250,11 @@ def identifies(config: Config) -> bool:
 def tells_apart(config: Config) -> bool:
     """Whether callers differ in what they may do, so that each has to be looked at."""
     return bool(config.callers or config.auth.issuers or isinstance(config.auth.anonymous, Grant))
+
+
+def audit_of(config: Config) -> AuditOptions:
+    """How calls are recorded: `audit: strict` is short for the mode."""
+    return config.audit if isinstance(config.audit, AuditOptions) else AuditOptions(mode=config.audit)
 
 
 def sources_of(config: Config) -> Sources:

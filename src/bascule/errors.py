@@ -85,6 +85,11 @@ class BasculeError(Exception):
         self.advice = _MAY_HAVE_RUN
         return self
 
+    @property
+    def unsent(self) -> bool:
+        """Whether, met on the way to a server, it says that the server has certainly seen nothing of the call."""
+        return self.retryable and isinstance(self, Transient)
+
     def at(self, source: str) -> "BasculeError":
         """The same error, said to have happened at *source*."""
         self.source = source

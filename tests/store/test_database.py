@@ -22,7 +22,8 @@ from sqlalchemy.schema import CreateTable
 from bascule.errors import ConfigInvalid
 from bascule.store import folder
 from bascule.store.database import Database
-from bascule.store.schema import HEAD, metadata
+from bascule.store.files import HEAD
+from bascule.store.schema import metadata
 
 MIGRATIONS: Final = "bascule.store:migrations"
 

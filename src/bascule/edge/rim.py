@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeAlias
 
+import msgspec
 from msgspec import Raw
 
 from bascule.call import Call, Caller, Client, Forward, Result
@@ -22,6 +23,7 @@ from bascule.upstream.base import Upstream
 from bascule.wire import headers, jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Notification, Request
 from bascule.wire.versions import BY_VERSION, LATEST_MODERN, Era, earlier
+from bascule.wire.wishes import NO_WISHES, wishes_of
 
 log = logging.getLogger("bascule.edge")
 
@@ -74,6 +76,9 @@ class Rim:
                 raise Draining("this process is shutting down")
             if call.session is None:
                 await self._check_stateless(call, head)
+            wishes = wishes_of(call.params, call.headers)
+            if wishes is not NO_WISHES:
+                call = msgspec.structs.replace(call, wishes=wishes)
             result = await (
                 self._subscription(call, unwelcome) if call.method == modern.LISTEN else self._forward(call)
             )

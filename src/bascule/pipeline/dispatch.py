@@ -1,33 +1,38 @@
 """`dispatch`: innermost, the moment at which a call goes to its server. Until then it can be taken back for nothing.
 
 A stage further out that wants to know of that moment, when a call comes back as an error or not at all,
-gives the call a `Trip` to write it into.
+finds it in the call's `Trip`.
 """
 
 import time
 
-from bascule.call import Call, Forward, Result, Trip
+from bascule.call import Call, Forward, Result
 from bascule.errors import BasculeError
 from bascule.pipeline.tally import Tally
 from bascule.policy.spending import answer_of
 
 
 class Dispatch:
-    """The last stage of every chain whose stages ask whether a call was sent."""
+    """The last stage of every chain."""
 
     def __init__(self, tally: Tally | None) -> None:
         """*tally* is where calls are counted in their sessions; None where no rule looks at that."""
         self._tally = tally
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
-        trip = call.trip or Trip()
+        trip = call.trip
         again = trip.sent  # an attempt more of the same call is no call more
         if self._tally is not None and not trip.counted:
             await self._tally.count(call)
         trip.sent = trip.counted = True
+        trip.attempts += 1
         began_s = time.perf_counter()
         try:
             result = await forward(call)
+        except BasculeError as error:
+            if error.unsent:
+                trip.sent = again  # the connection was refused, or there was none: its server knows nothing of it
+            raise
         finally:
             trip.seconds += time.perf_counter() - began_s
         if self._tally is None or again or result.refused or answer_of(result.value).finished:

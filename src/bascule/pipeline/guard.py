@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from bascule.call import Call, Caller, Forward, Result, Trip
+from bascule.call import Call, Caller, Forward, Result
 from bascule.contract.model import Contract
 from bascule.errors import ConfirmationRequired, GuardrailDenied
 from bascule.pipeline.depth import depth_of
@@ -63,11 +63,11 @@ class Guard:
 
     async def _counted(self, call: Call, forward: Forward) -> Result:
         """Send *call* on, counted in its session from the moment of the decision: of two at once, one is later."""
-        trip = call.trip or Trip()
+        trip = call.trip
         await self._tally.count(call)
         trip.counted = True
         try:
-            return await forward(msgspec.structs.replace(call, trip=trip))
+            return await forward(call)
         finally:
             if not trip.sent:  # a stage further in has refused it
                 trip.counted = False

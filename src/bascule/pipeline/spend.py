@@ -67,9 +67,9 @@ class Spend:
         reserved, sums = self._needed(accounts), _NO_SUMS
         if reserved:
             sums = await self._reserve(call, accounts, reserved)
-        trip, result = call.trip or Trip(), None
+        trip, result = call.trip, None
         try:
-            result = await forward(msgspec.structs.replace(call, trip=trip))
+            result = await forward(call)
         finally:
             paid, warnings = self._bill(trip, result, reserved)
             if reserved != (paid or 0):  # most calls cost just what was reserved for them

@@ -18,12 +18,10 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from bascule.errors import ConfigInvalid, Overloaded
 from bascule.store import folder
-from bascule.store.schema import HEAD
+from bascule.store.files import BUSY_S, FILE, HEAD
 
 log = logging.getLogger("bascule.store")
 
-FILE: Final = "bascule.db"
-BUSY_S: Final = 10.0  # how long a transaction waits for another process
 _WRITES: Final = "bascule_writes"
 _MIGRATIONS: Final = "bascule.store:migrations"
 

@@ -1,13 +1,25 @@
-"""The tables, for SQLite and PostgreSQL alike. A change here needs a migration beside it, and a new HEAD.
+"""The tables, for SQLite and PostgreSQL alike. A change here needs a migration beside it, and a new HEAD (files.py).
 
 Times are seconds since 1970. Lists are JSON in text, so that one row that was damaged by hand spoils no other.
 """
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Double, ForeignKey, Index, LargeBinary, MetaData, String, Table, Text
-
-HEAD: Final = "0001"  # the revision of the newest migration: a database that has it is opened without alembic
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 # Constraints that have names can be changed later, on both databases.
 metadata: Final = MetaData(
@@ -45,4 +57,89 @@ generations: Final = Table(
     metadata,
     Column("kind", String(32), primary_key=True),
     Column("number", BigInteger, nullable=False),
+)
+
+# Calls with an idempotency key, one row for each key of a caller (store/journal.py).
+journal: Final = Table(
+    "journal",
+    metadata,
+    Column("lookup", LargeBinary(32), primary_key=True),
+    Column("id", String(32), nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("thing", Text, nullable=False),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("boot", String(32), nullable=False),
+    Column("pin", LargeBinary(32), nullable=False),
+    Column("trace_id", String(32), nullable=False),
+    Column("created_at_s", Double, nullable=False),
+    Column("changed_at_s", Double, nullable=False),
+    Column("machine", String(36), nullable=False),
+    Column("changed_up_s", Double, nullable=False),
+    Column("round", LargeBinary(32)),
+    Column("era", String(8)),
+    Column("refused", Boolean, nullable=False),
+    Column("result", LargeBinary),
+    Column("result_hash", LargeBinary(32)),
+    Column("result_bytes", BigInteger),
+    Column("note", Text, nullable=False),
+    UniqueConstraint("id"),
+    Index(None, "caller"),
+    Index(None, "state", "changed_at_s"),
+)
+
+# What people were asked, and what they said (store/approvals.py).
+approvals: Final = Table(
+    "approvals",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("thing", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("pin", LargeBinary(32), nullable=False),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("arguments", LargeBinary, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("four_eyes", Boolean, nullable=False),
+    Column("channel", String(8), nullable=False),
+    Column("trace_id", String(32), nullable=False),
+    Column("created_at_s", Double, nullable=False),
+    Column("expires_at_s", Double, nullable=False),
+    Column("decided_at_s", Double),
+    Column("decided_by", Text, nullable=False),
+    Column("used_at_s", Double),
+    Column("note", Text, nullable=False),
+    Index(None, "state", "created_at_s"),
+    Index(None, "caller", "fingerprint"),
+)
+
+# One row for each entry of the chain; `entry` is what is hashed, the rest is for finding it (store/audit.py).
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("kind", String(24), nullable=False),
+    Column("trace_id", String(32), nullable=False),
+    Column("call", String(32), nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("thing", Text, nullable=False),
+    Column("outcome", String(32), nullable=False),
+    Column("entry", LargeBinary, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Index(None, "at_us"),
+    Index(None, "trace_id"),
+    Index(None, "call", "kind"),
+)
+
+# Signed heads of the chain.
+audit_heads: Final = Table(
+    "audit_heads",
+    metadata,
+    Column("seq", BigInteger, primary_key=True),
+    Column("head", LargeBinary, nullable=False),
 )

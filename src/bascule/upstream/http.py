@@ -63,7 +63,9 @@ class HttpOptions(Options, frozen=True):
     transport: Literal["auto", "streamable", "sse"] = "auto"  # sse: the HTTP+SSE of 2024-11-05
     required: bool = False
     trusted: bool = False
-    call_timeout_s: Seconds = 300.0
+    call_timeout_s: Seconds = 60.0  # without a sign of life: progress, or a question, starts it anew
+    fallback: str | None = None  # the server that takes over while this one fails, for tools of the same contract
+    deduplicates: bool = False  # runs calls that have the same key once by itself, so that keys are passed on to it
     connect_timeout_s: Seconds = 10.0
     max_message_bytes: Bytes = 4 * 1024 * 1024
     # Requests that it works at, at one time; those that wait for a person's answer, or for news, do not count.

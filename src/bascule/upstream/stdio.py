@@ -40,7 +40,9 @@ class StdioOptions(Options, frozen=True):
     era: Literal["auto", "legacy", "modern"] = "auto"
     required: bool = False  # /health/ready is 503 while this server is down
     trusted: bool = False  # what it says of its tools' side effects, and the contracts it declares, are believed
-    call_timeout_s: Seconds = 300.0
+    call_timeout_s: Seconds = 60.0  # without a sign of life: progress, or a question, starts it anew
+    fallback: str | None = None  # the server that takes over while this one fails, for tools of the same contract
+    deduplicates: bool = False  # runs calls that have the same key once by itself, so that keys are passed on to it
     start_timeout_s: Seconds = 60.0  # `npx -y` may have to download first
     idle_stop_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # stop after so long without a call; 0 = never
     stop_grace_s: Seconds = 5.0  # from the end of its input to SIGTERM; as long again, at most 3 s, to SIGKILL
