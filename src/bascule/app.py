@@ -18,6 +18,7 @@ from bascule.config import (
     Config,
     ServerOptions,
     allowances_of,
+    audit_of,
     contract_paths,
     identifies,
     is_loopback,
@@ -47,12 +48,14 @@ from bascule.pipeline.govern import Govern
 from bascule.pipeline.observe import Observe
 from bascule.pipeline.open import Open
 from bascule.pipeline.recall import Recall
+from bascule.pipeline.reserve import Unfinished
 from bascule.pipeline.resolve import Resolve
 from bascule.pipeline.ways import Ways
 from bascule.policy.keys import PEPPER_BYTES, KeySnapshot
 from bascule.registry.aggregate import Aggregate
 from bascule.registry.sync import Registry
 from bascule.store.keys import KeyStore
+from bascule.store.records import Records
 from bascule.store.shared import MemoryState, SharedState
 from bascule.upstream.base import Upstream
 from bascule.upstream.http import HttpUpstream
@@ -92,12 +95,14 @@ class Gateway:
         self.registry = Registry(self.upstreams, config.aliases, config.patience_s)
         self.aggregate = Aggregate(self.registry)
         self.observe = Observe()
+        self.records = records_of(config)
+        self.unfinished = Unfinished()
         self.counters = MemoryState()
         self.gates = Gates(config.limits.queued, config.limits.queue_timeout_s)
         self._timeouts = _timeouts(config)
         inner = build_inner(Recall(self.registry), Deadline(lambda: self._timeouts), Open(self.aggregate))
         self._inner = inner
-        self.govern = Govern(ways_of(config, self.counters, self.gates, inner), self.registry)
+        self.govern = Govern(self._ways(config), self.registry)
         self.registry.sight = self.aggregate.sight = self.govern.ways
         forward = build_chain(self.observe, Resolve(self.registry, self.aggregate), self.govern, inner)
         self.forward = forward
@@ -140,8 +145,13 @@ class Gateway:
             lambda store: key_book_of(self.config, store),
         )
 
+    def _ways(self, config: Config) -> Ways:
+        return ways_of(config, self.counters, self.gates, self._inner, records=self.records, unfinished=self.unfinished)
+
     async def start(self) -> None:
         """Bring everything up in the background; returns at once, so that a slow server delays nobody."""
+        if self.records is not None:
+            await self.records.start()
         for doubt in doubts(self.config):
             log.warning("%s", doubt)
         for upstream in self.upstreams.values():
@@ -166,10 +176,13 @@ class Gateway:
         await self.edge.sessions.end_all()
         await self.registry.stop()
         await self.parking.close()
+        await self.unfinished.end()
         await asyncio.gather(*(upstream.stop() for upstream in self.upstreams.values()))
         if self.issuers is not None:
             await self.issuers.close()
         self.keys.close()
+        if self.records is not None:
+            await self.records.close()
 
     async def cut_off(self) -> None:
         """End every server now, so that the calls which still wait for one get an answer."""
@@ -191,7 +204,7 @@ class Gateway:
         issuers = self.issuers if config.auth.issuers == old.auth.issuers else issuers_of(config)
         keys = self.keys if config.state_dir == old.state_dir else KeyStore(Path(config.state_dir))
         reception = self._reception(config, keys, issuers)
-        ways = ways_of(config, self.counters, self.gates, self._inner)
+        ways = self._ways(config)
         kept = {name: up for name, up in self.upstreams.items() if config.servers.get(name) == old.servers[name]}
         fresh = {n: upstream_for(n, o, self.parking) for n, o in config.servers.items() if n not in kept}
         leaving = [upstream for name, upstream in self.upstreams.items() if name not in kept]
@@ -292,10 +305,22 @@ async def _retire(upstream: Upstream) -> None:
         log.warning("%s did not stop cleanly: %s", upstream.name, error)
 
 
+def records_of(config: Config) -> Records | None:
+    """What is kept of calls; None for a configuration that names no folder for it."""
+    return Records(Path(config.state_dir), audit_of(config), config.journal) if config.state_dir else None
+
+
 def ways_of(
-    config: Config, counters: SharedState, gates: Gates, inner: Forward, clock: Callable[[], float] = time.time
+    config: Config,
+    counters: SharedState,
+    gates: Gates,
+    inner: Forward,
+    clock: Callable[[], float] = time.time,
+    *,
+    records: Records | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Ways:
-    """The way of each thing under *config*, down to *inner*; *counters* and *gates* may outlive it."""
+    """The way of each thing under *config*, down to *inner*; what is handed in may outlive it."""
     sources = sources_of(config)
     builder = StageBuilder(
         config.limits,
@@ -305,6 +330,10 @@ def ways_of(
         scoped=tells_apart(config),
         counting=sources.look_at("session"),
         deepening=sources.look_at("depth"),
+        records=records,
+        unfinished=unfinished,
+        audit=audit_of(config).mode,
+        deduplicating={name for name, options in config.servers.items() if options.deduplicates},
         clock=clock,
     )
     return Ways(sources, builder, inner, private=tells_apart(config))

@@ -13,6 +13,7 @@ from bascule.wire.wishes import NO_WISHES, Wishes
 
 if TYPE_CHECKING:
     from bascule.contract.model import Contract
+    from bascule.store.journal import Yes
     from bascule.upstream.base import Upstream
 
 
@@ -86,22 +87,45 @@ class Target(msgspec.Struct, frozen=True):
     params: Params
 
 
+class Question(msgspec.Struct, frozen=True):
+    """What a person has to say yes to before a call may go."""
+
+    rule: str  # that asks, such as `confirm_gate`
+    message: str
+    four_eyes: bool = False  # it has to be another person than the one at the calling client
+
+
 class Trip:
     """How far a call has come: written by the stages that it passes, read by those that sent it on its way.
 
     A frozen call cannot tell a stage further out what happened to it further in; this does.
     """
 
-    __slots__ = ("approval", "attempts", "cached", "contract", "counted", "record", "replayed", "rule", "seconds", "sent")
+    __slots__ = (
+        "approval",
+        "attempts",
+        "cached",
+        "call_id",
+        "contract",
+        "counted",
+        "due",
+        "record",
+        "replayed",
+        "rule",
+        "seconds",
+        "sent",
+    )
 
     def __init__(self) -> None:
         self.contract: Contract | None = None  # of what was called, once that is known
         self.rule = ""  # the guardrail or gate that decided, such as `guardrails.2`
         self.approval = ""  # the id of the yes that lets it through
         self.record = ""  # its id in the journal
+        self.call_id = ""  # under which its intent is in the audit
         self.counted = False  # in its session
         self.sent = False  # whether its server may have seen it
         self.attempts = 0  # to send it
+        self.due: float | None = None  # when it ends at the latest, by the clock of the event loop
         self.seconds = 0.0  # that the server took, all attempts together
         self.replayed = False
         self.cached = False
@@ -124,6 +148,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     contract: "Contract | None" = None  # set by the `govern` stage, for what has one
     trip: Trip = msgspec.field(default_factory=Trip)
     wishes: Wishes = NO_WISHES
+    question: Question | None = None  # set by the `guard` stage; the `confirm` stage lets it through with a yes alone
+    yes: "Yes | None" = None  # the confirmation that is used up when it goes out
     args: Any = None  # the arguments as Python values, set by the first stage that had to decode them
 
     @property

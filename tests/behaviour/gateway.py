@@ -135,9 +135,15 @@ async def gateway(
     """The Gateway on a free port. *more* are further members of the configuration file."""
     with TemporaryDirectory(prefix="bascule-") as folder:
         path = Path(folder) / "bascule.json"
-        path.write_text(json.dumps({"servers": servers, **more}))
+        path.write_text(json.dumps({"servers": servers, "state_dir": f"{folder}/state", **more}))
         config = configuration.load(path, environ or {})
-    gateway = Gateway(config, sole=sole)
+        async with running(Gateway(config, sole=sole)) as bascule:
+            yield bascule
+
+
+@asynccontextmanager
+async def running(gateway: Gateway) -> AsyncIterator["Bascule"]:
+    """*gateway* on a free port, until the block ends."""
     with bind("127.0.0.1", 0) as socket:
         server = GatewayServer(gateway, lambda: None)
         # The parts of uvicorn's serve() that matter: it would take over pytest's signals, and tick ten times a second.

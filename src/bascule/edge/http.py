@@ -15,9 +15,12 @@ from bascule.edge.auth import metadata
 from bascule.edge.auth.identify import status_of
 from bascule.edge.auth.reception import Reception
 from bascule.edge.dialogue import MAX_IN_FLIGHT
-from bascule.edge.door import Door, Head, Refused, Rules
+from bascule.edge.door import Door, Head, Headers, Refused, Rules
+from bascule.edge.flights import Flights
 from bascule.edge.legacy_sse import LegacySse
+from bascule.edge.pressure import Pressure
 from bascule.edge.replies import JSON, Receive, Reply, respond
+from bascule.edge.refusals import Answer
 from bascule.edge.rim import Rim, call_in, stateless_call
 from bascule.edge.session import ClientSession
 from bascule.edge.sessions import Sessions
@@ -38,6 +41,7 @@ Page: TypeAlias = Callable[[], tuple[int, bytes]]
 
 # How long a stream goes on after its client's key was revoked, or its token has expired.
 _LOOK_AGAIN_S: Final = 3.0
+_REPLAYED: Final = ((b"idempotent-replayed", b"true"),)
 _UNSURE_S: Final = 60.0  # and how long while its issuer cannot be asked
 
 
@@ -73,11 +77,26 @@ class HttpEdge:
         self.sessions = Sessions(
             ring=ring, limit=max_sessions, idle_s=session_idle_s, max_s=session_max_s, forget=rim.forget
         )
-        self._sse = LegacySse(rim, self.sessions)
+        self.pressure = Pressure(lambda: len(rim.flights))  # measures nothing until it is started
+        self._sse = LegacySse(rim, self.sessions, self.pressure)
 
     @property
     def draining(self) -> bool:
         return self._rim.draining
+
+    @property
+    def leaving(self) -> bool:
+        """Whether this process is about to end; at first it still serves."""
+        return self._rim.leaving
+
+    @property
+    def flights(self) -> Flights:
+        """The calls that are being answered."""
+        return self._rim.flights
+
+    def leave(self) -> None:
+        """Say that this process is not ready any more, and go on."""
+        self._rim.leaving = True
 
     def drain(self) -> None:
         """Take no new calls, end what would never end by itself; calls in flight may still be answered."""
@@ -107,6 +126,8 @@ class HttpEdge:
                 f"the server passed on a {scope['type']!r} scope; run it with lifespan and websockets off"
             )
         extra: list[tuple[bytes, bytes]] = []
+        if self._rim.draining:
+            send = _closing(send)
         try:
             await self._serve(scope, receive, send, extra)
         except Refused as refused:
@@ -140,6 +161,8 @@ class HttpEdge:
         if open_to_all and page is not None:
             await self._show(page, path, method, send, extra)
             return
+        if method == "POST" and (stated := head.get(headers.METHOD)) is not None:
+            self.pressure.check(stated)
         resource = self.reception.resource(scope, path)
         caller = await self.reception.caller(scope, head, resource)
         if page is not None:
@@ -216,6 +239,8 @@ class HttpEdge:
 
     async def _post(self, visit: Visit) -> None:
         body = await visit.body(self._door.rules)
+        if visit.head.get(headers.VERSION, LEGACY_VERSIONS[0]) in LEGACY_VERSIONS:
+            self.pressure.check_body(body)  # no header says what it asks for
         id = _session_id(visit.head)
         session = (
             None if id is None else self.sessions.find(id, visit.caller, visit.view) or await self._restored(id, visit)
@@ -253,8 +278,13 @@ class HttpEdge:
             if not reply.abandoned:
                 raise
             return  # nobody is there to read an answer
-        told = self.reception.headers_for(answer.error, visit.resource) if answer.error else ()
-        await reply.finish([answer.message], status=answer.status, headers=told)
+        await reply.finish([answer.message], status=answer.status, headers=self._told(answer, visit))
+
+    def _told(self, answer: Answer, visit: Visit) -> Headers:
+        """What HTTP says of an answer beside its status."""
+        if answer.error is not None:
+            return self.reception.headers_for(answer.error, visit.resource)
+        return _REPLAYED if answer.replayed else ()
 
     # ---- the session path
 
@@ -295,7 +325,7 @@ class HttpEdge:
         reply.begin()
         if len(requests) == 1:
             answer = await self._rim.answer_in_session(session, requests[0], reply, visit.caller, visit.head)
-            told = self.reception.headers_for(answer.error, visit.resource) if answer.error else ()
+            told = self._told(answer, visit)
             await reply.finish([answer.message], status=answer.status, headers=told, batch=batch)
             return
         answers = await asyncio.gather(
@@ -350,6 +380,17 @@ class HttpEdge:
     async def _delete(self, visit: Visit) -> None:
         await self.sessions.end(await self._session_or_refuse(visit))
         await respond(visit.send, 204, visit.extra)
+
+
+def _closing(send: Send) -> Send:
+    """*send*, with the last response on its connection: the next process has a connection of its own."""
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"connection", b"close")]
+        await send(message)
+
+    return sending
 
 
 def _path(scope: Scope) -> str:

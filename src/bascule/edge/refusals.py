@@ -13,7 +13,17 @@ from typing import Any, Final, NamedTuple
 from msgspec import Raw
 
 from bascule.call import Call
-from bascule.errors import BasculeError, ProtocolError, ResourceNotFound, ScopeDenied, Unauthenticated, to_data
+from bascule.errors import (
+    BasculeError,
+    InFlight,
+    KeyMismatch,
+    OutcomeUnknown,
+    ProtocolError,
+    ResourceNotFound,
+    ScopeDenied,
+    Unauthenticated,
+    to_data,
+)
 from bascule.policy.scopes import OPERATORS
 from bascule.wire import jsonrpc, modern
 from bascule.wire.jsonrpc import Params
@@ -25,6 +35,8 @@ WISHES_META = "dev.bascule/errors"  # `result` or `jsonrpc`
 
 # Never told as a result: who is not known, or lacks a scope, has to log in, and the status says so.
 _OF_IDENTITY: Final = (Unauthenticated, ScopeDenied)
+# Nor what an idempotency key came to: it is for the program that sends the key, and no model can mend it.
+_OF_KEYS: Final = (KeyMismatch, InFlight, OutcomeUnknown)
 
 
 class Answer(NamedTuple):
@@ -33,6 +45,7 @@ class Answer(NamedTuple):
     status: int
     message: bytes
     error: BasculeError | None = None
+    replayed: bool = False  # it is what an earlier request of the same idempotency key was answered
 
 
 def error_object(
@@ -55,10 +68,13 @@ def error_object(
 
 def answer_to(call: Call, error: BasculeError) -> Answer:
     """What tells the client of *call* what went wrong."""
-    of_identity = isinstance(error, _OF_IDENTITY)
-    if call.method == "tools/call" and not (of_identity or isinstance(error, ProtocolError) or _wants_errors(call)):
+    of_identity, of_keys = isinstance(error, _OF_IDENTITY), isinstance(error, _OF_KEYS)
+    is_result = not (of_identity or of_keys or isinstance(error, ProtocolError) or _wants_errors(call))
+    if call.method == "tools/call" and is_result:
         return Answer(200, jsonrpc.answer(call.id, _as_result(call, error)), error)
-    status = error.http if call.era is Era.MODERN or of_identity else 200
+    # Who sends a key as a header hears of it by HTTP's own means, of whatever era (docs/reliability.md).
+    spoken = call.wishes.key_in_header if of_keys else call.era is Era.MODERN or of_identity
+    status = error.http if spoken else 200
     told = error_object(error, call.params, era=call.era, trace_id=call.trace_id, operator=_is_operator(call))
     return Answer(status, jsonrpc.refusal(call.id, told), error)
 

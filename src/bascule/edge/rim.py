@@ -14,9 +14,18 @@ from msgspec import Raw
 from bascule.call import Call, Caller, Client, Forward, Result
 from bascule.edge import refusals
 from bascule.edge.door import Head
+from bascule.edge.flights import Flights
 from bascule.edge.refusals import Answer
 from bascule.edge.session import ClientSession
-from bascule.errors import BasculeError, Cancelled, Draining, Internal, InvalidRequest, MethodNotFound
+from bascule.errors import (
+    BasculeError,
+    Cancelled,
+    Draining,
+    Internal,
+    InvalidRequest,
+    MethodNotFound,
+    TimedOut,
+)
 from bascule.registry.aggregate import Aggregate
 from bascule.registry.sync import Registry
 from bascule.upstream.base import Upstream
@@ -48,11 +57,13 @@ class Rim:
         self._registry = registry
         self._aggregate = aggregate
         self._closing = asyncio.Event()
-        self.draining = False
+        self.flights = Flights()  # subscriptions, which end with a word, are none
+        self.leaving = False  # it serves, and balancers are told to look elsewhere
+        self.draining = False  # it takes no new calls
 
     def drain(self) -> None:
         """Take no new calls and end subscriptions; calls in flight may still be answered."""
-        self.draining = True
+        self.leaving = self.draining = True
         self.end_subscriptions()
 
     def end_subscriptions(self) -> None:
@@ -73,14 +84,16 @@ class Rim:
         """
         try:
             if self.draining:
-                raise Draining("this process is shutting down")
+                raise _draining()
             if call.session is None:
                 await self._check_stateless(call, head)
             wishes = wishes_of(call.params, call.headers)
             if wishes is not NO_WISHES:
                 call = msgspec.structs.replace(call, wishes=wishes)
+                if wishes.deadline_s is not None:
+                    call.trip.due = asyncio.get_running_loop().time() + wishes.deadline_s
             result = await (
-                self._subscription(call, unwelcome) if call.method == modern.LISTEN else self._forward(call)
+                self._subscription(call, unwelcome) if call.method == modern.LISTEN else self._flown(call)
             )
             return self._delivered(call, result)
         except BasculeError as error:
@@ -88,6 +101,18 @@ class Rim:
         except Exception:  # the rim: a fault of ours must not leave the client without an answer
             log.exception("internal error in %r", call.method)
             return refusals.answer_to(call, Internal("an internal error; the operator's log has the details"))
+
+    async def _flown(self, call: Call) -> Result:
+        """The result of a call that the end of the process waits for, and cuts off when it takes too long."""
+        flight = self.flights.take_off()
+        try:
+            return await self._forward(call)
+        except asyncio.CancelledError:
+            if not self.flights.was_struck(flight):
+                raise
+            raise TimedOut("this process is shutting down, and the call did not end in time", limit="drain") from None
+        finally:
+            self.flights.land(flight)
 
     async def _check_stateless(self, call: Call, head: Head | None) -> None:
         if head is None:
@@ -120,13 +145,13 @@ class Rim:
     def _delivered(self, call: Call, result: Result) -> Answer:
         if result.refused:
             status = modern.http_status(result.value) if call.era is Era.MODERN else 200
-            return Answer(status, jsonrpc.refusal(call.id, result.value))
+            return Answer(status, jsonrpc.refusal(call.id, result.value), replayed=call.trip.replayed)
         value = result.value
         if call.method == modern.DISCOVER and call.view:
             value = modern.discovered(value)
         elif call.method == legacy.INITIALIZE and isinstance(call.session, ClientSession):
             value = _agreed(call.session, value)
-        return Answer(200, jsonrpc.answer(call.id, value))
+        return Answer(200, jsonrpc.answer(call.id, value), replayed=call.trip.replayed)
 
     # ---- in a session
 
@@ -205,6 +230,12 @@ class Rim:
     def _behind(self, session: ClientSession) -> Upstream | None:
         """What the session's endpoint stands for; None if that server has left the configuration."""
         return self._registry.upstreams.get(session.view) if session.view else self._aggregate
+
+
+def _draining() -> Draining:
+    error = Draining("this process is shutting down; send the call again, to the one that takes over")
+    error.retry_after_s = 1.0
+    return error
 
 
 def call_in(session: ClientSession, message: Request, client: Client, caller: Caller, head: Head | None = None) -> Call:

@@ -2,19 +2,21 @@
 
 label      outermost: it says what happened to a call that any later stage refuses, and what was noticed
 authorize  before all that costs something or tells something: what may not be called does not exist
+check      what comes back, before anybody believes it; also what comes back from the journal
+replay     a call that has been made is answered here: it takes nothing from a limit, and asks nobody again
 limit      the cheapest refusal comes first
 validate   rules judge arguments that fit the schema
 guard      after validate, and before anything is taken from a budget
 place      who waits in line holds no money
 spend      as late as can be: reserved is only what really goes
-check      what comes back, before anybody believes it
+reserve    the last of what can refuse has spoken; now it is written down that the call goes out
 deepen     the server hears that one gateway more has passed the call on
 dispatch   innermost: the moment at which the server may see the call; counted, and from here on not free of charge
 """
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -31,12 +33,16 @@ from bascule.pipeline.guard import Guard
 from bascule.pipeline.label import Label
 from bascule.pipeline.limit import Limit
 from bascule.pipeline.place import Place
+from bascule.pipeline.replay import Replay
+from bascule.pipeline.reserve import Reserve, Unfinished
 from bascule.pipeline.spend import Spend
 from bascule.pipeline.tally import Tally
 from bascule.pipeline.validate import Validate
 from bascule.policy.allowances import Allowances
 from bascule.policy.guard import compile_gate, compile_guards
 from bascule.policy.options import LimitsOptions, ServerLimits
+from bascule.store.options import AuditMode
+from bascule.store.records import Records
 from bascule.store.shared import SharedState
 
 log = logging.getLogger("bascule.policy")
@@ -55,10 +61,15 @@ class StageBuilder:
         scoped: bool,
         counting: bool,
         deepening: bool,
+        records: Records | None = None,
+        unfinished: Unfinished | None = None,
+        audit: AuditMode = "off",
+        deduplicating: Collection[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         """*scoped*: callers differ in what they may do. *counting*, *deepening*: some rule looks at what was called
-        before in a session, or at how deep a chain of gateways a call comes from."""
+        before in a session, or at how deep a chain of gateways a call comes from. *records*: None where none are
+        kept. *deduplicating*: servers that run calls of one key once by themselves."""
         self._limits = limits
         self._allowances = allowances
         self._state = state
@@ -66,6 +77,10 @@ class StageBuilder:
         self._scoped = scoped
         self._counting = counting
         self._deepening = deepening
+        self._records = records
+        self._unfinished = unfinished or Unfinished()
+        self._audit = audit
+        self._deduplicating = deduplicating
         self._clock = clock
         self._tally = Tally(state)
 
@@ -80,17 +95,20 @@ class StageBuilder:
                 raise unfit
         limits = self._limits.servers.get(server, ServerLimits())
         spends = contract.cost_model is not None or self._allowances.budgets
+        replay = self._replay(contract, server)
         stages: list[Stage | None] = [
             Label(contract, server),
             self._authorize(contract, scopes),
+            self._check(contract),
+            replay,
             self._limit(counted, server, limits),
             self._validate(contract),
             self._guard(contract),
             self._place(counted, server, limits),
             self._spend(contract) if spends else None,
-            self._check(contract),
+            self._reserve(contract, replay),
             Deepen() if self._deepening else None,
-            Dispatch(self._tally if self._counting else None) if spends or self._counting else None,
+            Dispatch(self._tally if self._counting else None),
         ]
         return [stage for stage in stages if stage is not None]
 
@@ -130,6 +148,18 @@ class StageBuilder:
     def _spend(self, contract: Contract) -> Stage:
         allowance_of, state, clock = self._allowances.of, self._state, self._clock
         return Spend(contract, allowance_of=allowance_of, state=state, clock=clock, summing=self._counting)
+
+    def _replay(self, contract: Contract, server: str) -> Replay | None:
+        if contract.kind != "tool":
+            return None  # nothing else is done by being asked for
+        journal = None if self._records is None else self._records.journal
+        return Replay(contract, journal, rerun=contract.idempotent or server in self._deduplicating)
+
+    def _reserve(self, contract: Contract, replay: Replay | None) -> Stage | None:
+        if replay is None or self._records is None:
+            return None
+        auditing = self._audit == "strict" and contract.side_effect
+        return Reserve(contract, self._records, replay, self._unfinished, auditing=auditing)
 
     def _check(self, contract: Contract) -> Stage | None:
         if contract.validate_results == "off" or contract.output_schema is None:

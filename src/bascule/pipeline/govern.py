@@ -51,6 +51,7 @@ class Govern:
             return await forward(call)  # the aggregate, which shows each caller its own part
         if call.method in _NAMING or call.method == "completion/complete":
             way = await self._way(call, server, *_named(call.method, call.target.params))
+            call.trip.contract = way.contract
             result = await way.forward(msgspec.structs.replace(call, contract=way.contract))
             return self._unshared(call, result) if call.method == "resources/read" else result
         if call.method in LISTS:

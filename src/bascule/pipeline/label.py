@@ -18,6 +18,7 @@ from bascule.wire.translate import CALL_META
 
 _KEY: Final = b'"dev.bascule/call":'
 _OURS: Final = "dev.bascule/"
+_TRUTH: Final = {False: b"false", True: b"true"}
 _LABELLED: Final = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
 
 
@@ -41,11 +42,13 @@ class Label:
         if result.refused or call.method not in _LABELLED:
             return result
         took_ms = round((time.perf_counter() - began) * 1000)
-        label = b'{"trace_id":"%b",%b,"warnings":%b,"cost_usd":%b,"cached":false,"replayed":false,"took_ms":%d}' % (
+        label = b'{"trace_id":"%b",%b,"warnings":%b,"cost_usd":%b,"cached":%b,"replayed":%b,"took_ms":%d}' % (
             call.trace_id.encode(),
             bytes(self._known)[1:-1],
             b"[]" if not (result.warnings or self._noted) else bytes(jsonrpc.encode((*self._noted, *result.warnings))),
             b"null" if result.cost_usd is None else bytes(jsonrpc.encode(result.cost_usd)),
+            _TRUTH[call.trip.cached],
+            _TRUTH[call.trip.replayed],
             took_ms,
         )
         return msgspec.structs.replace(result, value=labelled(result.value, label))

@@ -86,6 +86,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     hold: Hold | None = None
     yes: Yes | None = None
     intent: Record | None = None
+    arguments: bytes | None = None  # of the intent
 
 
 class Journal(Protocol):
@@ -93,6 +94,10 @@ class Journal(Protocol):
 
     async def find(self, caller: str, key: str) -> Entry | None:
         """The row of a caller's key; one that a dead process left behind counts as what is known of it."""
+        ...
+
+    async def changed(self, caller: str, key: str, within_s: float) -> None:
+        """Wait until the call of that key has ended, if it runs here, and no longer than *within_s*."""
         ...
 
     async def reserve(self, wanted: Wanted) -> Hold | Entry:
@@ -114,7 +119,7 @@ class Journal(Protocol):
         """Nobody knows what became of it."""
         ...
 
-    async def release(self, hold: Hold, yes: Yes | None = None) -> None:
+    async def release(self, hold: Hold | None, yes: Yes | None = None) -> None:
         """Its server saw nothing of it: as if it had never been sent, and *yes* had not been used."""
         ...
 

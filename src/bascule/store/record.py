@@ -24,6 +24,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: Kind
     at_us: int  # microseconds since 1970
     call: str = ""  # 32 hex digits; the intent of a call and its end have the same
+    boot: str = ""  # of an intent: the life of the process that meant to make the call
     trace_id: str = ""
     caller: str = ""
     proof: str = ""  # how the caller is known

@@ -1,0 +1,284 @@
+"""What people were asked before calls went out, and what they said. Works by the writer's transactions.
+
+A question is pending, then approved or denied; an approved one is used, once, in the very transaction in which its
+call is written down as sent (`use`). What a person saw of the arguments is kept encrypted, for a day.
+"""
+
+import logging
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+from msgspec.structs import replace
+
+from bascule.errors import RateLimited
+from bascule.policy.approvals import MOST_STORED, Approval, Asked, Channel, State, shown_arguments
+from bascule.store.journal import Yes
+from bascule.store.options import ApprovalOptions
+from bascule.store.record import Record
+from bascule.store.writer import Writer
+
+log = logging.getLogger("bascule.approvals")
+
+KEPT_S: Final = 86_400.0  # the audit keeps what was decided for longer
+MAX_NOTE: Final = 500  # characters
+Refused: TypeAlias = Literal["unknown", "decided", "own"]
+
+_MOST_LISTED: Final = 5_000
+_DECISIONS: Final[Mapping[str, Literal["allow", "deny"]]] = {"approved": "allow", "denied": "deny"}
+
+_COLUMNS: Final = (
+    *("id", "state", "caller", "thing", "version", "pin", "fingerprint", "question", "rule", "four_eyes", "channel"),
+    *("trace_id", "created_at_s", "expires_at_s", "decided_at_s", "decided_by", "used_at_s", "note"),
+)
+_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM approvals"
+_INSERT: Final = (
+    f"INSERT INTO approvals ({', '.join(_COLUMNS)}, arguments) VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})"
+    " ON CONFLICT DO NOTHING"
+)
+
+
+class Seals(Protocol):
+    """store/vault.py."""
+
+    def seal(self, purpose: str, content: bytes) -> bytes: ...
+
+    def open(self, purpose: str, sealed: bytes) -> bytes:
+        """Raises Internal for what was damaged."""
+        ...
+
+
+class Posts(Protocol):
+    """store/audit.py."""
+
+    def post(self, record: Record, arguments: bytes | None = None) -> None: ...
+
+
+class Approvals:
+    """The questions of a state folder. Writing raises Unavailable when the disk refuses, reading too."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        vault: Seals,
+        audit: Posts | None,
+        options: ApprovalOptions,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.options = options
+        self._writer = writer
+        self._vault = vault
+        self._audit = audit
+        self._clock = clock
+
+    # ---- for calls
+
+    def now_s(self) -> float:
+        return self._clock()
+
+    async def ask(self, asked: Asked) -> Approval:
+        """The question that waits for an answer to *asked*: the same one as long as nobody has answered it.
+
+        Raises RateLimited when as many of the caller's questions wait as may.
+        """
+        fresh = self._row(asked, secrets.token_hex(16), "inbox", self._clock() + self.options.ttl_s)
+        sealed = self._sealed(fresh.id, asked)
+        found = await self._writer.write(lambda connection: self._asked(connection, fresh, sealed), durable=False)
+        if found.id == fresh.id:
+            log.info("%s asks for %r: bascule approvals show %s", asked.caller, asked.thing, fresh.id)
+            self._post(found, "asked", asked.arguments)
+        return found
+
+    def asks(self, asked: Asked, id: str) -> None:
+        """The person at the calling client is asked: what they say will be settled under *id*."""
+        self._post(self._row(asked, id, "client", self._clock()), "asked", asked.arguments)
+
+    async def settle(
+        self, asked: Asked, id: str, *, approve: bool, by: str, channel: Channel, ttl_s: float | None = None
+    ) -> Approval:
+        """The answer *by* somebody who was not asked by the inbox, under an *id* that is good once.
+
+        It counts the first time: later it is as it stands by then.
+        """
+        now_s = self._clock()
+        expires_at_s = now_s + (self.options.ttl_s if ttl_s is None else ttl_s)
+        state: State = "approved" if approve else "denied"
+        row = replace(self._row(asked, id, channel, expires_at_s), state=state, decided_at_s=now_s, decided_by=by)
+        sealed = b"" if channel == "round" else self._sealed(id, asked)
+        was_new, found = await self._writer.write(lambda connection: _settled(connection, row, sealed), durable=False)
+        if was_new and channel != "round":  # in a later round nobody has said anything new
+            self._post(found, state)
+        return found
+
+    def find(self, id: str) -> Approval | None:
+        rows = self._writer.read(f"{_SELECT} WHERE id = ?", (id,))
+        return _approval(rows[0]) if rows else None
+
+    # ---- for people
+
+    def list_(self, state: State | None = None, most: int = 100) -> Sequence[Approval]:
+        """The newest first."""
+        now_s = self._clock()
+        newest = f"{_SELECT} WHERE channel != 'round' ORDER BY created_at_s DESC, rowid DESC LIMIT ?"
+        found = map(_approval, self._writer.read(newest, (_MOST_LISTED,)))
+        return [each for each in found if state is None or each.state_at(now_s) == state][:most]
+
+    def arguments(self, approval: Approval) -> str:
+        """What a person sees of the arguments. Raises Internal when the record is damaged."""
+        rows = self._writer.read("SELECT arguments FROM approvals WHERE id = ?", (approval.id,))
+        if not rows or not rows[0][0]:
+            return ""
+        return self._vault.open(_purpose(approval.id), rows[0][0]).decode()
+
+    async def decide(
+        self, id: str, *, approve: bool, by: str, caller: str | None = None, note: str = ""
+    ) -> Approval | Refused:
+        """The question after *by* has answered it; why it could not be answered otherwise.
+
+        *caller* is who decides, where that is one of the gateway's callers: nobody answers their own question.
+        """
+        now_s = self._clock()
+
+        def decided(connection: sqlite3.Connection) -> Approval | Refused:
+            row = _found(connection, id)
+            if row is None:
+                return "unknown"
+            if caller is not None and caller == row.caller:
+                return "own"
+            if row.channel != "inbox" or row.state_at(now_s) != "pending":
+                return "decided"
+            state: State = "approved" if approve else "denied"
+            after = replace(row, state=state, decided_at_s=now_s, decided_by=by, note=note[:MAX_NOTE])
+            connection.execute(
+                "UPDATE approvals SET state = ?, decided_at_s = ?, decided_by = ?, note = ? WHERE id = ?",
+                (after.state, now_s, by, after.note, id),
+            )
+            return after
+
+        found = await self._writer.write(decided, durable=True)
+        if isinstance(found, Approval):
+            self._post(found, found.state)
+        return found
+
+    # ---- parts
+
+    def _row(self, asked: Asked, id: str, channel: Channel, expires_at_s: float) -> Approval:
+        return Approval(
+            id=id,
+            state="pending",
+            caller=asked.caller,
+            thing=asked.thing,
+            version=asked.version,
+            pin=asked.pin,
+            fingerprint=asked.fingerprint,
+            question=asked.question,
+            rule=asked.rule,
+            four_eyes=asked.four_eyes,
+            channel=channel,
+            trace_id=asked.trace_id,
+            created_at_s=self._clock(),
+            expires_at_s=expires_at_s,
+            decided_at_s=None,
+            decided_by="",
+            used_at_s=None,
+            note="",
+        )
+
+    def _sealed(self, id: str, asked: Asked) -> bytes:
+        return self._vault.seal(_purpose(id), shown_arguments(asked.arguments, MOST_STORED).encode())
+
+    def _asked(self, connection: sqlite3.Connection, fresh: Approval, sealed: bytes) -> Approval:
+        now_s = fresh.created_at_s
+        connection.execute("DELETE FROM approvals WHERE created_at_s < ?", (now_s - KEPT_S,))
+        rows = connection.execute(f"{_SELECT} WHERE caller = ? AND state = 'pending'", (fresh.caller,))
+        waiting = [each for each in map(_approval, rows) if each.state_at(now_s) == "pending"]
+        for each in waiting:
+            if _same(each, fresh):
+                return each
+        if len(waiting) >= self.options.max_pending:
+            raise RateLimited(
+                f"{len(waiting)} questions of this caller wait for an answer, as many as approvals.max_pending allows",
+                retry_after_s=max(0.0, min(each.expires_at_s for each in waiting) - now_s),
+                limit="approvals",
+            )
+        _insert(connection, fresh, sealed)
+        return fresh
+
+    def _post(self, row: Approval, outcome: str, arguments: bytes | None = None) -> None:
+        if self._audit is None:
+            return
+        record = Record(
+            kind="approval",
+            at_us=round(self._clock() * 1_000_000),
+            trace_id=row.trace_id,
+            caller=row.caller,
+            thing=row.thing,
+            version=row.version,
+            decision=_DECISIONS.get(outcome, ""),
+            rule=row.rule,
+            approval=row.id,
+            approved_by=row.decided_by,
+            outcome=outcome,
+            note=row.note,
+        )
+        self._audit.post(record, arguments)
+
+
+# ---- in the transaction of whoever sends the call (store/journal.py)
+
+
+def use(connection: sqlite3.Connection, yes: Yes, now_s: float) -> bool:
+    """Use up the approval that *yes* names. False, and nothing changes, unless it is for just this call, now."""
+    row = _found(connection, yes.id)
+    if row is None or row.state_at(now_s) != "approved":
+        return False
+    if (row.caller, row.thing, row.pin, row.fingerprint) != (yes.caller, yes.thing, yes.pin, yes.fingerprint):
+        return False
+    changed = connection.execute(
+        "UPDATE approvals SET state = 'used', used_at_s = ? WHERE id = ? AND state = 'approved'", (now_s, yes.id)
+    )
+    return changed.rowcount == 1
+
+
+def unuse(connection: sqlite3.Connection, id: str) -> None:
+    """The call that had used it was never sent, so it may be sent yet. Only for who got True from `use`."""
+    connection.execute(
+        "UPDATE approvals SET state = 'approved', used_at_s = NULL WHERE id = ? AND state = 'used'", (id,)
+    )
+
+
+# ---- rows
+
+
+def _settled(connection: sqlite3.Connection, row: Approval, sealed: bytes) -> tuple[bool, Approval]:
+    """(whether *row* is new, the row of its id as it stands)."""
+    if _insert(connection, row, sealed):
+        return True, row
+    return False, _found(connection, row.id) or row
+
+
+def _insert(connection: sqlite3.Connection, row: Approval, sealed: bytes) -> bool:
+    values = [getattr(row, name) for name in _COLUMNS]
+    return connection.execute(_INSERT, (*values, sealed)).rowcount == 1
+
+
+def _found(connection: sqlite3.Connection, id: str) -> Approval | None:
+    row = connection.execute(f"{_SELECT} WHERE id = ?", (id,)).fetchone()
+    return None if row is None else _approval(row)
+
+
+def _approval(row: Sequence[Any]) -> Approval:
+    members = dict(zip(_COLUMNS, row, strict=True))
+    return Approval(**{**members, "four_eyes": bool(members["four_eyes"])})
+
+
+def _same(one: Approval, other: Approval) -> bool:
+    return (one.thing, one.fingerprint, one.pin, one.rule, one.four_eyes, one.channel) == (
+        *(other.thing, other.fingerprint, other.pin, other.rule, other.four_eyes, other.channel),
+    )
+
+
+def _purpose(id: str) -> str:
+    return f"approval {id}"

@@ -1,0 +1,91 @@
+"""What is kept of calls is nobody's business who reads the disk: results and arguments are compressed and encrypted.
+
+Everything comes from one secret of the state folder, which is made when first needed. Knows no tables.
+Source: NIST SP 800-38D (AES-GCM), RFC 5869 (HKDF), RFC 8878 (Zstandard).
+"""
+
+import hashlib
+import hmac
+import secrets
+import threading
+from pathlib import Path
+from typing import Final
+
+import zstandard
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from bascule.errors import ConfigInvalid, Internal
+from bascule.store import folder
+
+FILE: Final = "journal.key"
+KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12  # random: good for 2**32 records under one secret
+_LARGEST: Final = 64 * 1024 * 1024  # bytes of anything that is sealed
+
+
+class Vault:
+    """Seals and opens records; finds the row of a caller's key without storing the key."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._lookup = _derived(secret, b"lookup")
+        self._cipher = AESGCM(_derived(secret, b"records"))
+        self._threads = threading.local()  # a compressor is for one thread at a time, and dear to make
+
+    def lookup(self, caller: str, key: str) -> bytes:
+        """Where the call of *caller* with *key* is found: nobody else's key leads there, whatever it is."""
+        name = caller.encode()
+        said = len(name).to_bytes(8, "big") + name + key.encode()
+        return hmac.digest(self._lookup, said, hashlib.sha256)
+
+    def seal(self, purpose: str, content: bytes) -> bytes:
+        """*content*, to be opened for the same *purpose* only: a row's secrets are of no use in another row."""
+        if not hasattr(self._threads, "compressor"):
+            self._threads.compressor = zstandard.ZstdCompressor(level=3)
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        packed: bytes = self._threads.compressor.compress(content)
+        return nonce + self._cipher.encrypt(nonce, packed, purpose.encode())
+
+    def open(self, purpose: str, sealed: bytes) -> bytes:
+        """Raises Internal for what was damaged, moved, or sealed with another secret."""
+        try:
+            packed = self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], purpose.encode())
+            return zstandard.ZstdDecompressor().decompress(packed, max_output_size=_LARGEST)
+        except (InvalidTag, ValueError, zstandard.ZstdError) as error:
+            raise Internal("a record is damaged, or was written with another journal.key; it is not used") from error
+
+
+def vault_of(state: Path) -> Vault:
+    """The vault of a state folder. Raises ConfigInvalid for a secret that others can read, or that is none."""
+    return Vault(_read(state) or _made(state))
+
+
+def _read(state: Path) -> bytes | None:
+    path = state / FILE
+    try:
+        secret = path.read_bytes()
+        is_private = folder.is_private(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise folder.unusable(path, error) from error
+    if not is_private:
+        raise ConfigInvalid(f"others can read what records are encrypted with; chmod 600 {path}", place=str(path))
+    if len(secret) != KEY_BYTES:
+        raise ConfigInvalid(f"it has {KEY_BYTES} bytes, this has {len(secret)}: restore it", place=str(path))
+    return secret
+
+
+def _made(state: Path) -> bytes:
+    with folder.locked(state):
+        found = _read(state)  # of another process, which was quicker
+        if found is None:
+            found = secrets.token_bytes(KEY_BYTES)
+            folder.create(state / FILE, found)
+        return found
+
+
+def _derived(secret: bytes, use: bytes) -> bytes:
+    return HKDFExpand(hashes.SHA256(), KEY_BYTES, b"bascule " + use).derive(secret)
