@@ -229,6 +229,7 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
     ConfirmGate: {
         "when": "A CEL condition; without it, always.",
         "message": "What the person is asked, with values such as `{args.value}` in it.",
+        "four_eyes": "The person at the calling client is not asked: somebody else says yes.",
     },
     CostModel: {
         "price_usd": "Price of one unit, in USD.",

@@ -94,8 +94,8 @@ class Gateway:
         }
         self.registry = Registry(self.upstreams, config.aliases, config.patience_s)
         self.aggregate = Aggregate(self.registry)
-        self.observe = Observe()
         self.records = records_of(config)
+        self.observe = Observe(None if self.records is None else self.records.audit)
         self.unfinished = Unfinished()
         self.counters = MemoryState()
         self.gates = Gates(config.limits.queued, config.limits.queue_timeout_s)
@@ -114,7 +114,7 @@ class Gateway:
             rules=rules_of(config),
             reception=self._reception(config, self.keys, self.issuers),
             sight=self.govern.ways,
-            rim=Rim(forward=forward, registry=self.registry, aggregate=self.aggregate),
+            rim=Rim(forward=forward, registry=self.registry, aggregate=self.aggregate, refused=self.observe.refused),
             registry=self.registry,
             ring=self.ring,
             pages={
@@ -124,6 +124,7 @@ class Gateway:
                 "/health/ready": lambda: _ready(self),
             },
             sole=sole,
+            turned_away=self.observe.turned_away,
             max_sessions=config.http.max_sessions,
             session_idle_s=config.http.session_idle_s,
             session_max_s=config.http.session_max_s,
@@ -307,7 +308,9 @@ async def _retire(upstream: Upstream) -> None:
 
 def records_of(config: Config) -> Records | None:
     """What is kept of calls; None for a configuration that names no folder for it."""
-    return Records(Path(config.state_dir), audit_of(config), config.journal) if config.state_dir else None
+    if not config.state_dir:
+        return None
+    return Records(Path(config.state_dir), audit_of(config), config.journal, config.approvals)
 
 
 def ways_of(

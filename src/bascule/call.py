@@ -107,6 +107,7 @@ class Trip:
         "cached",
         "call_id",
         "contract",
+        "cost_nano_usd",
         "counted",
         "due",
         "record",
@@ -127,6 +128,7 @@ class Trip:
         self.attempts = 0  # to send it
         self.due: float | None = None  # when it ends at the latest, by the clock of the event loop
         self.seconds = 0.0  # that the server took, all attempts together
+        self.cost_nano_usd = 0  # that was paid for it
         self.replayed = False
         self.cached = False
 

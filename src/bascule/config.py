@@ -439,7 +439,7 @@ class _Source:
             if not space or space in servers:
                 raise self._text.wrong(f"{name!r} leaves no name of its own: use A-Z a-z 0-9 _ -", field)
             servers[space] = self._server(space, _of_client(entry), field)
-        return self._checked(Config(servers=servers))
+        return self._checked(Config(servers=servers, state_dir=str(default_state_dir(self._environ))))
 
     def _value(self) -> Any:
         if not self._text.text.strip():

@@ -18,7 +18,7 @@ def report(gateway: "Gateway") -> dict[str, Any]:
     """Everything an operator looks at first."""
     return {
         "version": bascule.__version__,
-        "status": "not ready" if not_ready(gateway) else "draining" if gateway.edge.draining else "ready",
+        "status": "draining" if gateway.edge.leaving else "not ready" if not_ready(gateway) else "ready",
         "uptime_s": round(time.time() - gateway.observe.started_at, 1),
         "sessions": len(gateway.edge.sessions),
         "parked": len(gateway.parking),
@@ -27,6 +27,7 @@ def report(gateway: "Gateway") -> dict[str, Any]:
             "by_method": dict(gateway.observe.calls),
             "by_outcome": dict(gateway.observe.outcomes),
         },
+        "pressure": gateway.edge.pressure.report(),
         "config": {"loaded_at": gateway.config_loaded_at, "error": gateway.config_error},
         "names": _names(gateway),
         "servers": {name: _server(gateway, upstream.status()) for name, upstream in gateway.upstreams.items()},
@@ -35,7 +36,7 @@ def report(gateway: "Gateway") -> dict[str, Any]:
 
 def not_ready(gateway: "Gateway") -> list[str]:
     """Why traffic should go elsewhere: one sentence per required server that is not there."""
-    if gateway.edge.draining:
+    if gateway.edge.leaving:
         return ["this process is shutting down"]
     reasons = []
     for name, options in gateway.config.servers.items():

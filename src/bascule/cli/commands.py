@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import bascule
-from bascule.cli import contract, inspect, keys, policy, serve
+from bascule.cli import approvals, contract, inspect, keys, policy, serve
 
 app = typer.Typer(
     name="bascule",
@@ -35,3 +35,4 @@ inspect.register(app)
 contract.register(app)
 keys.register(app)
 policy.register(app)
+approvals.register(app)

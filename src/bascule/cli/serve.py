@@ -282,7 +282,8 @@ def _serve(value: Mapping[str, Any], sole: str | None) -> None:
 
     servers = {n: msgspec.convert(o, StdioOptions) for n, o in value["servers"].items()}
     http = msgspec.convert(value["http"], configuration.ListenOptions)
-    _start(configuration.check(configuration.Config(http=http, servers=servers)), sole)
+    state = str(configuration.default_state_dir(os.environ))
+    _start(configuration.check(configuration.Config(http=http, servers=servers, state_dir=state)), sole)
 
 
 def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None = None) -> None:
@@ -302,9 +303,14 @@ def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None
             up=lambda: _announce(url, sole, config),
             reload=partial(gateway.try_reload, load) if load else None,
             watch=partial(gateway.watch, load, path) if load and path else None,
+            waiting=_say_what_is_waited_for,
         )
 
     server.run(main())
+
+
+def _say_what_is_waited_for(calls: int) -> None:
+    note(f"waiting for {calls} call{'' if calls == 1 else 's'} to end (Ctrl-C again: now)")
 
 
 def _listen_to_logs() -> None:

@@ -268,8 +268,11 @@ def _gate(a: Contract, b: Contract) -> Iterator[Change]:
         yield Change(
             step, "confirm_gate", f"a person has to confirm it {_when(new.when)}, and before {_when(old.when)}"
         )
-    elif old != new:
+    elif old is not None and new is not None and old.message != new.message:
         yield Change(_PATCH, "confirm_gate", "the words of the question changed")
+    if old is not None and new is not None and old.four_eyes != new.four_eyes:
+        step, said = (_MAJOR, "no longer counts") if new.four_eyes else (_MINOR, "counts now")
+        yield Change(step, "confirm_gate", f"the yes of the person at the calling client {said}")
 
 
 def _when(condition: str | None) -> str:

@@ -54,6 +54,7 @@ class ConfirmGate(Options, frozen=True):
 
     when: str | None = None
     message: str = ""
+    four_eyes: bool = False  # it has to be another person than the one at the calling client
 
 
 class CostModel(Options, frozen=True):

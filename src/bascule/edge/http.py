@@ -19,8 +19,9 @@ from bascule.edge.door import Door, Head, Headers, Refused, Rules
 from bascule.edge.flights import Flights
 from bascule.edge.legacy_sse import LegacySse
 from bascule.edge.pressure import Pressure
-from bascule.edge.replies import JSON, Receive, Reply, respond
 from bascule.edge.refusals import Answer
+from bascule.edge.replies import JSON, Receive, Reply, respond
+from bascule.edge.rest import Operation, Rest
 from bascule.edge.rim import Rim, call_in, stateless_call
 from bascule.edge.session import ClientSession
 from bascule.edge.sessions import Sessions
@@ -58,22 +59,27 @@ class HttpEdge:
         registry: Registry,
         ring: KeyRing,
         pages: Mapping[str, Page],
+        operations: Sequence[Operation] = (),
         sole: str | None,
+        turned_away: Callable[[BasculeError, str], None],
         max_sessions: int,
         session_idle_s: float,
         session_max_s: float,
     ) -> None:
         """*reception* knows callers, *sight* what they may see. *ring* seals session ids.
 
-        *pages* are plain GET endpoints by path. *sole* is the server that
-        `/mcp` stands for when there is exactly one and it has no name of its own (`bascule run -- CMD`)."""
+        *pages* are plain GET endpoints by path, *operations* what operators can ask for. *sole* is the server that
+        `/mcp` stands for when there is exactly one and it has no name of its own (`bascule run -- CMD`).
+        *turned_away* hears of requests that are no call, or nobody's: why, and in which words."""
         self._door = Door(rules)
         self.reception = reception
         self._sight = sight
         self._rim = rim
         self._registry = registry
         self._pages = pages
+        self._rest = Rest(operations)
         self._sole = sole
+        self._turned_away = turned_away
         self.sessions = Sessions(
             ring=ring, limit=max_sessions, idle_s=session_idle_s, max_s=session_max_s, forget=rim.forget
         )
@@ -132,9 +138,12 @@ class HttpEdge:
             await self._serve(scope, receive, send, extra)
         except Refused as refused:
             extra = extra or self._door.cors_for(scope["headers"])
-            error = refusals.error_object(InvalidRequest(refused.reason))
-            await respond(send, refused.status, [JSON, *refused.headers, *extra], jsonrpc.refusal(None, error))
+            broken = InvalidRequest(refused.reason)
+            self._turned_away(broken, f"HTTP {refused.status}: {refused.reason}")
+            body = jsonrpc.refusal(None, refusals.error_object(broken))
+            await respond(send, refused.status, [JSON, *refused.headers, *extra], body)
         except BasculeError as error:
+            self._turned_away(error, error.message)
             extra = extra or self._door.cors_for(scope["headers"])
             body = jsonrpc.refusal(error.request_id, refusals.error_object(error))
             told = self.reception.headers_for(error, self.reception.resource(scope, _path(scope)))
@@ -154,8 +163,8 @@ class HttpEdge:
         page = self._pages.get(path)
         # Probes come without a token and under an address of their own; what they hear is no secret.
         open_to_all = page is not None and path.startswith("/health/")
-        over_sse = path.endswith("/sse")
-        head = {} if open_to_all else self._door.admit(method, scope["headers"], answered=not over_sse)
+        over_sse, is_rest = path.endswith("/sse"), self._rest.knows(path)
+        head = {} if open_to_all else self._door.admit(method, scope["headers"], answered=not (over_sse or is_rest))
         if "origin" in head:
             extra += door.cors(head["origin"])
         if open_to_all and page is not None:
@@ -171,6 +180,10 @@ class HttpEdge:
             return
         endpoint = path.removesuffix("/sse") + "/mcp" if over_sse else path
         unwelcome = partial(self._until_unwelcome, scope, head, resource, caller.authority)
+        if is_rest:
+            visit = Visit("", head, caller, resource, receive, send, extra, unwelcome)
+            await self._rest.serve(method, path, scope["query_string"], visit, self._door.rules, self.reception)
+            return
         visit = Visit(self._view(endpoint, caller), head, caller, resource, receive, send, extra, unwelcome)
         if over_sse:
             await self._sse.serve(method, path, scope["query_string"], visit, self._door.rules)

@@ -10,6 +10,7 @@ from typing import Final
 from bascule.edge import door
 from bascule.edge.dialogue import Dialogue
 from bascule.edge.door import Refused, Rules
+from bascule.edge.pressure import Pressure
 from bascule.edge.replies import respond
 from bascule.edge.rim import Rim
 from bascule.edge.session import ClientSession
@@ -30,8 +31,9 @@ _MAX_UNREAD_BYTES: Final = 16 * 1024 * 1024
 class LegacySse:
     """The endpoints whose path ends in `/sse`."""
 
-    def __init__(self, rim: Rim, sessions: Sessions) -> None:
+    def __init__(self, rim: Rim, sessions: Sessions, pressure: Pressure) -> None:
         self._rim = rim
+        self._pressure = pressure
         self._sessions = sessions
         self._dialogues: dict[str, Dialogue] = {}  # by what the client's POSTs name
 
@@ -70,6 +72,7 @@ class LegacySse:
 
     async def _post(self, visit: Visit, query: bytes, rules: Rules) -> None:
         body = await visit.body(rules)
+        self._pressure.check_body(body)
         dialogue = self._dialogues.get(_session_id(query))
         if dialogue is None or not _is_of(dialogue.session, visit):
             raise Refused(404, "no such session; open a stream with GET first")

@@ -16,6 +16,7 @@ from bascule.wire import jsonrpc
 
 MAX_HEAD_BYTES: Final = 64 * 1024  # of the request line and all headers; tokens and session ids fit many times
 HEAD_WITHIN_S: Final = 10.0  # from the connection, or the first byte of a later request, to the end of its head
+BODY_WITHIN_S: Final = 30.0  # from there to the end of the body, whether or not a byte of it comes
 
 _LINGER_S: Final = 0.5  # for a client that is still sending, to read why nobody listens
 
@@ -27,6 +28,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self._refused = False
         self._in_head = True
+        self._in_body = False
         self._head_bytes = 0  # of the fields that are complete
         self._unread_bytes = 0  # received since the head began, complete or not
         self._refusal = (400, "this is not HTTP/1.1")
@@ -52,12 +54,14 @@ class Connection(HttpToolsProtocol):
             # A field that does not end is kept by the parser, where nobody sees it grow.
             if self._in_head and self._unread_bytes > MAX_HEAD_BYTES + len(data):
                 self._refuse(431, f"the head of a request is larger than {MAX_HEAD_BYTES} bytes")
+            elif self._in_body and self._deadline is None:
+                self._deadline = self.loop.call_later(BODY_WITHIN_S, self._too_slow)
 
     # ---- what the parser calls
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._head_bytes, self._unread_bytes = True, 0, 0
+        self._in_head, self._in_body, self._head_bytes, self._unread_bytes = True, False, 0, 0
         if self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_WITHIN_S, self._too_slow)
 
@@ -82,9 +86,12 @@ class Connection(HttpToolsProtocol):
             self._fail(400, "the request target has to begin with a slash")
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+            self._in_body = True
 
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
+            self._in_body = False
+            self._clear_deadline()
             super().on_message_complete()
 
     # ----
@@ -110,7 +117,9 @@ class Connection(HttpToolsProtocol):
             return
         self._refused = True
         cycle = self.cycle
-        if not self.pipeline and (cycle is None or cycle.response_complete or not cycle.response_started):
+        # Within a body the last cycle is of this very request; before one, of a request that is complete.
+        free = cycle is None or not cycle.response_started or (cycle.response_complete and not self._in_body)
+        if free and not self.pipeline:
             body = jsonrpc.refusal(None, refusals.error_object(InvalidRequest(reason)))
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
             self.transport.write(STATUS_LINE[status] + head + body)
@@ -122,7 +131,12 @@ class Connection(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._deadline = None
-        self._refuse(408, f"the head of a request did not arrive within {HEAD_WITHIN_S:g} s")
+        if not self._in_body:
+            self._refuse(408, f"the head of a request did not arrive within {HEAD_WITHIN_S:g} s")
+        elif self.flow.read_paused:  # it is we who do not read
+            self._deadline = self.loop.call_later(BODY_WITHIN_S, self._too_slow)
+        else:
+            self._refuse(408, f"the body of a request did not arrive within {BODY_WITHIN_S:g} s")
 
     def _clear_deadline(self) -> None:
         if self._deadline is not None:

@@ -52,8 +52,17 @@ _GONE_IN_MODERN: Final = frozenset(
 class Rim:
     """Whatever happens to a request, its client gets an answer."""
 
-    def __init__(self, *, forward: Forward, registry: Registry, aggregate: Aggregate) -> None:
+    def __init__(
+        self,
+        *,
+        forward: Forward,
+        registry: Registry,
+        aggregate: Aggregate,
+        refused: Callable[[Call, BasculeError], None] = lambda call, error: None,
+    ) -> None:
+        """*refused* hears of calls that never reach *forward*, which sees all others."""
         self._forward = forward
+        self._refused = refused
         self._registry = registry
         self._aggregate = aggregate
         self._closing = asyncio.Event()
@@ -83,24 +92,31 @@ class Rim:
         *unwelcome* returns when its client may listen no longer.
         """
         try:
-            if self.draining:
-                raise _draining()
-            if call.session is None:
-                await self._check_stateless(call, head)
-            wishes = wishes_of(call.params, call.headers)
-            if wishes is not NO_WISHES:
-                call = msgspec.structs.replace(call, wishes=wishes)
-                if wishes.deadline_s is not None:
-                    call.trip.due = asyncio.get_running_loop().time() + wishes.deadline_s
-            result = await (
-                self._subscription(call, unwelcome) if call.method == modern.LISTEN else self._flown(call)
-            )
+            call = await self._admitted(call, head)
+        except BasculeError as error:
+            self._refused(call, error)
+            return refusals.answer_to(call, error)
+        try:
+            result = await (self._subscription(call, unwelcome) if call.method == modern.LISTEN else self._flown(call))
             return self._delivered(call, result)
         except BasculeError as error:
             return refusals.answer_to(call, error)
         except Exception:  # the rim: a fault of ours must not leave the client without an answer
             log.exception("internal error in %r", call.method)
             return refusals.answer_to(call, Internal("an internal error; the operator's log has the details"))
+
+    async def _admitted(self, call: Call, head: Head | None) -> Call:
+        """*call*, with what it asks of Bascule itself. Raises what it is refused with."""
+        if self.draining:
+            raise _draining()
+        if call.session is None:
+            await self._check_stateless(call, head)
+        wishes = wishes_of(call.params, call.headers)
+        if wishes is NO_WISHES:
+            return call
+        if wishes.deadline_s is not None:
+            call.trip.due = asyncio.get_running_loop().time() + wishes.deadline_s
+        return msgspec.structs.replace(call, wishes=wishes)
 
     async def _flown(self, call: Call) -> Result:
         """The result of a call that the end of the process waits for, and cuts off when it takes too long."""

@@ -5,9 +5,12 @@ import contextlib
 import errno
 import gc
 import logging
+import math
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from types import FrameType
 from typing import Any, Final
 
 import uvicorn
@@ -15,11 +18,15 @@ import uvicorn
 from bascule.app import Gateway
 from bascule.edge.tls import uvicorn_options
 from bascule.errors import ConfigInvalid
+from bascule.upstream.process import kill_all
 
 log = logging.getLogger("bascule")
 
 
-_LAST_CALLS_S: Final = 9.0  # of the 10 s that uvicorn leaves to connections
+_LAST_WORDS_S: Final = 8.0  # for calls that were cancelled: a server that is told may still answer, and it is recorded
+_LAST_STEPS_S: Final = 2.0  # for what has to be done even when nobody waits any more
+_FLUSH_S: Final = 5  # for the last answers to leave
+_SAME_S: Final = 0.25  # of a terminal, the whole group hears Ctrl-C, and what started us may pass it on once more
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -41,21 +48,31 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class GatewayServer(uvicorn.Server):
-    """Tells when it is up, and lets the gateway go first when it goes down."""
+    """Tells when it is up, and ends the gateway in an order that loses nothing (docs/operations.md, "Signals")."""
 
-    def __init__(self, gateway: Gateway, up: Callable[[], None]) -> None:
+    def __init__(self, gateway: Gateway, up: Callable[[], None], waiting: Callable[[int], None] | None = None) -> None:
+        """*waiting* is told how many calls the person who wants it to end has to wait for."""
         super().__init__(_settings(gateway))
         self._gateway = gateway
         self._up = up
+        self._waiting = waiting
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._told_by: int | None = None  # the first signal to end
+        self._told_at = 0.0
+        self._at_once = asyncio.Event()  # a person has lost patience
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await self._gateway.start()
+        self._gateway.edge.pressure.start(lambda: self._gateway.config.overload)
         await super().startup(sockets)
         # What is loaded by now stays. Left to the collector, it would be walked through again and
         # again, and each full walk is a pause of 20 ms for whoever calls at that moment.
         gc.collect()
         gc.freeze()
         self._up()
+
+    # ---- signals
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -64,18 +81,62 @@ class GatewayServer(uvicorn.Server):
             yield
             self._captured_signals.clear()
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Streams would keep uvicorn waiting; the gateway ends them, and its children with them.
-        self._gateway.edge.drain()
-        cutting = asyncio.ensure_future(self._cut_off_late_calls())
-        await super().shutdown(sockets)
-        cutting.cancel()
-        await self._gateway.stop()
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal asks for an end, another SIGINT for one at once."""
+        if self._told_by is None:
+            self._told_by, self._told_at = sig, time.monotonic()
+            self.should_exit = True
+        elif sig == signal.SIGINT and time.monotonic() - self._told_at > _SAME_S and self._loop is not None:
+            self.force_exit = True
+            self._loop.call_soon_threadsafe(self._at_once.set)
 
-    async def _cut_off_late_calls(self) -> None:
-        """Calls get an answer, if only that their server was stopped, before uvicorn cuts their connections."""
-        await asyncio.sleep(_LAST_CALLS_S)
-        await self._gateway.cut_off()
+    # ---- the end
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        edge, times = self._gateway.edge, self._gateway.config.drain
+        edge.leave()
+        if self._told_by == signal.SIGTERM:  # else a person waits, and no balancer
+            log.info("ends: not ready from now on, serves for %g s more", times.delay_s)
+            await self._unless_at_once(asyncio.sleep(times.delay_s), math.inf)
+        edge.drain()
+        if self._waiting is not None and edge.flights:
+            self._waiting(len(edge.flights))
+        await self._unless_at_once(edge.flights.landed(), times.calls_s)
+        if late := edge.flights.strike():
+            log.warning("%d calls did not end in time, and were cancelled", late)
+            await self._unless_at_once(edge.flights.landed(), _LAST_WORDS_S)
+            await _within(edge.flights.landed(), _LAST_STEPS_S)  # nobody is so impatient that a journal may be wrong
+        await super().shutdown(sockets)
+        edge.pressure.stop()
+        await self._stop_gateway()
+
+    async def _stop_gateway(self) -> None:
+        """End what is behind us; a person who has lost patience waits for no server."""
+        stopping = asyncio.ensure_future(self._gateway.stop())
+        try:
+            await self._unless_at_once(asyncio.shield(stopping), math.inf)
+        finally:
+            if self._at_once.is_set():
+                kill_all()
+                await _within(stopping, _LAST_STEPS_S)
+            else:
+                await stopping
+
+    async def _unless_at_once(self, work: Coroutine[Any, Any, None] | asyncio.Future[None], most_s: float) -> None:
+        """Wait for *work*, at most so long, and only while nobody has lost patience."""
+        ends = [asyncio.ensure_future(work), asyncio.ensure_future(self._at_once.wait())]
+        timeout = None if most_s == math.inf else most_s
+        try:
+            await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in ends:
+                each.cancel()
+
+
+async def _within(work: Coroutine[Any, Any, None] | asyncio.Future[None], seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await work
 
 
 def _settings(gateway: Gateway) -> uvicorn.Config:
@@ -94,7 +155,7 @@ def _settings(gateway: Gateway) -> uvicorn.Config:
         proxy_headers=False,
         backlog=2048,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=_FLUSH_S,
     )
 
 
@@ -105,12 +166,13 @@ async def serve(
     up: Callable[[], None],
     reload: Callable[[], Awaitable[None]] | None = None,
     watch: Callable[[], Awaitable[None]] | None = None,
+    waiting: Callable[[int], None] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. SIGHUP calls *reload*; *watch* runs alongside."""
+    """Serve until SIGINT or SIGTERM. SIGHUP calls *reload*; *watch* runs alongside; *waiting*: see GatewayServer."""
     tasks: list[asyncio.Future[Any]] = []
     if watch is not None:
         tasks.append(asyncio.ensure_future(watch()))
-    server = GatewayServer(gateway, up)
+    server = GatewayServer(gateway, up, waiting)
 
     def hang_up() -> None:
         """SIGHUP: read the configuration again; without one, the terminal is gone and so are we."""

@@ -2,15 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any
 
 from bascule.call import Caller
 from bascule.edge import door
 from bascule.edge.door import Head, Refused, Rules
 from bascule.edge.replies import Receive, carry
 from bascule.edge.streams import Send, Stream
-
-BODY_TIMEOUT_S: Final = 30.0
 
 
 class Visit:
@@ -40,10 +38,13 @@ class Visit:
         self.unwelcome = unwelcome
 
     async def body(self, rules: Rules) -> bytes:
-        """The whole body. Raises Refused (400, 408, 413) if it does not arrive, or is too large."""
+        """The whole body. Raises Refused (400, 413) if the client leaves, or it is too large.
+
+        How long it may take is the connection's to say (protocol.py).
+        """
         message = await self.receive()
         body: bytes = message.get("body", b"")
-        if message.get("more_body"):
+        if message.get("more_body") or message["type"] == "http.disconnect":
             body = await self._rest_of_body(rules, body)
         if len(body) > rules.max_body_bytes:
             raise door.too_large(rules)
@@ -51,19 +52,15 @@ class Visit:
 
     async def _rest_of_body(self, rules: Rules, start: bytes) -> bytes:
         body = bytearray(start)
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                more = True
-                while more:
-                    message = await self.receive()
-                    if message["type"] == "http.disconnect":
-                        raise Refused(400, "the client left before its request was complete")
-                    body += message.get("body", b"")
-                    if len(body) > rules.max_body_bytes:
-                        raise door.too_large(rules)
-                    more = message.get("more_body", False)
-        except TimeoutError:
-            raise Refused(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from None
+        more = True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise Refused(400, "the client left before its request was complete")
+            body += message.get("body", b"")
+            if len(body) > rules.max_body_bytes:
+                raise door.too_large(rules)
+            more = message.get("more_body", False)
         return bytes(body)
 
     async def carry(self, stream: Stream, after: int | None = None, *, until: asyncio.Event | None = None) -> None:

@@ -41,6 +41,7 @@ from bascule.pipeline.validate import Validate
 from bascule.policy.allowances import Allowances
 from bascule.policy.guard import compile_gate, compile_guards
 from bascule.policy.options import LimitsOptions, ServerLimits
+from bascule.store.audit import Audit
 from bascule.store.options import AuditMode
 from bascule.store.records import Records
 from bascule.store.shared import SharedState
@@ -108,7 +109,7 @@ class StageBuilder:
             self._spend(contract) if spends else None,
             self._reserve(contract, replay),
             Deepen() if self._deepening else None,
-            Dispatch(self._tally if self._counting else None),
+            Dispatch(self._tally if self._counting else None, self._recorder(contract)),
         ]
         return [stage for stage in stages if stage is not None]
 
@@ -160,6 +161,9 @@ class StageBuilder:
             return None
         auditing = self._audit == "strict" and contract.side_effect
         return Reserve(contract, self._records, replay, self._unfinished, auditing=auditing)
+
+    def _recorder(self, contract: Contract) -> Audit | None:
+        return self._records.audit if self._records is not None and contract.side_effect else None
 
     def _check(self, contract: Contract) -> Stage | None:
         if contract.validate_results == "off" or contract.output_schema is None:

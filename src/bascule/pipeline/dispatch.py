@@ -7,19 +7,26 @@ finds it in the call's `Trip`.
 import time
 
 from bascule.call import Call, Forward, Result
-from bascule.errors import BasculeError
+from bascule.errors import BasculeError, Unavailable
 from bascule.pipeline.tally import Tally
 from bascule.policy.spending import answer_of
+from bascule.store.audit import Audit
 
 
 class Dispatch:
     """The last stage of every chain."""
 
-    def __init__(self, tally: Tally | None) -> None:
-        """*tally* is where calls are counted in their sessions; None where no rule looks at that."""
+    def __init__(self, tally: Tally | None, audit: Audit | None = None) -> None:
+        """*tally* is where calls are counted in their sessions; None where no rule looks at that.
+
+        *audit*: for calls with side effects, which do not go out while they cannot be recorded.
+        """
         self._tally = tally
+        self._audit = audit
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
+        if self._audit is not None and (problem := self._audit.problem) is not None:
+            raise Unavailable(f"{problem}; calls that change something are refused until it can")
         trip = call.trip
         again = trip.sent  # an attempt more of the same call is no call more
         if self._tally is not None and not trip.counted:

@@ -1,6 +1,6 @@
 """`guard`: the contract's guardrails and its confirm gate, over arguments that fit the schema.
 
-What needs a person is refused until it can be asked for: there is no way round a gate.
+A call that needs a person gets a `Question`; the `confirm` stage, which follows in every such chain, asks it.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,9 +9,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from bascule.call import Call, Caller, Forward, Result
+from bascule.call import Call, Caller, Forward, Question, Result
 from bascule.contract.model import Contract
-from bascule.errors import ConfirmationRequired, GuardrailDenied
+from bascule.errors import GuardrailDenied
 from bascule.pipeline.depth import depth_of
 from bascule.pipeline.tally import Tally
 from bascule.pipeline.validate import arguments_of
@@ -20,6 +20,7 @@ from bascule.policy.guard import Guard as Rules
 from bascule.policy.guard import Verdict
 
 _NOTHING: Final[Mapping[str, Any]] = {}
+_GATE: Final = "confirm_gate"
 
 
 class Judge(Protocol):
@@ -37,6 +38,7 @@ class Guard:
         self._tally = tally
         self._now = now
         self._id = contract.id
+        self._four_eyes = contract.confirm_gate is not None and contract.confirm_gate.four_eyes
         self._tool = tool_facts(contract)
         # What no rule looks at is not put together for it; a gate may ask with any of it.
         roots = {*looked_at(contract), *rules.roots} if gate is None else {"caller", "session"}
@@ -52,10 +54,9 @@ class Guard:
         if verdict.effect == "deny":
             raise GuardrailDenied(verdict.message, rule=_place(verdict.rule))
         if verdict.effect == "ask":
-            raise ConfirmationRequired(
-                f"a person has to confirm this call, and there is no way to ask one here yet: {verdict.message}",
-                rule=_place(verdict.rule),
-            )
+            rule = _place(verdict.rule)
+            asked = Question(rule, verdict.message, self._four_eyes and rule == _GATE)
+            call = msgspec.structs.replace(call, question=asked)
         result = await (self._counted(call, forward) if self._looks_back else forward(call))
         if not verdict.warnings:
             return result
@@ -84,7 +85,10 @@ class Guard:
 
     def _verdict(self, facts: Facts) -> Verdict:
         verdict = self.rules.judge(facts)
-        if self.gate is not None and verdict.effect in ("allow", "warn"):
+        # A rule that asks spares nobody the question of a gate that wants another person.
+        if self.gate is not None and verdict.effect in (
+            ("allow", "warn", "ask") if self._four_eyes else ("allow", "warn")
+        ):
             gated = self.gate.judge(facts)
             if gated.effect in ("ask", "deny"):
                 verdict = msgspec.structs.replace(gated, warnings=verdict.warnings)

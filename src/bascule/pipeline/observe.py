@@ -1,33 +1,129 @@
-"""`observe`: counts every call by its outcome, refusals included, so that /status tells the truth."""
+"""`observe`: counts every call by its outcome and has it recorded, refusals too, so that nothing happens unseen."""
 
+import asyncio
 import time
 from collections import Counter
+from typing import Final
 
 from bascule.call import Call, Forward, Result
-from bascule.errors import BasculeError
+from bascule.errors import BasculeError, Overloaded
+from bascule.store.audit import Audit
+from bascule.store.record import Record
+from bascule.wire import jsonrpc, translate
+
+_MOST_TURNED: Final = 100  # requests that are no calls, recorded one by one within a second
+_MOST_NAME: Final = 256  # characters of a name that a client made up
 
 
 class Observe:
     """Outermost: a call that any later stage refuses is seen here too."""
 
-    def __init__(self) -> None:
+    def __init__(self, audit: Audit | None = None) -> None:
+        """*audit*: None where calls are not recorded."""
+        self._audit = audit
         self.calls: Counter[str] = Counter()  # by method
         self.outcomes: Counter[str] = Counter()  # "answered", "refused" by the server, or the kind of our error
         self.in_flight = 0
+        self._turned = 0  # away, in the present second
         self.started_at = time.time()
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
+        audit = self._audit
+        if audit is not None and audit.full:
+            await audit.room()
         self.in_flight += 1
-        outcome = "cancelled"
+        outcome, result, failure = "cancelled", None, None
+        began_ns = time.perf_counter_ns()
         try:
             result = await forward(call)
             outcome = "refused" if result.refused else "answered"
             return result
         except BasculeError as error:
-            outcome = error.kind
+            outcome, failure = error.kind, error
             raise
         finally:
             self.in_flight -= 1
             # Methods that no server knows share one counter: a client must not fill our memory with names.
             self.calls[call.method if outcome == "answered" else "(not answered)"] += 1
             self.outcomes[outcome] += 1
+            if audit is not None:
+                audit.post(*_recorded(call, outcome, result, failure, time.perf_counter_ns() - began_ns))
+
+    def refused(self, call: Call, error: BasculeError) -> None:
+        """Count and record a call that was refused before it came this far."""
+        self.calls["(not answered)"] += 1
+        self.outcomes[error.kind] += 1
+        if self._audit is not None:
+            self._audit.post(*_recorded(call, error.kind, None, error, 0))
+
+    def turned_away(self, error: BasculeError, why: str) -> None:
+        """Record a request that was refused at the door: nobody knows whose it is, or it is no call at all.
+
+        Of very many in one second only their number is recorded: who is not known must not fill the disk.
+        """
+        self.outcomes[error.kind] += 1
+        if self._audit is None or isinstance(error, Overloaded):
+            return  # what is shed is counted in /status; to record it would cost what is missing
+        self._turned += 1
+        if self._turned == 1:
+            asyncio.get_running_loop().call_later(1.0, self._next_second)
+        if self._turned <= _MOST_TURNED:
+            self._note(error.kind, error.code, why[:_MOST_NAME])
+
+    def _next_second(self) -> None:
+        more, self._turned = self._turned - _MOST_TURNED, 0
+        if more > 0:
+            self._note("turned_away", 0, f"{more} more requests were turned away within the same second")
+
+    def _note(self, outcome: str, code: int, note: str) -> None:
+        assert self._audit is not None, "only then there is something to note"
+        self._audit.post(
+            Record(kind="refused", at_us=time.time_ns() // 1000, decision="deny", outcome=outcome, code=code, note=note)
+        )
+
+
+def _recorded(
+    call: Call, outcome: str, result: Result | None, failure: BasculeError | None, took_ns: int
+) -> tuple[Record, bytes | None]:
+    """What the audit says of a call that is over, and its arguments as they came."""
+    trip, params = call.trip, call.params
+    contract = trip.contract
+    if outcome == "answered" and call.method == "tools/call" and result is not None and translate.failed(result.value):
+        outcome = "failed"
+    arguments = params.get("arguments")
+    record = Record(
+        kind="call",
+        at_us=time.time_ns() // 1000,
+        call=trip.call_id,
+        trace_id=call.trace_id,
+        caller=call.caller.name,
+        proof=call.caller.proof,
+        method=call.method,
+        thing=contract.id if contract is not None else _named(call),
+        version=contract.version if contract is not None else "",
+        server=call.view or (contract.namespace if contract is not None else ""),
+        era=call.era.value,
+        session="" if call.session is None else call.session.id,
+        decision="deny" if failure is not None and not trip.sent else "allow",
+        rule=trip.rule,
+        approval=trip.approval,
+        outcome=outcome,
+        code=0 if failure is None else failure.code,
+        sent=trip.sent,
+        attempts=trip.attempts,
+        replayed=trip.replayed,
+        cached=trip.cached,
+        journal=trip.record,
+        cost_nano_usd=trip.cost_nano_usd,
+        took_us=took_ns // 1000,
+    )
+    return record, None if arguments is None else bytes(arguments)
+
+
+def _named(call: Call) -> str:
+    """What the client called it, who may have made that up."""
+    for member in ("name", "uri"):
+        name = jsonrpc.text(call.params.get(member))
+        if name is not None:
+            return name[:_MOST_NAME]
+    return ""

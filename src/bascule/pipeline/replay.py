@@ -91,8 +91,8 @@ class Replay:
         kept = await self._journal.result(entry)
         if kept is None:
             raise OutcomeUnknown(
-                f"the call was made and answered, but its result of {entry.result_bytes} bytes was too large to be kept;"
-                " it is not made again",
+                f"the call was made and answered, but its result of {entry.result_bytes} bytes was too large to be"
+                " kept; it is not made again",
                 journal=entry.id,
                 state=entry.state,
                 reason="result_not_retained",
@@ -101,7 +101,7 @@ class Replay:
         return _in_era(call, kept)
 
     async def _asked_again(self, call: Call, entry: Entry) -> Result | None:
-        """The question that the call waits with, for a client that has lost it; None for the one that has the answer."""
+        """The question that the call waits with, for a client that has lost it; None for one with its answers."""
         brought = round_of(call)
         if brought is None:
             return await self._replayed(call, entry)

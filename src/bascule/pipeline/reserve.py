@@ -1,4 +1,4 @@
-"""`reserve`: what has to be on disk before a call goes out is on disk before it goes out, and its outcome before the reply.
+"""`reserve`: what has to be on disk before a call goes out is there before it does, and its outcome before the reply.
 
 For a call with a key: the right to be its one call. For a confirmed one: that the yes is used up. Where the audit
 is strict: that it was meant to be made. All of it is one transaction, shared with whoever waits at the same moment.

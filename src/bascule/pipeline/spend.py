@@ -72,6 +72,7 @@ class Spend:
             result = await forward(call)
         finally:
             paid, warnings = self._bill(trip, result, reserved)
+            trip.cost_nano_usd = paid or 0
             if reserved != (paid or 0):  # most calls cost just what was reserved for them
                 sums, problems = await self._settle(accounts, reserved, paid or 0)
                 warnings += problems

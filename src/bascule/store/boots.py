@@ -5,7 +5,7 @@ A process id would not tell: it is given to another one again, and is unknown to
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -31,21 +31,26 @@ class Boot:
         folder.try_lock(self._descriptor)
 
     def is_alive(self, id: str) -> bool:
-        """Whether the process of that *id* still lives. Of one that has ended, the file is removed."""
+        """Whether the process of that *id* still lives."""
         if id == self.id:
             return True
-        path = self._folder / id
         try:
-            descriptor = os.open(path, os.O_RDWR)
+            descriptor = os.open(self._folder / id, os.O_RDWR)
         except OSError:
             return False  # it has ended well, or was found dead before
         try:
-            if not folder.try_lock(descriptor):
-                return True
-            path.unlink(missing_ok=True)
-            return False
+            return not folder.try_lock(descriptor)
         finally:
             os.close(descriptor)
+
+    def dead(self) -> frozenset[str]:
+        """The processes that have died without a word, and were not buried yet."""
+        return frozenset(id for id in os.listdir(self._folder) if not self.is_alive(id))
+
+    def bury(self, dead: Iterable[str]) -> None:
+        """What they left behind has been looked after."""
+        for id in dead:
+            (self._folder / id).unlink(missing_ok=True)
 
     def end(self) -> None:
         """From now on it counts as dead."""

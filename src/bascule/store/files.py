@@ -1,4 +1,4 @@
-"""The database file, looked at without what it takes to change it: for a quick start, SQLAlchemy is loaded only to migrate."""
+"""The database file, looked at without what it takes to change it: only a migration loads SQLAlchemy."""
 
 import os
 import sqlite3

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from bascule.options import Options
+from bascule.options import Bytes, Options
 
 AuditMode: TypeAlias = Literal["off", "batched", "strict"]
 
@@ -37,3 +37,9 @@ class ApprovalOptions(Options, frozen=True):
     ttl_s: Annotated[float, msgspec.Meta(gt=0, le=300, description="seconds")] = 300.0
     channels: tuple[Literal["client", "inbox"], ...] = ("client", "inbox")  # in the order in which they are tried
     max_pending: Annotated[int, msgspec.Meta(ge=1)] = 100  # of one caller
+
+
+class CacheOptions(Options, frozen=True):
+    """Results of tools whose contract has a `cache_policy`."""
+
+    max_bytes: Bytes = 67_108_864  # of all tools together; what was used least of late makes room

@@ -5,9 +5,11 @@ import logging
 from pathlib import Path
 from typing import Final
 
+from bascule.store.approvals import Approvals
+from bascule.store.audit import Audit
 from bascule.store.boots import Boot
 from bascule.store.journal_sqlite import SqliteJournal
-from bascule.store.options import AuditOptions, JournalOptions
+from bascule.store.options import ApprovalOptions, AuditOptions, JournalOptions
 from bascule.store.vault import vault_of
 from bascule.store.writer import Writer
 
@@ -19,25 +21,38 @@ _SWEEP_EVERY_S: Final = 60.0
 class Records:
     """The journal, approvals and the audit of one state folder."""
 
-    def __init__(self, state: Path, audit: AuditOptions, journal: JournalOptions) -> None:
+    def __init__(self, state: Path, audit: AuditOptions, journal: JournalOptions, approvals: ApprovalOptions) -> None:
         """Opens everything, and makes what is not there yet. Raises ConfigInvalid if that cannot be."""
+        self.state = state
         self.writer = Writer(state)
         self.boot = Boot(state)
         self.vault = vault_of(state)
-        self.journal = SqliteJournal(self.writer, self.vault, self.boot, journal, None)
-        self._sweeping: asyncio.Task[None] | None = None
+        self.audit = None if audit.mode == "off" else Audit(self.writer, state, audit, boot=self.boot.id)
+        self.journal = SqliteJournal(self.writer, self.vault, self.boot, journal, self.audit)
+        self.approvals = Approvals(self.writer, self.vault, self.audit, approvals)
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin to write; first of all, what is known of calls that another life left behind."""
-        self.writer.start()
+        """Begin to write: first of all, what is known of calls that a process which died left behind."""
+        self.writer.start(self.audit)
+        dead = self.boot.dead()
+        if self.audit is not None and dead:
+            await self.audit.start(lambda boot: boot not in dead)
         await self._sweep()
-        self._sweeping = asyncio.ensure_future(self._sweep_again())
+        self.boot.bury(dead)
+        self._tasks.append(asyncio.ensure_future(self._sweep_again()))
+        if self.audit is not None:
+            self._tasks.append(asyncio.ensure_future(self.audit.keep_heads()))
 
     async def close(self) -> None:
-        """Write what waits, and end this life."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        """Write what waits, sign the end of the audit, and end this life."""
+        for task in self._tasks:
+            task.cancel()
+        if self.audit is not None:
+            self.audit.stop()
         await asyncio.to_thread(self.writer.close)
+        if self.audit is not None:
+            self.audit.close()
         self.boot.end()
 
     async def _sweep_again(self) -> None:
@@ -48,6 +63,4 @@ class Records:
     async def _sweep(self) -> None:
         lost, _ = await self.journal.sweep()
         if lost:
-            log.warning(
-                "%d calls were under way when a process ended; see `bascule journal list --state UNKNOWN`", lost
-            )
+            log.warning("%d calls ran when a process died; see `bascule journal list --state UNKNOWN`", lost)

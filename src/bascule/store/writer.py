@@ -100,7 +100,7 @@ class Writer:
         self._queue.put(None)
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a short query, read by the thread of the event loop: microseconds, and no writer is waited for."""
+        """The rows of a short query, read in the event loop's thread: microseconds, and no writer is waited for."""
         try:
             return self._reader.execute(sql, values).fetchall()
         except sqlite3.Error as error:

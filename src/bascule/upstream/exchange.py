@@ -4,13 +4,16 @@ Source: MCP 2025-11-25, "Transports" (resumption: SEP-1699); MCP 2026-07-28, "St
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
 from bascule.call import Call, Result
-from bascule.errors import InvalidParams, Unavailable, UpstreamBrokeProtocol
+from bascule.errors import BasculeError, InvalidParams, RateLimited, Unavailable, UpstreamBrokeProtocol
 from bascule.upstream.base import restored_token, result_of, with_token
 from bascule.wire import jsonrpc, legacy, modern, sse
 from bascule.wire.jsonrpc import Notification, Params, Request, Response
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 _RESUMES: Final = 20  # reconnections for one answer of a server that closes its streams (SEP-1699)
 _DEFAULT_RETRY_S: Final = 1.0
 _LONGEST_RETRY_S: Final = 30.0
+_LONGEST_DELAY_S: Final = 86_400.0  # that a Retry-After is believed
 
 
 class Broken(UpstreamBrokeProtocol):
@@ -57,15 +61,15 @@ class Exchange:
             return await self._read_events(response)
         body = await read_limited(response, self._upstream.max_message_bytes, self._upstream.name)
         if response.content_type != "application/json":
-            raise NotMcp(http_problem(response, body), response.status).at(self._upstream.name)
+            raise refused_by_http(response, body).at(self._upstream.name)
         try:
             message = jsonrpc.read(body)
         except ValueError as error:
-            raise NotMcp(http_problem(response, body), response.status).at(self._upstream.name) from error
+            raise refused_by_http(response, body).at(self._upstream.name) from error
         if isinstance(message, Response) and (self._is_ours(message) or _is_nameless(message, response)):
             return result_of(self._call, message, self._upstream.name)
         if response.status >= 400:
-            raise NotMcp(http_problem(response, body), response.status).at(self._upstream.name)
+            raise refused_by_http(response, body).at(self._upstream.name)
         raise UpstreamBrokeProtocol("answered with something else than a response to the request").at(
             self._upstream.name
         )
@@ -165,6 +169,34 @@ async def messages(
         raise UpstreamBrokeProtocol(str(error)).at(upstream.name) from error
 
 
+def refused_by_http(response: aiohttp.ClientResponse, body: bytes) -> BasculeError:
+    """What an HTTP answer with *body*, which is no answer to us, means: RateLimited for 429, NotMcp for all others.
+
+    Whoever says 429 has not looked at the request (RFC 6585, 4), so it may be sent again; of other answers, a 503
+    with a time to come back included, nobody knows.
+    """
+    problem, delay_s = http_problem(response, body), retry_after_s(response.headers.get("retry-after", ""), time.time())
+    if response.status == 429:
+        return RateLimited(problem, delay_s, http_status=429)
+    error = NotMcp(problem, response.status)
+    error.retry_after_s = delay_s
+    return error
+
+
+def retry_after_s(said: str, now_s: float) -> float | None:
+    """Seconds of a Retry-After: a number of them, or a date; None for neither. Source: RFC 9110, 10.2.3."""
+    said = said.strip()
+    if said.isascii() and said.isdigit():
+        return min(float(said[:9]), _LONGEST_DELAY_S)
+    try:
+        date = parsedate_to_datetime(said)
+    except ValueError:
+        return None
+    # Without a zone, or with -0000, it is what an HTTP date always is: in UTC.
+    at_s = (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
+    return min(max(0.0, at_s - now_s), _LONGEST_DELAY_S)
+
+
 def http_problem(response: aiohttp.ClientResponse, body: bytes) -> str:
     """What an HTTP answer with *body*, which is no answer to us, says to a person."""
     try:
@@ -185,7 +217,9 @@ async def read_limited(response: aiohttp.ClientResponse, limit: int, name: str) 
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > limit:
-            raise UpstreamBrokeProtocol(f"the answer is larger than max_message_bytes ({limit})").at(name)
+            raise UpstreamBrokeProtocol(f"the answer is larger than max_message_bytes ({limit})", too_large=limit).at(
+                name
+            )
     return bytes(body)
 
 

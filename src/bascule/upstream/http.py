@@ -36,6 +36,7 @@ from bascule.upstream.opened import Opened, reason_of
 from bascule.upstream.shared import NOBODY, Nobody
 from bascule.upstream.slots import Slots
 from bascule.upstream.sse_link import SseLink
+from bascule.upstream.untried import Untried
 from bascule.upstream.verdict import ONLY_LEGACY, ONLY_MODERN, PERHAPS_BOTH, Eras, Verdict, era_told_by
 from bascule.wire import headers, jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Params
@@ -401,7 +402,7 @@ class HttpUpstream:
     def client(self) -> aiohttp.ClientSession:
         """The pool of connections. Raises Unavailable once the upstream is stopped."""
         if self._state is State.STOPPED:
-            raise Unavailable("is stopped").at(self.name)
+            raise Untried("is stopped").at(self.name)
         if self._http is None:
             self._http = aiohttp.ClientSession(
                 headers={**_ACCEPT, **self._options.headers},

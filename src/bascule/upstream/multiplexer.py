@@ -160,7 +160,8 @@ class Multiplexer:
         self.dropped["too_long"] += 1
         if _NO_ANSWER.match(head):
             return
-        error = UpstreamBrokeProtocol("the server's answer is larger than max_message_bytes").at(self._name)
+        message = "the server's answer is larger than max_message_bytes"
+        error = UpstreamBrokeProtocol(message, too_large=True).at(self._name)
         named = _ANSWER.match(head)
         for key in [int(named[1])] if named else list(self._pending):
             if pending := self._pending.pop(key, None):

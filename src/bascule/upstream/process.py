@@ -4,7 +4,6 @@ Knows nothing of MCP: lines come out, lines go in.
 """
 
 import asyncio
-import os
 import re
 import secrets
 import signal
@@ -13,12 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
 from bascule.errors import Overloaded, Unavailable
+from bascule.upstream import family
+from bascule.upstream.family import MARK, WARDEN
 
 STDERR_LINES: Final = 50
 STDERR_BYTES: Final = 64 * 1024
 MAX_UNREAD_BYTES: Final = 8 * 1024 * 1024  # written to a child that does not read; then calls are refused
-_MARK: Final = "BASCULE_CHILD"  # in a child's environment: whatever it starts can be found again
-_LONGEST_KILL_S: Final = 3.0
+_LONGEST_KILL_S: Final = 5.0
+
+_alive: "set[Child]" = set()  # of this process
 
 # What a child may inherit. Everything else in our environment, secrets above all, stays with us.
 _INHERITED: Final = re.compile(
@@ -95,7 +97,7 @@ class Child(asyncio.SubprocessProtocol):
         self._loop = asyncio.get_running_loop()
         self._exited = asyncio.Event()
         self._reported = False
-        self._mark = b""
+        self._mark = ""
         self.pid = 0
 
     @classmethod
@@ -113,17 +115,21 @@ class Child(asyncio.SubprocessProtocol):
         """Start *command* in a session and group of its own. Raises Unavailable if it cannot start."""
         loop = asyncio.get_running_loop()
         mark = secrets.token_hex(8)
+        WARDEN.watch(mark)
         try:
             _, child = await loop.subprocess_exec(
                 lambda: cls(max_line_bytes, on_line, on_overlong, on_exit),
                 *command,
-                env={**env, _MARK: mark},
+                env={**env, MARK: mark},
                 cwd=cwd,
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
+            WARDEN.forget(mark)
             raise Unavailable(f"cannot start {command[0]!r}: {error}", command=command[0]) from error
-        child._mark = f"{_MARK}={mark}".encode()
+        child._mark = mark
+        WARDEN.watch(mark, child.pid)
+        _alive.add(child)
         return child
 
     # ---- asyncio.SubprocessProtocol
@@ -196,19 +202,25 @@ class Child(asyncio.SubprocessProtocol):
         Returns when the process is reaped and nobody of its group or descent is left.
         """
         self._flush()
-        family = _family(self._mark)
+        relatives = family.marked(self._mark)
         if self._stdin is not None:
             self._stdin.close()
         try:
             if not await self._gone_within(grace_s):
-                family |= _family(self._mark)
-                _signal(family, self.pid, signal.SIGTERM)
+                relatives |= family.marked(self._mark)
+                family.send(relatives, self.pid, signal.SIGTERM)
                 await self._gone_within(min(grace_s, _LONGEST_KILL_S))
         finally:
-            _signal(family | _family(self._mark), self.pid, signal.SIGKILL)
+            family.send(relatives | family.marked(self._mark), self.pid, signal.SIGKILL)
             if self._transport is not None:
                 await self._gone_within(min(grace_s, _LONGEST_KILL_S))
                 self._transport.close()
+            _alive.discard(self)
+            WARDEN.forget(self._mark)
+
+    def kill(self) -> None:
+        """Force at once, without asking; whoever waits in `end` goes on."""
+        family.send(family.marked(self._mark), self.pid, signal.SIGKILL)
 
     async def _gone_within(self, seconds: float) -> bool:
         try:
@@ -219,53 +231,14 @@ class Child(asyncio.SubprocessProtocol):
         return True
 
 
+def kill_all() -> None:
+    """Kill every child of this process that is left, and its family. Nobody has time to wait any more."""
+    for child in _alive:
+        child.kill()
+
+
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _signal(family: set[tuple[int, str]], leader: int, number: signal.Signals) -> None:
-    """Send *number* to the leader's group, and to each of *family* that is still the same process."""
-    try:
-        os.killpg(leader, number)
-    except (ProcessLookupError, PermissionError):
-        pass  # the group is gone
-    for pid, started in family:
-        if _started(pid) == started:  # the pid was not given to a stranger meanwhile
-            try:
-                os.kill(pid, number)
-            except (ProcessLookupError, PermissionError):
-                pass  # it ended between the look and the signal
-
-
-def _family(mark: bytes) -> set[tuple[int, str]]:
-    """(pid, start time) of every process that carries *mark* in its environment. Linux; elsewhere empty.
-
-    Group and session are not enough: a helper that daemonised itself would outlive its server, and
-    once its parent is dead only what it inherited tells whose it is.
-    """
-    family = set()
-    for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():
-        if entry.isdigit() and mark in _environment(entry) and (started := _started(int(entry))):
-            family.add((int(entry), started))
-    return family
-
-
-def _environment(pid: str) -> bytes:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""  # ended meanwhile, or not ours
-
-
-def _started(pid: int) -> str | None:
-    """When a live process started, in the kernel's ticks; with the pid it names one process for ever."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in (b"Z", b"X") else fields[19].decode()

@@ -13,7 +13,7 @@ from yarl import URL
 
 from bascule.call import BASCULE, Call, Client, Result, Session
 from bascule.errors import BasculeError, Overloaded, TimedOut, Unavailable, UpstreamBrokeProtocol
-from bascule.upstream.exchange import NotMcp, http_problem, read_limited
+from bascule.upstream.exchange import NotMcp, http_problem, read_limited, refused_by_http
 from bascule.upstream.link import GUARDS
 from bascule.upstream.linked import SETTERS, NoHandshake, Settings
 from bascule.upstream.multiplexer import Multiplexer
@@ -229,12 +229,10 @@ class _Stream:
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         if response.status == 200 and response.content_type == "text/event-stream":
             return
-        problem = http_problem(
-            response, await read_limited(response, self._upstream.max_message_bytes, self._upstream.name)
-        )
+        body = await read_limited(response, self._upstream.max_message_bytes, self._upstream.name)
         if 400 <= response.status < 500 and response.status not in GUARDS:
-            raise NoHandshake(problem, status=response.status).at(self._upstream.name)
-        raise NotMcp(problem, response.status).at(self._upstream.name)
+            raise NoHandshake(http_problem(response, body), status=response.status).at(self._upstream.name)
+        raise refused_by_http(response, body).at(self._upstream.name)
 
     async def _follow(self, response: aiohttp.ClientResponse) -> None:
         parser = sse.Parser(self._upstream.max_message_bytes)
@@ -285,7 +283,7 @@ class _Stream:
             ):
                 body = await read_limited(response, self._upstream.max_message_bytes, self._upstream.name)
                 if response.status >= 300:
-                    raise NotMcp(http_problem(response, body), response.status).at(self._upstream.name)
+                    raise refused_by_http(response, body).at(self._upstream.name)
         except TimedOut:
             pass  # it may still be at it; the call has a deadline of its own
         except BasculeError as error:

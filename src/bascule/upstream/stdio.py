@@ -13,11 +13,12 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from bascule.call import ANONYMOUS, BASCULE, Call, Result, Session
-from bascule.errors import BasculeError, Unavailable, UnsupportedVersion
+from bascule.errors import BasculeError, UnsupportedVersion
 from bascule.options import Bytes, Count, Options, Seconds
 from bascule.upstream.base import State, Status, WrongEra
 from bascule.upstream.shared import SHARED_EFFECTS
 from bascule.upstream.supervisor import Key, SpeaksLegacy, SpeaksModern, Supervisor
+from bascule.upstream.untried import Untried
 from bascule.upstream.verdict import ONLY_LEGACY, ONLY_MODERN, PERHAPS_BOTH, Eras, Verdict
 from bascule.wire import headers, legacy, modern
 from bascule.wire.jsonrpc import Params
@@ -232,11 +233,11 @@ class StdioUpstream:
 
     def _server(self, key: Key, session: Session | None = None) -> Supervisor:
         if self._stopped:
-            raise Unavailable("is stopped").at(self.name)
+            raise Untried("is stopped").at(self.name)
         server = self._servers.get(key)
         if server is None:
             if len(self._servers) >= self._most and not self._made_room():
-                raise Unavailable(f"already runs max_processes={self._options.max_processes}").at(self.name)
+                raise Untried(f"already runs max_processes={self._options.max_processes}").at(self.name)
             own = session if session is not None and key[1] == session.id else None
             server = self._servers[key] = Supervisor(self.name, key, self._options, self._environ, own)
         return server

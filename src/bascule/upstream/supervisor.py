@@ -21,6 +21,7 @@ from bascule.upstream.base import INFO, State, shared
 from bascule.upstream.multiplexer import Multiplexer
 from bascule.upstream.process import Child, child_environment
 from bascule.upstream.shared import NOBODY, Attached
+from bascule.upstream.untried import Untried
 from bascule.upstream.verdict import era_told_by
 from bascule.wire import jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Params
@@ -140,9 +141,9 @@ class Supervisor:
         if self.state is State.READY:
             return
         if self.state is State.STOPPED:
-            raise Unavailable("is stopped").at(self._name)
+            raise Untried("is stopped").at(self._name)
         if self.state in (State.DOWN, State.FAILED) and (self.retry_in_s or 0) > 0:
-            raise self._why_down()
+            raise self._why_down(Untried)
         # Shielded: one impatient caller must not stop the start that the others wait for.
         await shared(self._starting or self._begin(), self._name)
 
@@ -320,8 +321,8 @@ class Supervisor:
         if self.state is State.DOWN and self._starting is None:
             self._begin()
 
-    def _why_down(self) -> Unavailable:
-        error = Unavailable(f"is down: {self.last_error}", stderr=list(self.stderr)[-5:])
+    def _why_down(self, kind: type[Unavailable] = Unavailable) -> Unavailable:
+        error = kind(f"is down: {self.last_error}", stderr=list(self.stderr)[-5:])
         error.retry_after_s = self.retry_in_s
         error.source = self._name
         return error
@@ -359,4 +360,7 @@ class Supervisor:
     def _write(self, line: bytes) -> None:
         if self._child is None:
             raise Unavailable("is not running").at(self._name)
-        self._child.write(line)
+        try:
+            self._child.write(line)
+        except BasculeError as error:
+            raise error.at(self._name) from None

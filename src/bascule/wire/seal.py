@@ -17,7 +17,7 @@ KEY_BYTES: Final = 32  # AES-256
 NONCE_BYTES: Final = 12  # random: good for 2**32 tokens under one key
 _HINT_BYTES: Final = 4
 _HEAD_BYTES: Final = _HINT_BYTES + NONCE_BYTES
-_LONGEST: Final = 16 * 1024  # characters of a token; a client's text is not decoded beyond
+LONGEST: Final = 16 * 1024  # characters of most tokens; a client's text is not decoded beyond
 
 
 class KeyRing:
@@ -38,9 +38,12 @@ class KeyRing:
         sealed = self._keys[self._first].encrypt(nonce, content, purpose.encode())
         return _text(self._first + nonce + sealed)
 
-    def open(self, purpose: str, token: str) -> bytes | None:
-        """The content of a token that this ring sealed for *purpose*; None for any other text."""
-        if len(token) > _LONGEST:
+    def open(self, purpose: str, token: str, longest: int = LONGEST) -> bytes | None:
+        """The content of a token that this ring sealed for *purpose*; None for any other text.
+
+        A text of more than *longest* characters is not looked at.
+        """
+        if len(token) > longest:
             return None
         try:
             whole = base64.b64decode(token.encode("ascii") + b"=" * (-len(token) % 4), b"-_", validate=True)

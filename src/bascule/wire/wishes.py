@@ -1,4 +1,4 @@
-"""What a request asks of Bascule itself, beside what it asks of the server: in headers, and under our prefix in `_meta`. PURE.
+"""What a request asks of Bascule itself, not of the server: in headers, and under our prefix in `_meta`. PURE.
 
 Source: draft-ietf-httpapi-idempotency-key-header; RFC 7240 (`Prefer: wait`); docs/reliability.md.
 """
