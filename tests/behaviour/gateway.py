@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -34,6 +35,7 @@ MODERN: Final = "2026-07-28"
 META: Final = "io.modelcontextprotocol/"
 KINDLY: Final = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 NAMED_BY: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+SOON: Final = {"delay_s": 0, "calls_s": 5}  # a `drain` for tests that are about something else
 ELICITS: Final[Json] = {"elicitation": {}}
 
 
@@ -135,7 +137,7 @@ async def gateway(
     """The Gateway on a free port. *more* are further members of the configuration file."""
     with TemporaryDirectory(prefix="bascule-") as folder:
         path = Path(folder) / "bascule.json"
-        path.write_text(json.dumps({"servers": servers, "state_dir": f"{folder}/state", **more}))
+        path.write_text(json.dumps({"servers": servers, "state_dir": f"{folder}/state", "drain": SOON, **more}))
         config = configuration.load(path, environ or {})
         async with running(Gateway(config, sole=sole)) as bascule:
             yield bascule
@@ -178,11 +180,12 @@ async def serving(path: Path, *options: str, env: Mapping[str, str] | None = Non
         async with _http() as http:
             yield Bascule(line.split()[0].decode().removesuffix("/mcp"), http, process=process)
     finally:
-        if process.returncode is None:
-            process.terminate()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(WITHIN_S * 2):
-                    await process.wait()
+        for _ in range(2):  # as a person ends it, who waits for no balancer, and not for calls that hang
+            if process.returncode is None:
+                process.send_signal(signal.SIGINT)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(WITHIN_S / 2):
+                        await process.wait()
         if process.returncode is None:
             process.kill()
         async with asyncio.timeout(WITHIN_S):

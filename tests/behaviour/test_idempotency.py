@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from bascule.app import Gateway
 
 KEY: Final = "order-4711-attempt"
 META: Final = "dev.bascule/idempotencyKey"
-PAY: Final = {"name": "bank__pay", "arguments": {"text": "ten", "amount": 10}}
+PAY: Final[Json] = {"name": "bank__pay", "arguments": {"text": "ten", "amount": 10}}
 
 
 @asynccontextmanager
@@ -66,8 +66,9 @@ async def held_up(server: Wide) -> AsyncIterator[tuple[asyncio.Event, asyncio.Ev
 async def test_the_same_key_gives_the_stored_result_and_nothing_runs_again(modern: bool, carried: str) -> None:
     async with bank(modern=modern) as (server, bascule):
         client = Known(bascule)
-        _, first, _ = await said(client, **{carried: KEY})
-        status, second, headers = await said(client, **{carried: KEY})
+        carrying: Json = {carried: KEY}
+        _, first, _ = await said(client, **carrying)
+        status, second, headers = await said(client, **carrying)
         assert len(server.calls("pay")) == 1
         assert (status, second["id"]) == (200, 7)
         assert headers["idempotent-replayed"] == "true"
@@ -124,7 +125,7 @@ async def test_members_in_another_order_are_the_same_arguments() -> None:
 # ---- the key of another call
 
 
-OTHERS: Final = {
+OTHERS: Final[dict[str, Json]] = {
     "other arguments": {**PAY, "arguments": {"text": "ten", "amount": 11}},
     "another type": {**PAY, "arguments": {"text": "ten", "amount": "10"}},
     "a number beyond doubles": {**PAY, "arguments": {"text": "ten", "amount": 10, "n": 2**53 + 1}},
@@ -212,7 +213,7 @@ async def test_of_a_hundred_first_sends_one_runs() -> None:
         assert len(server.asked("tools/call")) == 1
 
 
-async def _done(sent: list["asyncio.Future[Any]"]) -> int:
+async def _done(sent: Sequence["asyncio.Future[Any]"]) -> int:
     return sum(each.done() for each in sent)
 
 
@@ -391,7 +392,7 @@ async def test_without_a_state_folder_a_keyed_call_is_refused_and_others_are_not
 
 async def test_a_replay_survives_a_restart_of_the_gateway(tmp_path: Any) -> None:
     async with wide(modern=True, tools=[tool("pay")]) as server:
-        kept = {"state_dir": str(tmp_path / "kept")}
+        kept: Json = {"state_dir": str(tmp_path / "kept")}
         async with gateway({"bank": remote(server.url)}, **kept) as bascule:
             _, first, _ = await said(Known(bascule), key=KEY)
         async with gateway({"bank": remote(server.url)}, **kept) as bascule:

@@ -22,6 +22,15 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Base of all: a typo in a file is an error."""
 
 
+class Drip(Shape, frozen=True):
+    """A part of what is sent comes slowly, from *after* bytes behind the first *from_*, byte by byte, as if for ever."""
+
+    from_: str = msgspec.field(default="", name="from")
+    after: int = 0
+    bytes: int = 1  # at one time; 0: nothing more comes
+    every_s: float = 0.05
+
+
 class Sent(Shape, frozen=True):
     """What goes in: a message that is valid JSON, the bytes of a body, or every byte of a request."""
 
@@ -33,6 +42,10 @@ class Sent(Shape, frozen=True):
     headers: Mapping[str, Piece] = msgspec.field(default_factory=dict)
     token: Mapping[str, Any] | None = None  # an access token (forge.py), which is `<TOKEN>` in all else
     times: int = 1  # sent so often, one after the other; the last answer counts
+    at_once: int = 1  # sent so often at the same time; `tally` says what comes of it
+    answers: int = 1  # over raw: how many there are to what is sent; the last one counts
+    drip: Drip | None = None
+    as_: str = msgspec.field(default="", name="as")  # another caller of the configuration
 
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.message, self.body, self.raw)) > 1:
@@ -47,6 +60,9 @@ class Behind(Shape, frozen=True):
     result: Piece = None
     modern: bool = True
     does: str = ""
+    # Over HTTP what is done with the first call, the second, … (grounds.py, `STEPS`); the last one repeats.
+    calls: Sequence[Sequence[Mapping[str, Any]]] = ()
+    stdio: Mapping[str, Any] | None = None  # the script of a server of its own (tests/servers/hostile_script.py)
     options: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -68,19 +84,30 @@ class Expected(Shape, frozen=True):
     body_lacks: Sequence[str] = ()
     body_bytes_at_most: int | None = None
     log_lacks: Sequence[str] = ()
-    upstream_calls: int = 0
+    upstream_calls: int = 0  # by the end of the case, requests before the last one included
     upstream_lacks: Sequence[str] = ()  # in what reaches the server, headers and body
     within_s: float = 2.0
+    dropped: Mapping[str, int] = msgspec.field(default_factory=dict)  # what /status has counted of the server
+    server: Mapping[str, Any] = msgspec.field(default_factory=dict)  # members of the same that must be so, soon
+    tally: Mapping[str, int] = msgspec.field(default_factory=dict)  # of answers: how many results, or of which kind
 
     def __post_init__(self) -> None:
         refused = self.code is not None or self.kind is not None
         outcomes = [refused, self.result is not None, self.closed is not None, self.silent is not None]
+        outcomes.append(bool(self.tally))
         if sum(outcomes) > 1:
             raise ValueError("an outcome is a refusal, a result, a closed connection or silence: one of them")
         if not any(outcomes) and (self.status is None or self.status < 400):
             raise ValueError("a status that is no refusal leaves the outcome open")
         if self.result is not None and self.status not in (None, 200, 202):
             raise ValueError("a result has the status 200")
+
+
+class Round(Shape, frozen=True):
+    """A request before the one that the case is about, and what comes of it."""
+
+    send: Sent
+    expect: Expected
 
 
 class Case(Shape, frozen=True):
@@ -94,6 +121,13 @@ class Case(Shape, frozen=True):
     revision: str = "2025-11-25"  # of a session
     upstream: Behind | None = None
     config: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    before: Sequence[Round] = ()
+    timers: Mapping[str, float] = msgspec.field(default_factory=dict)  # constants that are shorter here (grounds.py)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it needs a Bascule of its own."""
+        return self.upstream is not None or bool(self.config)
 
     def __post_init__(self) -> None:
         if not self.over or len(set(self.over)) != len(self.over):
@@ -118,13 +152,39 @@ def groups() -> dict[str, Sequence[Case]]:
 def read(path: Path) -> Sequence[Case]:
     """The cases of one file. Raises ValueError if it says anything that no case can say."""
     try:
-        group = msgspec.convert(yaml.load(path.read_text(), Loader=yaml.CSafeLoader), _Group)
+        said = yaml.load(path.read_text(), Loader=yaml.CSafeLoader)
+        whole = {**said, "cases": [each for case in said["cases"] for each in _each(case)]}
+        group = msgspec.convert(whole, _Group)
     except (msgspec.ValidationError, yaml.YAMLError) as error:
         raise ValueError(f"{path.name}: {error}") from error
     wrong = [case.id for case in group.cases if not case.id.startswith(group.group)]
     if wrong:
         raise ValueError(f"{path.name}: {', '.join(wrong)} belongs to another group")
     return group.cases
+
+
+def _each(case: dict[str, Any]) -> Iterator[Any]:
+    """*case*, or what `each` makes of it: once for every set of words, which replace `<WORD>` all over it."""
+    if "each" not in case:
+        yield case
+        return
+    plain = {name: value for name, value in case.items() if name != "each"}
+    for number, words in enumerate(case["each"], 1):
+        yield {**_with(plain, words), "id": f"{case['id']}.{number}"}
+
+
+def _with(said: Any, words: Mapping[str, Any]) -> Any:
+    if isinstance(said, dict):
+        return {_with(name, words): _with(value, words) for name, value in said.items()}
+    if isinstance(said, list):
+        return [_with(value, words) for value in said]
+    if not isinstance(said, str) or "<" not in said:
+        return said
+    for word, meaning in words.items():
+        if said == f"<{word}>":
+            return meaning
+        said = said.replace(f"<{word}>", str(meaning))
+    return said
 
 
 def built(piece: Piece, words: Mapping[str, str] | None = None) -> bytes:

@@ -9,24 +9,27 @@ import gzip
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 import aiohttp
 import msgspec
 from authority import Authority
 from foreign import CACHE, ECHO, Asked, Foreign, listening
-from gateway import KINDLY, META, MODERN, NAMED_BY, Bascule, gateway, remote
+from gateway import KINDLY, META, MODERN, NAMED_BY, Bascule, gateway, gone, remote
 from test_bridge import Bridge, bridge
 
+from bascule.edge import protocol, replies, streams
 from corpus.cases import Behind, Case, Piece, Sent, Transport, built
 from corpus.forge import Token, forged
 from corpus.wire import Answer, Connection, connect, request
 from processes import ROOT
+from processes import server as command_of
 
 Json: TypeAlias = dict[str, Any]
 
@@ -36,7 +39,8 @@ BEARER: Final = "canary-bearer-3d8e6f0a1b5c4792"
 MIB: Final = 1 << 20
 GOOD: Final = b"still here"  # what the good request says
 AGENT_KEY: Final = "canary-agent-9f2b6c1d7e3a4850aa61"
-SECRETS: Final = (UPSTREAM_SECRET, BEARER, AGENT_KEY)
+OTHER_KEY: Final = "canary-other-4c8e1a7b5d2f4963bb70"
+SECRETS: Final = (UPSTREAM_SECRET, BEARER, AGENT_KEY, OTHER_KEY)
 
 # What a gateway asks a server of its own accord, or to open a session.
 _NO_CALL: Final = frozenset({
@@ -85,22 +89,91 @@ MISBEHAVIOUR: Final[Mapping[str, Mapping[str, Callable[[Asked], Awaitable[None]]
 }
 
 
+def _worded(text: str, asked: Asked) -> bytes:
+    """*text* with <ID>, <SAID> and <GOOD>, the right answer, as hostile_script.py has them."""
+    id, said = json.dumps(asked.id), json.dumps(asked.text)
+    complete = '"resultType":"complete",'
+    good = f'{{"jsonrpc":"2.0","id":{id},"result":{{{complete}"content":[{{"type":"text","text":{said}}}]}}}}'
+    for word, meaning in (("<GOOD>", good), ("<ID>", id), ("<SAID>", said), ("<COMPLETE>", complete)):
+        text = text.replace(word, meaning)
+    return text.encode()
+
+
+async def done(asked: Asked, steps: Sequence[Mapping[str, Any]]) -> None:
+    """What a case has the server do with one call; at the end of the steps its connection is closed."""
+    for step in steps:
+        ((name, value),) = step.items()
+        await STEPS[name](asked, value)
+    asked.writer.close()
+
+
+async def _answer(asked: Asked, how: Mapping[str, Any]) -> None:
+    """A whole HTTP response, or one of another length than it says."""
+    kind = {"content-type": how.get("type", "application/json"), **how.get("headers", {})}
+    await asked.reply(how.get("status", 200), _worded(how.get("body", "<GOOD>"), asked), headers=kind)
+
+
+async def _drip(asked: Asked, how: Mapping[str, Any]) -> None:
+    """*text* again and again, one byte at a time, until the client leaves."""
+    whole = _worded(how["text"], asked)
+    while not asked.reader.at_eof():
+        for byte in whole:
+            piece = bytes([byte])
+            await (asked.chunk(piece) if asked.streaming else asked.write(piece))
+            await asyncio.sleep(how.get("every_s", 0.05))
+
+
+async def _again(asked: Asked, how: Mapping[str, Any]) -> None:
+    for _ in range(how["times"]):
+        for step in how["do"]:
+            ((name, value),) = step.items()
+            await STEPS[name](asked, value)
+
+
+async def _reset(asked: Asked, value: Any) -> None:
+    asked.reset()
+    raise ConnectionError
+
+
+STEPS: Final[Mapping[str, Callable[[Asked, Any], Awaitable[None]]]] = {
+    "answer": _answer,
+    "raw": lambda asked, text: asked.write(_worded(text, asked)),
+    "stream": lambda asked, value: asked.stream(),
+    "chunk": lambda asked, text: asked.chunk(_worded(text, asked)),
+    "event": lambda asked, text: asked.chunk(b"data: " + _worded(text, asked) + b"\n\n"),
+    "drip": _drip,
+    "again": _again,
+    "sleep": lambda asked, seconds: asyncio.sleep(seconds),
+    "end": lambda asked, value: asked.end(),
+    "reset": _reset,
+    "until_left": lambda asked, value: asyncio.wait_for(asked.left(), WAIT_S),
+}
+
+
 @dataclass
 class Counting(Foreign):
     """The server: one tool, and whatever a case wants instead."""
 
     listing: bytes = b""  # the array of tools as JSON, if a case says it
     result: bytes = b""  # of each tools/call
+    steps: Sequence[Sequence[Mapping[str, Any]]] = ()  # for the first call, the second, …
 
     @property
     def calls(self) -> list[Asked]:
         return [each for each in self.seen if each.name not in _NO_CALL]
+
+    @property
+    def good(self) -> int:
+        """How many of the calls were good ones."""
+        return sum(GOOD in each.body for each in self.asked("tools/call"))
 
     async def answer(self, asked: Asked) -> None:
         if asked.name == "tools/list" and self.listing:
             await self._whole(
                 asked, b'{"resultType":"complete","tools":%b,"ttlMs":60000,"cacheScope":"private"}' % self.listing
             )
+        elif asked.name == "tools/call" and self.steps and GOOD not in asked.body:
+            await done(asked, self.steps[min(len(self.asked("tools/call")) - self.good, len(self.steps)) - 1])
         elif asked.name == "tools/call" and self.result:
             await self._whole(asked, self.result)
         else:
@@ -111,7 +184,7 @@ class Counting(Foreign):
 
 
 def counting(behind: Behind, words: Mapping[str, str]) -> Counting:
-    server = Counting(behind.modern, on=dict(MISBEHAVIOUR[behind.does]))
+    server = Counting(behind.modern, on=dict(MISBEHAVIOUR[behind.does]), steps=behind.calls)
     if behind.tools is not None:
         server.listing = built({"json": behind.tools}, words)
     elif behind.tools_json is not None:
@@ -133,6 +206,7 @@ class Configuration:
         self.members = members
 
 
+OTHERS: Final = {"other": {"authorization": f"Bearer {OTHER_KEY}"}}  # credentials of others than the good client
 _AGENT: Final = {"agent": {"scopes": ["far", "bascule.status:read"], "keys": ["${env:AGENT_KEY}"]}}
 _BY_KEY: Final = {"authorization": f"Bearer {AGENT_KEY}"}
 
@@ -163,6 +237,17 @@ class Ground:
     shown: Mapping[str, str] = field(default_factory=dict)  # credentials of a case's own
     tokens: list[str] = field(default_factory=list)  # that were sent in this case
     bridge: Bridge | None = None
+    journal: Path | None = None  # of a server over stdio
+    good_at: str = "far"  # the server that answers as it should
+
+    @property
+    def calls(self) -> list[bytes]:
+        """What has reached the server, but for lists and for good requests."""
+        if self.journal is None:
+            found = [each.body for each in self.server.calls]
+        else:
+            found = [line.removeprefix(b"call ") for line in _noted(self.journal) if line.startswith(b"call ")]
+        return [each for each in found if GOOD not in each]
 
     @property
     def port(self) -> int:
@@ -191,7 +276,9 @@ class Ground:
 
 @asynccontextmanager
 async def ground(
-    configuration: Configuration, behind: Behind | None = None, more: Mapping[str, Any] | None = None
+    configuration: Configuration,
+    behind: Behind | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Ground]:
     """A Bascule with one server, called `far`: a process, or part of this one if the server or the options are special.
 
@@ -203,21 +290,62 @@ async def ground(
         folder = stack.enter_context(TemporaryDirectory(prefix="bascule-"))
         words = {"<CANARY>": await stack.enter_async_context(_canary(fetches))}
         server = await stack.enter_async_context(listening(counting(behind or Behind(), words)))
-        members = {"servers": {"far": _far(server, behind)}, **configuration.members, **(more or {})}
+        journal = Path(folder) / "journal" if behind and behind.stdio is not None else None
+        servers = {"far": _far(server, behind, journal), **({"near": remote(server.url)} if journal else {})}
+        members = {"servers": servers, **configuration.members, **(more or {})}
         authority = None
         if "<ISSUER>" in (text := json.dumps(members)):
             authority = await stack.enter_async_context(Authority())
             members = json.loads(text.replace("<ISSUER>", authority.issuer))
-        environ = {"UPSTREAM": UPSTREAM_SECRET, "BEARER": BEARER, "AGENT_KEY": AGENT_KEY, "XDG_STATE_HOME": folder}
+        environ = {"UPSTREAM": UPSTREAM_SECRET, "BEARER": BEARER, "AGENT_KEY": AGENT_KEY, "OTHER_KEY": OTHER_KEY, "XDG_STATE_HOME": folder}
         alone = behind is not None or more is not None
+        if journal is not None:
+            stack.push_async_callback(_all_gone, journal)
         running = gateway(environ=environ, **members) if alone else process(members, environ, Path(folder), heard)
         bascule = await stack.enter_async_context(running)
         bascule.http.headers.update(configuration.credentials)
         await bascule.until("far", lambda said: said["lists"] != "unknown" or said["last_error"], WAIT_S)
-        yield Ground(bascule, server, configuration.credentials, words, fetches, authority, heard)
+        found = Ground(bascule, server, configuration.credentials, words, fetches, authority, heard)
+        yield replace(found, journal=journal, good_at="near") if journal else found
 
 
-def _far(server: Counting, behind: Behind | None) -> Json:
+async def _all_gone(journal: Path) -> None:
+    """Fail unless all processes of *journal* are gone; Bascule has ended."""
+    pids = [int(line.removeprefix(b"pid ")) for line in _noted(journal) if line.startswith(b"pid ")]
+    assert pids
+    await gone(*pids, within_s=1)
+
+
+def _noted(journal: Path | None) -> list[bytes]:
+    return journal.read_bytes().splitlines() if journal and journal.exists() else []
+
+
+# What may be shorter for a case than it is: (where, name) by what cases call it.
+TIMERS: Final[Mapping[str, tuple[ModuleType, str]]] = {
+    "head": (protocol, "HEAD_WITHIN_S"),
+    "body": (protocol, "BODY_WITHIN_S"),
+    "keep_alive": (streams, "KEEP_ALIVE_S"),
+    "slow": (replies, "SLOW_S"),
+}
+
+
+@contextmanager
+def hurried(timers: Mapping[str, float]) -> Iterator[None]:
+    """These constants are those, as long as the context lasts."""
+    before = {name: getattr(*TIMERS[name]) for name in timers}
+    try:
+        for name, seconds in timers.items():
+            setattr(*TIMERS[name], seconds)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(*TIMERS[name], value)
+
+
+def _far(server: Counting, behind: Behind | None, journal: Path | None = None) -> Json:
+    if behind is not None and behind.stdio is not None:
+        command, *args = command_of("hostile_script", json.dumps(behind.stdio), str(journal))
+        return {"command": command, "args": args, "stop_grace_s": 0.3, **behind.options}
     secret = {"headers": {"x-upstream-secret": "${env:UPSTREAM}"}}
     return remote(server.url, **secret, **(dict(behind.options) if behind else {}))
 
@@ -277,6 +405,8 @@ async def _canary(fetches: list[str]) -> AsyncIterator[str]:
 
 async def tried(ground: Ground, case: Case, transport: Transport) -> Answer:
     """What comes back for the input of *case*."""
+    if case.send.as_:
+        ground = replace(ground, shown=OTHERS[case.send.as_])
     if case.send.token is not None:
         ground = _with_token(ground, msgspec.convert(case.send.token, Token), case.send.path or "/servers/far/mcp")
     match transport:
@@ -328,7 +458,7 @@ async def _at_once(ground: Ground, whole: bytes, case: Case) -> Answer:
     try:
         for _ in range(case.send.times - 1):
             await connection.say(whole, WAIT_S)
-        return await connection.say(whole, case.expect.within_s)
+        return await connection.say(whole, case.expect.within_s, case.send.drip, case.send.answers)
     finally:
         connection.close()
 
@@ -395,7 +525,8 @@ async def _in_session(ground: Ground, case: Case) -> Answer:
         await connection.say(request("POST", endpoint, _encoded(usual), ready, ground.host), WAIT_S)
         ground.server.seen.clear()
         usual |= ground.shown
-        return await connection.say(_request(ground, case.send, usual, "mcp", modern=False), case.expect.within_s)
+        whole = _request(ground, case.send, usual, "mcp", modern=False)
+        return await connection.say(whole, case.expect.within_s, case.send.drip)
     finally:
         connection.close()
 
@@ -430,15 +561,15 @@ async def _over_sse(ground: Ground, case: Case) -> Answer:
         async with asyncio.timeout(WAIT_S):
             assert b"result" in (await _event(listening))[1].encode()
         ground.server.seen.clear()
-        sent = Sent(
-            message=case.send.message, body=case.send.body, verb=case.send.verb, path=target, headers=case.send.headers
-        )
+        sent = msgspec.structs.replace(case.send, path=target)
         usual |= ground.shown
-        answer = await posting.say(_request(ground, sent, usual, "sse", modern=False), case.expect.within_s)
+        whole = _request(ground, sent, usual, "sse", modern=False)
+        answer = await posting.say(whole, case.expect.within_s, sent.drip)
         if answer.status != 202 or case.expect.silent:
             return answer
         async with asyncio.timeout(case.expect.within_s):
-            _, told = await _event(listening)
+            while "method" in json.loads(told := (await _event(listening))[1]):
+                pass  # said while the call ran
         return Answer(202, answer.headers, told.encode(), took_s=answer.took_s)
     finally:
         listening.close()
@@ -509,7 +640,8 @@ async def answers_still(ground: Ground, transport: Transport, *, usual: bool) ->
         found = await ground.bridge.result(said["method"], said["params"], id="still")
         assert found["content"][0]["text"] == GOOD.decode(), found
         return
-    sent = Sent(message=said) if usual else Sent(message={"method": "tools/list"}, path="/mcp")
+    own = Sent(message=said, path=f"/servers/{ground.good_at}/mcp")
+    sent = own if usual else Sent(message={"method": "tools/list"}, path="/mcp")
     connection = await connect(ground.port)
     try:
         answer = await connection.say(_modern(ground, sent), WAIT_S)

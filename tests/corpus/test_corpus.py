@@ -3,9 +3,11 @@
 The cases are in the YAML files beside this one; cases.py says what they may hold.
 """
 
+import asyncio
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -15,19 +17,21 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from corpus.cases import Behind, Case, Expected, Transport, built, groups, spread
+from corpus.cases import Behind, Case, Expected, Round, Transport, built, groups, spread
 from corpus.forge import Token
 from corpus.grounds import (
     AGENT_KEY,
     BEARER,
     CONFIGURATIONS,
-    GOOD,
     MISBEHAVIOUR,
     SECRETS,
+    TIMERS,
+    Configuration,
     Ground,
     answers_still,
     bridged,
     ground,
+    hurried,
     tried,
 )
 from corpus.wire import Answer
@@ -54,16 +58,22 @@ class Grounds:
     async def for_case(self, case: Case, transport: Transport, alone: AsyncExitStack) -> Ground:
         """The ground for *case*; one of its own ends with *alone*."""
         configuration = CONFIGURATIONS[case.against]
-        if case.upstream is not None or case.config:
-            found = await alone.enter_async_context(ground(configuration, case.upstream or Behind(), case.config))
-        elif case.against in self.open:
-            found = self.open[case.against]
+        if case.alone:
+            behind = case.upstream or Behind()
+            found = await alone.enter_async_context(ground(configuration, behind, case.config))
         else:
-            found = self.open[case.against] = await self.stack.enter_async_context(ground(configuration))
+            found = await self._shared(case, configuration)
         if transport == "stdio" and found.bridge is None:
-            mine = found is not self.open.get(case.against)
-            await (alone if mine else self.stack).enter_async_context(bridged(found))
+            await (alone if case.alone else self.stack).enter_async_context(bridged(found))
         return found
+
+    async def _shared(self, case: Case, configuration: Configuration) -> Ground:
+        # Only what runs in this process has timers that can be changed.
+        name = f"{case.against}, here" if case.timers else case.against
+        if name not in self.open:
+            new = ground(configuration, Behind() if case.timers else None)
+            self.open[name] = await self.stack.enter_async_context(new)
+        return self.open[name]
 
     def growth_bytes(self, group: str, place: Ground) -> int:
         """How much larger the processes are than they were when *group* began."""
@@ -89,8 +99,9 @@ async def test_a_hostile_input_has_its_one_outcome(
     caplog.set_level(logging.INFO)
     async with AsyncExitStack() as alone:
         place = await grounds.for_case(case, transport, alone)
-        own = case.upstream is not None or bool(case.config)
-        await answers_still(place, transport, usual=not own)
+        own = case.alone
+        usual = not own or place.journal is not None or bool(case.upstream and case.upstream.calls)
+        await answers_still(place, transport, usual=usual)
         costs = f"{group} {case.against} {place.bridge is not None}"
         grounds.growth_bytes(costs, place)
         place.server.seen.clear()
@@ -98,13 +109,12 @@ async def test_a_hostile_input_has_its_one_outcome(
         place.tokens.clear()
         caplog.clear()
 
-        answer = await tried(place, case, transport)
-
-        judge(answer, case.expect, transport)
-        nothing_shows(answer.body + repr(answer.headers).encode(), place.tokens)
-        await answers_still(place, transport, usual=not own)
-        asked = [each for each in place.server.calls if GOOD not in each.body]
-        assert len(asked) == case.expect.upstream_calls, f"the server was asked {[each.body for each in asked]}"
+        with hurried(case.timers):
+            for step in (*case.before, case):
+                await _take(place, case, step, transport)
+        await answers_still(place, transport, usual=usual)
+        assert len(place.calls) == case.expect.upstream_calls, f"the server was asked {place.calls}"
+        await _counts(place, case.expect)
         for each in place.server.seen:
             reached = repr(each.headers).encode() + each.body
             for text in (BEARER, AGENT_KEY, *place.tokens, *case.expect.upstream_lacks):
@@ -118,6 +128,38 @@ async def test_a_hostile_input_has_its_one_outcome(
         if not own:
             grown = grounds.growth_bytes(costs, place)
             assert grown < GROWTH_BYTES, f"{costs} has cost {grown / MIB:.0f} MiB"
+
+
+async def _take(place: Ground, case: Case, step: Round | Case, transport: Transport) -> None:
+    """One request of *case*, and what comes of it."""
+    within_s = step.expect.within_s
+    one = msgspec.structs.replace(case, send=step.send, expect=step.expect)
+    answers = await asyncio.gather(*(tried(place, one, transport) for _ in range(step.send.at_once)))
+    for answer in answers:
+        nothing_shows(answer.body + repr(answer.headers).encode(), place.tokens)
+    if step.expect.tally:
+        assert Counter(map(_outcome, answers)) == step.expect.tally
+        assert max(answer.took_s for answer in answers) < within_s
+    else:
+        for answer in answers:
+            judge(answer, step.expect, transport)
+
+
+def _outcome(answer: Answer) -> str:
+    message = answer.only_message
+    if "error" in message:
+        return str(message["error"]["data"]["kind"])
+    if message["result"].get("isError"):
+        return str(message["result"]["_meta"]["dev.bascule/error"]["kind"])
+    return "result"
+
+
+async def _counts(place: Ground, expected: Expected) -> None:
+    """Fail unless /status says, or soon says, of the server what is *expected*."""
+    if not expected.dropped and not expected.server:
+        return
+    members = {**expected.server, **({"dropped": expected.dropped} if expected.dropped else {})}
+    await place.bascule.until("far", lambda said: all(said[name] == value for name, value in members.items()), 10)
 
 
 def _whole(record: logging.LogRecord) -> str:
@@ -200,6 +242,7 @@ def test_a_case_says_what_it_is_about_and_can_be_built(case: Case) -> None:
     assert case.title.strip()
     assert case.why.strip()
     assert case.against in CONFIGURATIONS
+    assert set(case.timers) <= set(TIMERS)
     assert case.upstream is None or case.upstream.does in MISBEHAVIOUR
     for piece in (case.send.body, case.send.raw):
         assert piece is None or built(piece) is not None

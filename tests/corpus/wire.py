@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from corpus.cases import Drip
+
 ROOM_BYTES: Final = 1 << 26  # an answer may be large; that it must not be is for the case to say
 
 
@@ -49,13 +51,14 @@ class Connection:
     writer: asyncio.StreamWriter
     leftover: list[bytes] = field(default_factory=list)
 
-    async def say(self, request: bytes, within_s: float) -> Answer:
-        """The answer to *request*, which may come before all of it is sent. Raises TimeoutError."""
+    async def say(self, request: bytes, within_s: float, drip: Drip | None = None, answers: int = 1) -> Answer:
+        """The last of the *answers* to *request*, which may come before all of it is sent. Raises TimeoutError."""
         began = asyncio.get_running_loop().time()
-        writing = asyncio.ensure_future(self._write(request))
+        writing = asyncio.ensure_future(self._write(request) if drip is None else self._drip(request, drip))
         try:
             async with asyncio.timeout(within_s):
-                answer = await self._answer()
+                for _ in range(answers):
+                    answer = await self._answer()
         finally:
             writing.cancel()
         return Answer(
@@ -69,6 +72,14 @@ class Connection:
                 await self.writer.drain()
         except ConnectionError:
             pass  # it hung up on us; what it said before is still to be read
+
+    async def _drip(self, request: bytes, drip: Drip) -> None:
+        """Say the rest of *request* slowly, and then nothing more."""
+        start = (request.index(drip.from_.encode()) + len(drip.from_.encode()) if drip.from_ else 0) + drip.after
+        await self._write(request[:start])
+        for at in range(start, len(request), drip.bytes) if drip.bytes else ():
+            await asyncio.sleep(drip.every_s)
+            await self._write(request[at : at + drip.bytes])
 
     async def _answer(self) -> Answer:
         try:
