@@ -8,6 +8,8 @@ MAKEFLAGS  += --no-print-directory
 PYTHON     ?= python3
 # What `make run` serves; any stdio command, such as SERVER='npx -y @modelcontextprotocol/server-everything'.
 SERVER     ?= uvx mcp-server-time
+# How often `make kill` kills.
+KILLS      ?= 2000
 # More words for `bascule run`, for example ARGS='--port 9000'.
 ARGS       ?=
 
@@ -25,7 +27,7 @@ apt         = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get up
 COMPILE    := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
               --custom-compile-command 'make lock'
 
-.PHONY: help setup run test check conformance fuzz bench docs docs-check lock clean lint types npm
+.PHONY: help setup run test check conformance fuzz kill bench docs docs-check lock clean lint types npm
 
 help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -49,6 +51,9 @@ conformance: $(READY) $(SUITE)/.made ## Judge with the official suite, also acro
 
 fuzz: $(READY) ## Try the parsers with far more input than each run does; about 20 minutes
 	python -m pytest tests/fuzz -n 2 --hypothesis-profile=fuzz $(ARGS)
+
+kill: $(READY) ## Kill Bascule KILLS times (2000: about 15 minutes) while it pays; ends with `kills N double 0 lost 0 chain ok`
+	python tests/soak/kill.py --kills $(KILLS) $(ARGS)
 
 bench: $(READY) ## Measure against other gateways and write docs/benchmarks.md; about 25 minutes (ARGS=--quick: one)
 	python bench/run.py $(ARGS)

@@ -110,6 +110,7 @@ class Trip:
         "cost_nano_usd",
         "counted",
         "due",
+        "overdue",
         "record",
         "replayed",
         "rule",
@@ -127,6 +128,7 @@ class Trip:
         self.sent = False  # whether its server may have seen it
         self.attempts = 0  # to send it
         self.due: float | None = None  # when it ends at the latest, by the clock of the event loop
+        self.overdue = False  # its server's time is over; that of a caller who is in a hurry does not count
         self.seconds = 0.0  # that the server took, all attempts together
         self.cost_nano_usd = 0  # that was paid for it
         self.replayed = False

@@ -161,7 +161,9 @@ async def running(gateway: Gateway) -> AsyncIterator["Bascule"]:
 
 
 @asynccontextmanager
-async def serving(path: Path, *options: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Bascule]:
+async def serving(
+    path: Path, *options: str, env: Mapping[str, str] | None = None, stderr: int | None = None
+) -> AsyncIterator[Bascule]:
     """`bascule serve -c path` as a process of its own; killed if the test leaves it running."""
     folder = str(path.parent)
     isolated = {"HOME": folder, "XDG_STATE_HOME": f"{folder}/state", "XDG_CONFIG_HOME": f"{folder}/config"}
@@ -169,6 +171,7 @@ async def serving(path: Path, *options: str, env: Mapping[str, str] | None = Non
         *(sys.executable, "-m", "bascule", "serve", "-c", str(path), "--port", "0", *options),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
         env={**os.environ, **isolated, **(env or {})},
         cwd=ROOT,
         start_new_session=True,

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from gateway import Bascule, Json, alive, failure_of, gone, hostile, local, serving, text_of, until
+from gateway import SOON, Bascule, Json, alive, failure_of, gone, hostile, local, serving, text_of, until
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def write(path: Path, text: str) -> None:
 
 
 def write_servers(path: Path, **servers: Json) -> None:
-    write(path, json.dumps({"servers": servers}))
+    write(path, json.dumps({"servers": servers, "drain": SOON}))
 
 
 @pytest.fixture

@@ -258,6 +258,15 @@ def test_the_trip_says_until_when_attempts_make_sense(run: Any) -> None:
     run(main())
 
 
+def test_only_the_servers_own_time_is_its_failure(run: Any) -> None:
+    async def main() -> None:
+        for asked, overdue in ((made(), True), (made(max_timeout_seconds=30), True), (made(wish_s=20), False)):
+            await outcome(limited(silence), asked)
+            assert asked.trip.overdue is overdue
+
+    run(main())
+
+
 def test_a_client_that_gives_up_is_not_told_that_time_is_over(run: Any) -> None:
     async def main() -> None:
         async def stubborn(call: Call) -> Result:

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bascule.call import Call, Caller, Forward, Result
+from bascule.call import Call, Caller, Forward, Question, Result
 from bascule.contract.model import ConfirmGate, Contract
 from bascule.errors import BasculeError, ConfirmationRequired, GuardrailDenied, RateLimited
 from bascule.pipeline.chain import compose
+from bascule.pipeline.confirm import NOBODY, Confirm
 from bascule.pipeline.dispatch import Dispatch
 from bascule.pipeline.guard import Guard
 from bascule.pipeline.tally import Tally
@@ -33,7 +34,7 @@ class World:
         self.server = Server()
 
     def chain(self, last: Forward | None = None) -> Forward:
-        return compose([self.stage, Dispatch(self.tally)], last or self.server)
+        return compose([self.stage, Confirm(self.contract, NOBODY), Dispatch(self.tally)], last or self.server)
 
     def call(self, caller: Caller | None = None, session: str = "", **arguments: Any) -> Call:
         made = call(contract=self.contract, session=session)
@@ -66,6 +67,20 @@ async def test_a_gate_is_asked_after_the_rules_have_let_the_call_through() -> No
     ]
     with pytest.raises(ConfirmationRequired, match=r"2\?"):
         await world.chain()(world.call(a=2))
+
+
+async def test_a_rule_that_asks_does_not_stand_in_for_a_gate_that_wants_somebody_else() -> None:
+    gate = ConfirmGate(when="args.a > 1", message="Both of you?", four_eyes=True)
+    world = World(Guardrail(ask="args.a > 0", message="Sure?"), gate=gate)
+    asked: list[Question | None] = []
+
+    async def look(call: Call) -> Result:
+        asked.append(call.question)
+        return ANSWER
+
+    for a in (0, 1, 2):
+        await world.stage(world.call(a=a), look)
+    assert asked == [None, Question("guardrails.0", "Sure?"), Question("confirm_gate", "Both of you?", four_eyes=True)]
 
 
 async def test_a_gate_that_cannot_be_decided_denies() -> None:

@@ -123,7 +123,7 @@ async def test_a_wait_that_cannot_end_in_time_does_not_begin() -> None:
 
 
 async def test_who_gives_up_while_it_waits_is_gone_at_once_and_gives_the_budget_back() -> None:
-    upstream = Somewhere("crm", RateLimited("HTTP 429", 20.0).at("crm"), ANSWER)
+    upstream = Somewhere("crm", RateLimited("HTTP 429", 8.0).at("crm"), ANSWER)
     health, server = health_of(upstream, rules=TOLERANT)
     task = asyncio.ensure_future(compose([Retry(WRITE, health)], reach)(call_to(upstream)))
     await until(lambda: server.retries.retrying == 1)

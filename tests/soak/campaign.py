@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from soak.lives import Bank, prepare_forks
-from soak.story import POINTS, Findings, Story, judge_executions
+from soak.records import make_template
+from soak.story import POINTS, RECOVERED, Findings, Story, judge_executions
 
 PER_STORY: Final = 4
 LATEST_EXECUTION_S: Final = 1.2  # a payment that was begun before a kill may still be made so long after it
@@ -23,7 +24,7 @@ async def campaign(seeds: Sequence[int], per_story: int, side_by_side: int, kept
     with tempfile.TemporaryDirectory(prefix="bascule-kill-") as name:
         folder = Path(name)
         template = folder / "template"
-        await asyncio.to_thread(_make_template, template)
+        await asyncio.to_thread(make_template, template)
         async with Bank(folder).open() as bank:
             waiting = iter(seeds)
 
@@ -49,13 +50,6 @@ async def _told(story: Story) -> None:
         story.wrong(f"the story broke off: {error!r}")
 
 
-def _make_template(path: Path) -> None:
-    """A state folder with an empty database: to make one takes longer than a life."""
-    from bascule.store.database import Database
-
-    Database(path).close()
-
-
 def report(found: Findings, took_s: float) -> str:
     """What was seen, ending with the line that matters."""
     kills = sum(found.kills.values())
@@ -63,6 +57,8 @@ def report(found: Findings, took_s: float) -> str:
     for point in POINTS:
         got = ", ".join(f"{kind} {count}" for kind, count in sorted(found.outcomes.get(point, {}).items()))
         lines.append(f"{point:10} {found.kills[point]:>6}  {got}")
+    recovered = ", ".join(f"{point} {found.counts[f'{point} recovered']}" for point in RECOVERED)
+    lines.append(f"calls whose end the next life wrote into the audit (outcome_recovered): {recovered}")
     lines += found.wrong[:20]
     if found.wrong:
         seeds = sorted({int(each.split()[1]) for each in found.wrong})

@@ -7,10 +7,12 @@ Crash points: docs/reliability.md.
 
 import asyncio
 import importlib
+import json
 import os
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from multiprocessing.connection import Connection
@@ -87,10 +89,26 @@ def run(words: list[str], plan: Plan, out: Connection, log: str) -> None:
 
 def arm(trail: Trail) -> None:
     """Put *trail* around what a call passes, from the journal to its reply."""
+    _tell_tasks(trail)
     _watch_writer(trail)
     _watch_journal(trail)
     _watch_servers(trail)
     _watch_replies(trail)
+
+
+def _tell_tasks(trail: Trail) -> None:
+    """On SIGUSR1 a mark says which tasks there are."""
+    from bascule.edge.server import GatewayServer
+
+    def tell() -> None:
+        names = (getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks())
+        trail.mark("-", json.dumps(Counter(names)))
+
+    async def startup(original: Callable[..., Awaitable[None]], self: Any, *args: Any, **more: Any) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell)
+        await original(self, *args, **more)
+
+    _wrap(GatewayServer, "startup", startup)
 
 
 def _wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
@@ -116,7 +134,7 @@ def _watch_journal(trail: Trail) -> None:
         found = await original(self, wanted)
         if isinstance(found, Hold):
             keys[found.id] = wanted.key
-            trail.mark(wanted.key, "reserved")
+            trail.mark(wanted.key, f"reserved {found.id}")
             trail.pass_("CP1", wanted.key)
         return found
 

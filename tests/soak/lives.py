@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import multiprocessing
 import os
 import signal
@@ -77,6 +78,19 @@ class Life:
     def signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.signal(signal.SIGTERM)
+
+    async def tasks(self) -> dict[str, int]:
+        """How many tasks of each kind it has now."""
+        known = len(list(self.marks()))
+        self.signal(signal.SIGUSR1)
+        async with asyncio.timeout(WITHIN_S):
+            while len(marks := list(self.marks())) == known:  # noqa: ASYNC110 - a file has no event
+                await asyncio.sleep(0.01)
+        found: dict[str, int] = json.loads(marks[-1][1])
+        return found
 
     async def ended(self, within_s: float = WITHIN_S) -> int:
         """How it ended: minus the signal. Raises TimeoutError."""

@@ -1,12 +1,14 @@
 """Payments with keys: what is sent, what is heard, and what may be heard by how far a call had come."""
 
+import contextlib
 import json
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import aiohttp
-from gateway import Bascule, Exchange, Modern
+from gateway import WITHIN_S, Bascule, Exchange, Modern
 
 Json: TypeAlias = dict[str, Any]
 Kind: TypeAlias = Literal["result", "replay", "unknown", "in flight", "nothing", "other"]
@@ -40,6 +42,7 @@ class Payment:
     told: str | None = None  # the result that its client was given
     settled: bool = False
     executed: int | None = None  # how often it must have been, where that is certain
+    row: str = ""  # its id in the journal
     killed_at: str = ""  # the crash point, if it was this call that came to it
 
     @property
@@ -61,7 +64,8 @@ class Payment:
             return False
         if mark == "replied" and self.phase != "completed":
             return False
-        self.phase = mark
+        self.phase, _, row = mark.partition(" ")
+        self.row = row or self.row
         return True
 
 
@@ -107,3 +111,12 @@ def _heard(payment: Payment, exchange: Exchange, text: str) -> Heard:
     if replayed != (said == "true") and not exchange.streams:
         return Heard("other", f"replayed {replayed}, but the header says {said}: {text}")
     return Heard("replay" if replayed else "result", _LABEL.sub("", text))
+
+
+@contextlib.asynccontextmanager
+async def client_of(url: str) -> AsyncIterator[Bascule]:
+    """Clients of the Bascule at *url*, each call on a connection of its own if it has to be."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=WITHIN_S), auto_decompress=False
+    ) as http:
+        yield Bascule(url, http)

@@ -79,8 +79,12 @@ class Proxy:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{self._path}"
         finally:
             server.close()
-            for each in list(self._connections):
-                each.transport.abort()
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """End every connection."""
+        for each in list(self._connections):
+            each.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
@@ -221,10 +225,11 @@ class Proxy:
         """The body of another answer of the same moment, which gets this one; or this one, but later than that."""
         loop = asyncio.get_running_loop()
         if self._partner is not None and not self._partner.done():
-            theirs: asyncio.Future[bytes] = loop.create_future()
-            self._partner.set_result((body, theirs))
-            return await theirs
-        partner = self._partner = loop.create_future()
+            mine: asyncio.Future[bytes] = loop.create_future()
+            self._partner.set_result((body, mine))
+            return await mine
+        partner: asyncio.Future[tuple[bytes, asyncio.Future[bytes]]] = loop.create_future()
+        self._partner = partner
         await asyncio.wait({partner}, timeout=_PARTNER_WITHIN_S)
         if not partner.done():
             partner.cancel()

@@ -17,17 +17,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
 from gateway import WITHIN_S, Bascule
 
 from soak.lives import Bank, Life
-from soak.payments import SETTLED, Heard, Kind, Payment, send
+from soak.payments import SETTLED, Heard, Kind, Payment, client_of, send
+from soak.records import ends_of, fault_of_chain, is_whole
 
 # How often a life ends where. From outside: CP4 when the server has paid and has not answered, "any" moment, and
 # "bare", any moment of a process without a launcher.
 POINTS: Final = {
-    "CP0": 3, "CP1": 4, "CP2": 5, "CP3": 5, "CP4": 5, "CP5": 5, "CP6": 5, "CP7": 5,
-    "TX": 5, "any": 7, "bare": 1,
+    "CP0": 3,
+    "CP1": 4,
+    "CP2": 5,
+    "CP3": 5,
+    "CP4": 5,
+    "CP5": 5,
+    "CP6": 5,
+    "CP7": 5,
+    "TX": 5,
+    "any": 7,
+    "bare": 1,
 }
 SETTINGS: Final = {"modern http": 5, "plain http": 2, "modern stdio": 2, "plain stdio": 2}
 NEW_PAYMENTS: Final = (3, 6)  # in each life, at one time
@@ -45,6 +54,12 @@ EXECUTED: Final = {
     "CP5": 1,
 }  # if it is not run again; CP3 too, but a server on a pipe may die first
 # A moment passes between the decision to die and death: a call that had come further by then was not killed there.
+# How the audit says that such a call has ended: by its next life, or by the old one if that wrote it in time.
+RECOVERED: Final = {
+    **{point: {("outcome_recovered", "unknown")} for point in ("CP2", "CP3", "CP4", "CP5")},
+    "CP6": {("outcome_recovered", "completed")},
+    "CP7": {("outcome_recovered", "completed"), ("call", "answered")},
+}
 AT: Final = {"CP3": "started", "CP4": "started", "CP7": "replied"}
 
 
@@ -77,18 +92,21 @@ class Story:
         self._bank = bank
         self._found = found
         self._payments: dict[str, Payment] = {}
+        self._dead: list[tuple[str, str]] = []  # (crash point, id in the journal)
+        self._state = folder / "state"
         self._setting = self._draw(SETTINGS)
 
     def _draw(self, weights: dict[str, int]) -> str:
         return self._dice.choices(list(weights), list(weights.values()))[0]
 
     async def run(self) -> None:
-        (self._folder / "bascule.json").write_text(json.dumps(self._bank.config(self._setting, self._folder / "state")))
+        (self._folder / "bascule.json").write_text(json.dumps(self._bank.config(self._setting, self._state)))
         for number in range(self._kills):
             # The first kill of so many seeds one after the other is at each point once.
             point = list(POINTS)[self.seed % len(POINTS)] if number == 0 else self._draw(POINTS)
             await self._life(number, point)
         await self._last_life()
+        self._check_ends()
         self._found.payments |= self._payments
 
     def wrong(self, what: str) -> None:
@@ -106,14 +124,15 @@ class Story:
             self._kill_after_execution(life, self._dice.choice(fresh))
         async with contextlib.AsyncExitStack() as stack:
             other = await stack.enter_async_context(self._other(number)) if self._dice.random() < 0.2 else None
-            async with _client(await life.start(point, nth)) as bascule:
+            async with client_of(await life.start(point, nth)) as bascule:
+                await self._check_chain(bascule)
                 old = [self._settle(bascule, each) for each in again]
                 new = [self._send_first(bascule, other or bascule, each) for each in fresh]
                 await self._killed(life, point, asyncio.gather(*old, *new))
             self._follow(life)
             if point == "bare":
                 for each in fresh + again:
-                    each.phase = each.phase if each.settled else "unseen"
+                    each.phase, each.killed_at = each.phase if each.settled else "unseen", ""
             if other is not None:
                 await asyncio.gather(*(self._settle(other, each) for each in self._again()))
         if other is not None:
@@ -123,7 +142,7 @@ class Story:
     async def _other(self, number: int) -> AsyncIterator[Bascule]:
         """A second process on the same folder, which lives on."""
         life = Life(f"{number}-other", self._folder)
-        async with _client(await life.start("", 0)) as bascule:
+        async with client_of(await life.start("", 0)) as bascule:
             yield bascule
         await self._stopped(life)
 
@@ -178,6 +197,8 @@ class Story:
             word, _, point = mark.partition(" ")
             if word == "killed":
                 payment.killed_at = point if payment.phase == AT.get(point, payment.phase) else ""
+                if payment.killed_at and not payment.repeatable:
+                    self._dead.append((point, payment.row))
             elif payment.take(mark):
                 payment.killed_at = ""  # that was in another life
 
@@ -186,7 +207,8 @@ class Story:
     async def _last_life(self) -> None:
         life = Life("last", self._folder)
         everything = list(self._payments.values())
-        async with _client(await life.start("", 0)) as bascule:
+        async with client_of(await life.start("", 0)) as bascule:
+            await self._check_chain(bascule)
             for _ in range(2):  # what runs again in the first turn is replayed in the second
                 await asyncio.gather(*(self._settle(bascule, each) for each in everything))
         await self._stopped(life)
@@ -198,6 +220,32 @@ class Story:
         life.signal(signal.SIGTERM)
         if (status := await life.ended(WITHIN_S * 2)) != 0:
             self.wrong(f"Bascule was told to stop and ended with {status}")
+
+    # ---- the audit
+
+    async def _check_chain(self, bascule: Bascule) -> None:
+        """After a start, what the last life left behind has been looked after."""
+        if bascule.url and (fault := await asyncio.to_thread(fault_of_chain, self._state)) is not None:
+            self._found.broken_chain.append(fault)
+            self.wrong(f"the chain is broken: {fault}")
+
+    def _check_ends(self) -> None:
+        """Every call that was announced has one end, and those that were killed have the right one."""
+        if (fault := fault_of_chain(self._state)) is not None:
+            self._found.broken_chain.append(fault)
+            self.wrong(f"the chain is broken at the end: {fault}")
+        if not is_whole(self._state):
+            self.wrong("the database is damaged")
+        ends = ends_of(self._state)
+        for each in ends.faults:
+            self.wrong(each)
+        for point, row in self._dead:
+            if point not in RECOVERED:
+                continue
+            found = ends.by_row.get(row, [])
+            if not RECOVERED[point] & set(found):
+                self.wrong(f"{row} was killed at {point}; the audit says of its end {found}")
+            self._found.counts[f"{point} recovered"] += any(kind == "outcome_recovered" for kind, _ in found)
 
     # ---- judging
 
@@ -264,11 +312,3 @@ def judge_executions(found: Findings, counted: Counter[str]) -> None:
             found.wrong.append(f"seed {seed}: {key} has a result, but was never executed")
         elif payment.executed not in (None, times):
             found.wrong.append(f"seed {seed}: {key} was executed {times} times, and not {payment.executed}")
-
-
-@contextlib.asynccontextmanager
-async def _client(url: str) -> AsyncIterator[Bascule]:
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=WITHIN_S), auto_decompress=False
-    ) as http:
-        yield Bascule(url, http)

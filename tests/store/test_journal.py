@@ -288,6 +288,37 @@ async def test_what_a_dead_process_had_only_reserved_is_run_by_the_next(begin: C
     assert isinstance(await journal.reserve(wanted()), Hold)
 
 
+async def test_a_reservation_of_the_dead_is_in_nobodys_way(begin: Callable[..., Life]) -> None:
+    dead, living = begin(), begin()
+    assert isinstance(await dead.journal.reserve(wanted()), Hold)
+    assert await state(living.journal) == "RESERVED"
+    dead.end()
+    assert await state(living.journal) == "none"
+    assert isinstance(await living.journal.reserve(wanted(say=b"b" * 32)), Hold)
+
+
+async def test_a_hold_on_a_row_that_is_gone_does_not_fit_the_next_one(begin: Callable[..., Life], clock: Clock) -> None:
+    asleep, other = begin(), begin()
+    old = await asleep.journal.reserve(wanted())
+    assert isinstance(old, Hold)
+    clock.pass_(121)
+    second = await other.journal.reserve(wanted())
+    assert isinstance(second, Hold)
+    await other.journal.release(second)
+    assert isinstance(await other.journal.reserve(wanted()), Hold)
+    with pytest.raises(InFlight):
+        await asleep.journal.start(Start(hold=old))
+
+
+async def test_a_process_that_begins_is_never_taken_for_dead(tmp_path: Path) -> None:
+    one, other = Boot(tmp_path), Boot(tmp_path)
+    assert one.dead() == other.dead() == frozenset()
+    assert one.is_alive(other.id)
+    other.end()
+    assert not one.is_alive(other.id)
+    one.end()
+
+
 async def test_what_a_dead_process_had_sent_is_of_unknown_outcome(begin: Callable[..., Life]) -> None:
     dead, living = begin(), begin()
     await run(dead.journal, None)

@@ -4,6 +4,7 @@ import csv
 import io
 import sqlite3
 import time
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,8 @@ _ROWS_AT_ONCE: Final = 500
 _ROW: Final = f"SELECT seq, hash, entry, {', '.join(chain.COLUMNS)} FROM audit"
 _HAS_END: Final = "SELECT 1 FROM audit WHERE call = ? AND kind IN ('call', 'outcome_recovered') LIMIT 1"
 CSV_COLUMNS: Final = ("seq", "time", *Record.__struct_fields__, "hash")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
+_FORMULA: Final = ("=", "+", "-", "@")  # what a spreadsheet would run
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # Unicode: control, format, none at all
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,8 +55,11 @@ class Log:
     def __init__(self, state: Path) -> None:
         """Raises ConfigInvalid if there is something that cannot be read."""
         self.state = state
-        path = state / FILE
         self._connection: sqlite3.Connection | None = None
+        self._open()
+
+    def _open(self) -> None:
+        path = self.state / FILE
         if not path.exists():
             return
         try:
@@ -96,8 +101,8 @@ class Log:
         """Entries that fit, as they are written from now on. For ever."""
         last = self._last()
         while True:
-            if self._connection is None:  # until somebody makes it
-                self.__init__(self.state)  # type: ignore[misc]  # as if it had been opened now
+            if self._connection is None:
+                self._open()  # perhaps a gateway has made it by now
             seen = self._last()
             if seen > last:
                 for each in self._fitting(filters, "ORDER BY seq", after=last, up_to=seen):
@@ -226,7 +231,8 @@ def _bytes(value: Any) -> bytes:
 
 
 def _where(filters: Filters, after: int, up_to: int | None) -> tuple[str, list[Any]]:
-    conditions, values = ["seq > ?"], [after]
+    conditions: list[str] = ["seq > ?"]
+    values: list[Any] = [after]
     for column, wanted in (
         ("seq <= ?", up_to),
         ("caller = ?", filters.caller or None),
@@ -257,7 +263,7 @@ def _good_head(seq: int, heads: Sequence[Head], keys: Keys) -> Head:
 
 
 def keys_of(state: Path, texts: Sequence[str] = ()) -> Keys:
-    """The keys whose signatures count: those in *texts*, or the folder's own if there are none. Raises ConfigInvalid."""
+    """Whose signatures count: the keys in *texts*, or the folder's own if there are none. Raises ConfigInvalid."""
     try:
         given = [chain.public_key(text) for text in texts]
     except ValueError as error:
@@ -301,6 +307,24 @@ def report(seen: Seen) -> dict[str, Any]:
     return {"seq": seen.seq, "hash": seen.hash, "entry": dict(seen.entry)}
 
 
+def verdict_report(verdict: Verdict) -> dict[str, Any]:
+    problem = verdict.problem
+    return {
+        "ok": problem is None,
+        "problem": None if problem is None else msgspec.to_builtins(problem),
+        "entries": verdict.entries,
+        "last": verdict.last,
+        "heads": verdict.heads,
+        "signed_to": verdict.signed_to,
+        "notes": list(verdict.notes),
+    }
+
+
+def proof_report(proof: Proof) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(proof)
+    return found
+
+
 def csv_head() -> str:
     return _csv_line(CSV_COLUMNS)
 
@@ -321,8 +345,13 @@ def date_of(at_us: Any) -> str:
 
 
 def _harmless(value: Any) -> str:
-    text = str(value)
+    text = escaped(str(value))
     return f"'{text}" if text.startswith(_FORMULA) and not isinstance(value, int) else text
+
+
+def escaped(text: str) -> str:
+    """*text* without what could move a cursor, hide, or turn the order of letters around: that is spelled out."""
+    return "".join(f"\\u{ord(char):04x}" if unicodedata.category(char) in _UNSEEN else char for char in text)
 
 
 def _csv_line(cells: Sequence[str]) -> str:

@@ -34,6 +34,12 @@ class Posts(Protocol):
     def post(self, record: Record, arguments: bytes | None = None) -> None: ...
 
 
+class NotUnknown(InvalidRequest):
+    """What became of the call is known already."""
+
+    http = 409
+
+
 class By(msgspec.Struct, frozen=True):
     """Who says what became of a call."""
 
@@ -93,9 +99,7 @@ def next_steps(entry: Entry) -> list[str]:
         case "AWAITING_INPUT":
             return ["nothing: its client answers the question, or the call is forgotten in time"]
         case "COMPLETED" if not entry.has_result:
-            return [
-                "nothing: it was done; its result was too large to be kept, so the same key gets an error, not a run"
-            ]
+            return ["nothing: it was done, and is not run again; its result was too large to be kept for the same key"]
         case _:
             return []
 
@@ -111,7 +115,7 @@ async def resolve(
 ) -> Entry:
     """Say what became of a call of unknown outcome: it brought *result*, or (None) it was never run; the row it was.
 
-    Raises InFlight while it runs, InvalidRequest in any other state, InvalidParams for a note that is too long.
+    Raises InFlight while it runs, NotUnknown in any other state, InvalidParams for a note that is too long.
     """
     if len(note) > MAX_NOTE:
         raise InvalidParams(f"a note has at most {MAX_NOTE} characters")
@@ -123,19 +127,17 @@ async def resolve(
     resolved = await journal.resolve(entry.id, result, said)
     if resolved is None:
         _check_unknown(await journal.get(entry.id))
-        raise InvalidRequest(f"{entry.id} is not of unknown outcome any more")
+        raise NotUnknown(f"{entry.id} is not of unknown outcome any more")
     return resolved
 
 
 def _check_unknown(entry: Entry | None) -> None:
     if entry is None:
-        raise InvalidRequest("somebody else has resolved it meanwhile")
+        raise NotUnknown("somebody else has resolved it meanwhile")
     if is_running(entry):
-        raise InFlight(
-            f"{entry.id} is still running: what becomes of it is not for a person to say yet", state=entry.state
-        )
+        raise InFlight(f"{entry.id} is still running: nobody can say yet what becomes of it", state=entry.state)
     if entry.state != "UNKNOWN":
-        raise InvalidRequest(f"{entry.id} is {entry.state}: only a call of unknown outcome can be resolved")
+        raise NotUnknown(f"{entry.id} is {entry.state}: only a call of unknown outcome can be resolved")
 
 
 def _record(entry: Entry, result: Kept | None, by: By, note: str) -> Record:

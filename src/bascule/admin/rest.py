@@ -4,16 +4,19 @@ Reading needs the scope of `/status`, changing one of its own. What becomes of a
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 import msgspec
 
-from bascule.admin import journal
+from bascule.admin import approvals, journal
 from bascule.admin.journal import By
 from bascule.call import Caller
-from bascule.errors import InvalidParams
+from bascule.errors import InvalidParams, Unavailable
+from bascule.policy import approvals as approving
 from bascule.policy.scopes import OPERATORS
-from bascule.store.journal import Kept
+from bascule.store.approvals import Approvals
+from bascule.store.journal import Entry, Kept
 
 if TYPE_CHECKING:
     from bascule.app import Gateway
@@ -39,8 +42,8 @@ class Operation(msgspec.Struct, frozen=True):
 
 def operations(gateway: "Gateway") -> Sequence[Operation]:
     """All that *gateway* can be asked for."""
-    cache, records = _Cache(gateway), _Journal(gateway)
-    listing = frozenset({"state", "caller", "most"})
+    cache, records, asked = _Cache(gateway), _Journal(gateway), _Approvals(gateway)
+    listing, noting = frozenset({"state", "caller", "most"}), frozenset({"note"})
     return [
         Operation("GET", "/cache", cache.report),
         Operation("DELETE", "/cache", cache.clear, CACHE_WRITE, frozenset({"tool", "server"})),
@@ -51,6 +54,11 @@ def operations(gateway: "Gateway") -> Sequence[Operation]:
             takes=frozenset({"never_ran", "result", "note"}),
             named=True,
         ),
+        # Who may see and answer questions, admin/approvals.py decides: callers known by name, with scopes of its own.
+        Operation("GET", "/approvals", asked.list_, (), frozenset({"state", "most"})),
+        Operation("GET", "/approvals/{id}", asked.show, ()),
+        Operation("POST", "/approvals/{id}/approve", partial(asked.decide, approve=True), (), noting),
+        Operation("POST", "/approvals/{id}/deny", partial(asked.decide, approve=False), (), noting),
     ]
 
 
@@ -93,7 +101,40 @@ class _Journal:
         return {"id": entry.id, "resolved": "never_ran" if result is None else "answered", **_shown(resolved, result)}
 
 
-def _shown(entry: Any, result: Kept | None) -> dict[str, Any]:
+class _Approvals:
+    def __init__(self, gateway: "Gateway") -> None:
+        self._gateway = gateway
+
+    @property
+    def _records(self) -> Approvals:
+        records = self._gateway.records
+        if records is None:
+            raise Unavailable("questions are not kept here: the operator has to set state_dir")
+        return records.approvals
+
+    async def list_(self, caller: Caller, said: Said) -> Any:
+        state, most = _state_of(said.get("state")), count_of(said, "most", _LISTED)
+        return {"approvals": approvals.list_(self._records, caller, state=state, most=min(most, journal.MOST_LISTED))}
+
+    async def show(self, caller: Caller, said: Said) -> Any:
+        return approvals.show(self._records, caller, said["id"])
+
+    async def decide(self, caller: Caller, said: Said, *, approve: bool) -> Any:
+        return await approvals.decide(self._records, caller, said["id"], approve=approve, note=text_of(said, "note"))
+
+
+def _state_of(said: str | None) -> approving.State | None:
+    """A state of questions. Raises InvalidParams for what is none."""
+    found: approving.State
+    for found in get_args(approving.State):
+        if said == found:
+            return found
+    if said is not None:
+        raise InvalidParams(f"there is no state {said!r}; there are {', '.join(get_args(approving.State))}")
+    return None
+
+
+def _shown(entry: Entry, result: Kept | None) -> dict[str, Any]:
     """The row as it is now; of what was never run there is none any more."""
     return {} if result is None else {"call": journal.report(entry)}
 

@@ -3,8 +3,7 @@
 import asyncio
 import getpass
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
@@ -14,6 +13,7 @@ from bascule.cli.talk import failing, note
 from bascule.errors import ConfigInvalid
 
 if TYPE_CHECKING:
+    from bascule.config import Config
     from bascule.store.approvals import Approvals
 
 _HEADINGS: Final = ("id", "state", "tool", "caller", "expires", "decided by", "question")
@@ -117,7 +117,7 @@ def _decide(id: str, about: str, config: Path | None, *, approve: bool, as_json:
         if approve:
             note(f"the call has to be sent again with its token by {report['expires']}")
 
-    _run(config, decided)
+    _run(config, decided, writes=True)
 
 
 # ---- from words to the records -------------------------------------------------------------------
@@ -125,38 +125,37 @@ def _decide(id: str, about: str, config: Path | None, *, approve: bool, as_json:
 Work: TypeAlias = Callable[["Approvals"], Coroutine[Any, Any, None]]
 
 
-def _run(path: Path | None, work: Work) -> None:
+def _run(path: Path | None, work: Work, *, writes: bool = False) -> None:
     from bascule import config
 
+    # A call is denied also where none of the servers' secrets is at hand.
     loaded = config.load_records(path or Path("bascule.yaml"), os.environ)
-
-    async def worked() -> None:
-        async with _opened(Path(loaded.state_dir)) as approvals:
-            await work(approvals)
-
-    asyncio.run(worked())
+    asyncio.run(_worked(loaded, work, writes=writes))
 
 
-@asynccontextmanager
-async def _opened(state: Path) -> "AsyncIterator[Approvals]":
-    from bascule.store.approvals import Approvals
-    from bascule.store.options import ApprovalOptions
-    from bascule.store.vault import vault_of
-    from bascule.store.writer import Writer
+async def _worked(config: "Config", work: Work, *, writes: bool) -> None:
+    from bascule.config import audit_of
+    from bascule.store.records import Records
 
-    writer = Writer(state)
-    writer.start()
+    records = Records(Path(config.state_dir), audit_of(config), config.journal, config.approvals)
     try:
-        yield Approvals(writer, vault_of(state), None, ApprovalOptions())
+        if writes:
+            await records.start()
+        await work(records.approvals)
     finally:
-        await asyncio.to_thread(writer.close)
+        await records.close()
 
 
 def _user() -> str:
+    """The user of this process, as the system names them: not as their environment does."""
     try:
+        if os.name == "posix":
+            import pwd
+
+            return pwd.getpwuid(os.getuid()).pw_name
         return getpass.getuser()
-    except (KeyError, OSError):  # OSError since Python 3.13
-        return f"uid-{os.getuid()}" if hasattr(os, "getuid") else "unknown"
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"uid {os.getuid()}" if os.name == "posix" else "somebody"
 
 
 # ---- what is said --------------------------------------------------------------------------------

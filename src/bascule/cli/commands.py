@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import bascule
-from bascule.cli import approvals, contract, inspect, keys, policy, serve
+from bascule.cli import approvals, audit, cache, contract, inspect, journal, keys, policy, serve
 
 app = typer.Typer(
     name="bascule",
@@ -34,5 +34,8 @@ serve.register(app)
 inspect.register(app)
 contract.register(app)
 keys.register(app)
+audit.register(app)
 policy.register(app)
 approvals.register(app)
+journal.register(app)
+cache.register(app)

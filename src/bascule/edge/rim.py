@@ -126,6 +126,8 @@ class Rim:
         except asyncio.CancelledError:
             if not self.flights.was_struck(flight):
                 raise
+            if not call.trip.sent:
+                raise _draining() from None
             raise TimedOut("this process is shutting down, and the call did not end in time", limit="drain") from None
         finally:
             self.flights.land(flight)

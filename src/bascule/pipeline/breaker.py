@@ -57,8 +57,8 @@ class Breaker:
             outcome = server.judged(error)
             raise
         except asyncio.CancelledError:
-            # By the `deadline` stage, further out, or by the client: only it knows whose patience was at its end.
-            if getattr(call.trip, "overdue", False):
+            # By the `deadline` stage, further out, or by the client.
+            if call.trip.overdue:
                 outcome = server.timed_out()
             raise
         finally:

@@ -42,11 +42,12 @@ def seconds_for(timeout_s: float, contract: Contract | None) -> float:
 class _Running:
     """One call under its limits. Stands before its client, to notice what the client is told and asked."""
 
-    __slots__ = ("asking", "client", "due", "heard_at", "idle_s", "task", "why")
+    __slots__ = ("asking", "call", "client", "due", "heard_at", "idle_s", "task", "why")
 
-    def __init__(self, task: "asyncio.Task[Any]", client: Client, now: float, due: float, idle_s: float) -> None:
+    def __init__(self, task: "asyncio.Task[Any]", call: Call, now: float, due: float, idle_s: float) -> None:
         self.task = task
-        self.client = client
+        self.call = call
+        self.client = call.client
         self.due = due
         self.heard_at = now
         self.idle_s = idle_s
@@ -78,6 +79,8 @@ class _Running:
             self.why = "idle"
         else:
             return
+        if self.idle_s != math.inf:
+            self.call.trip.overdue = True
         self.task.cancel()
 
     def struck(self) -> bool:
@@ -101,7 +104,7 @@ class Deadline:
         server = call.target.upstream.name if call.target else call.view
         idle_s = self._timeout_of().get(server, _DEFAULT_S)
         hard_s = hard_s_for(call.contract)
-        running = self._begin(call.client, hard_s, idle_s)
+        running = self._begin(call, hard_s, idle_s)
         trip = call.trip
         wished = trip.due
         trip.due = running.due if wished is None or running.due < wished else wished
@@ -128,26 +131,22 @@ class Deadline:
         trip = call.trip
         if trip.due is None:
             trip.due = loop.time() + wished_s
-        running = self._begin(call.client, trip.due - loop.time(), math.inf)
+        running = self._begin(call, trip.due - loop.time(), math.inf)
         try:
             return await forward(call)
         except asyncio.CancelledError:
             if not running.struck():
                 raise
-            raise TimedOut(
-                f"no answer within the {wished_s:g} s that its caller gave it: give it longer"
-                f" (X-Request-Timeout-Ms, or _meta[{DEADLINE_META!r}])",
-                limit="caller", seconds=wished_s,
-            ) from None  # fmt: skip
+            raise _not_in_the_callers_time(wished_s, sent=trip.sent) from None
         finally:
             self._running.discard(running)
 
-    def _begin(self, client: Client, seconds: float, idle_s: float) -> _Running:
+    def _begin(self, call: Call, seconds: float, idle_s: float) -> _Running:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None, "a coroutine always runs in a task"
         now = loop.time()
-        running = _Running(task, client, now, now + seconds, idle_s)
+        running = _Running(task, call, now, now + seconds, idle_s)
         self._running.add(running)
         if self._timer is None:
             self._timer = loop.call_later(_TICK_S, self._look)
@@ -170,6 +169,18 @@ def _passed_on(call: Call, client: Client, left_s: float) -> Call:
     meta = {**modern.meta_of(target.params), DEADLINE_META: left_ms}
     params = jsonrpc.replaced(target.params, meta_=meta)
     return msgspec.structs.replace(call, client=client, target=msgspec.structs.replace(target, params=params))
+
+
+def _not_in_the_callers_time(wished_s: float, *, sent: bool) -> TimedOut:
+    error = TimedOut(
+        f"no answer within the {wished_s:g} s that its caller gave it: give it longer"
+        f" (X-Request-Timeout-Ms, or _meta[{DEADLINE_META!r}])",
+        limit="caller",
+        seconds=wished_s,
+    )
+    if not sent:
+        error.retryable, error.advice = True, "it has not been sent to its server"
+    return error
 
 
 def _too_slow(why: str, hard_s: float, idle_s: float, server: str) -> TimedOut:

@@ -107,8 +107,7 @@ class Retry:
         if has_asked(call) or not repeatable(error, failed=failed, harmless=self._harmless(call)):
             return None
         wait_s = pause_s(retry, self._chance(), error.retry_after_s)
-        due_s: float | None = getattr(call.trip, "due", None)
-        return wait_s if fits(wait_s, asyncio.get_running_loop().time(), due_s) else None
+        return wait_s if fits(wait_s, asyncio.get_running_loop().time(), call.trip.due) else None
 
     def _harmless(self, call: Call) -> bool:
         return self._safe or (self._deduplicates and bool(call.wishes.key))

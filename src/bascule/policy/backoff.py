@@ -17,9 +17,7 @@ class RetryRules(msgspec.Struct, frozen=True):
     most: int = 2  # retries of one call
     base_s: float = 0.1
     cap_s: float = 2.0
-    longest_s: float = (
-        30.0  # that a server which says when may make a call wait; the caller's own deadline may be shorter
-    )
+    longest_s: float = 10.0  # as a server asks; who gets the error sooner can do something else meanwhile
     share: float = 0.1  # of the calls to a server may be retries,
     saved: float = 10.0  # this many at once when there were none for a while,
     per_s: float = 0.1  # and this many for nothing: a share of the calls of a quiet server is none

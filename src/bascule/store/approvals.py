@@ -50,10 +50,16 @@ class Seals(Protocol):
         ...
 
 
-class Posts(Protocol):
+class Audits(Protocol):
     """store/audit.py."""
 
-    def post(self, record: Record, arguments: bytes | None = None) -> None: ...
+    def post(self, record: Record, arguments: bytes | None = None) -> None:
+        """Take it in, to be written with whatever is written next."""
+        ...
+
+    def append(self, connection: sqlite3.Connection, record: Record, arguments: bytes | None = None) -> None:
+        """Write it within the transaction that is open."""
+        ...
 
 
 class Approvals:
@@ -63,7 +69,7 @@ class Approvals:
         self,
         writer: Writer,
         vault: Seals,
-        audit: Posts | None,
+        audit: Audits | None,
         options: ApprovalOptions,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -85,15 +91,18 @@ class Approvals:
         """
         fresh = self._row(asked, secrets.token_hex(16), "inbox", self._clock() + self.options.ttl_s)
         sealed = self._sealed(fresh.id, asked)
-        found = await self._writer.write(lambda connection: self._asked(connection, fresh, sealed), durable=False)
+        found = await self._writer.write(
+            lambda connection: self._asked(connection, fresh, sealed, asked.arguments), durable=False
+        )
         if found.id == fresh.id:
-            log.info("%s asks for %r: bascule approvals show %s", asked.caller, asked.thing, fresh.id)
-            self._post(found, "asked", asked.arguments)
+            log.info("%r asks for %r: bascule approvals show %s", asked.caller, asked.thing, fresh.id)
         return found
 
     def asks(self, asked: Asked, id: str) -> None:
         """The person at the calling client is asked: what they say will be settled under *id*."""
-        self._post(self._row(asked, id, "client", self._clock()), "asked", asked.arguments)
+        if self._audit is not None:
+            row = self._row(asked, id, "client", self._clock())
+            self._audit.post(_record(row, row.created_at_s, "asked"), asked.arguments)
 
     async def settle(
         self, asked: Asked, id: str, *, approve: bool, by: str, channel: Channel, ttl_s: float | None = None
@@ -107,10 +116,15 @@ class Approvals:
         state: State = "approved" if approve else "denied"
         row = replace(self._row(asked, id, channel, expires_at_s), state=state, decided_at_s=now_s, decided_by=by)
         sealed = b"" if channel == "round" else self._sealed(id, asked)
-        was_new, found = await self._writer.write(lambda connection: _settled(connection, row, sealed), durable=False)
-        if was_new and channel != "round":  # in a later round nobody has said anything new
-            self._post(found, state)
-        return found
+
+        def settled(connection: sqlite3.Connection) -> Approval:
+            if not _insert(connection, row, sealed):
+                return _found(connection, id) or row
+            if channel != "round":  # in a later round nobody has said anything new
+                self._record(connection, row, state)
+            return row
+
+        return await self._writer.write(settled, durable=False)
 
     def find(self, id: str) -> Approval | None:
         rows = self._writer.read(f"{_SELECT} WHERE id = ?", (id,))
@@ -155,12 +169,10 @@ class Approvals:
                 "UPDATE approvals SET state = ?, decided_at_s = ?, decided_by = ?, note = ? WHERE id = ?",
                 (after.state, now_s, by, after.note, id),
             )
+            self._record(connection, after, state)
             return after
 
-        found = await self._writer.write(decided, durable=True)
-        if isinstance(found, Approval):
-            self._post(found, found.state)
-        return found
+        return await self._writer.write(decided, durable=True)
 
     # ---- parts
 
@@ -189,7 +201,7 @@ class Approvals:
     def _sealed(self, id: str, asked: Asked) -> bytes:
         return self._vault.seal(_purpose(id), shown_arguments(asked.arguments, MOST_STORED).encode())
 
-    def _asked(self, connection: sqlite3.Connection, fresh: Approval, sealed: bytes) -> Approval:
+    def _asked(self, connection: sqlite3.Connection, fresh: Approval, sealed: bytes, arguments: bytes) -> Approval:
         now_s = fresh.created_at_s
         connection.execute("DELETE FROM approvals WHERE created_at_s < ?", (now_s - KEPT_S,))
         rows = connection.execute(f"{_SELECT} WHERE caller = ? AND state = 'pending'", (fresh.caller,))
@@ -204,26 +216,15 @@ class Approvals:
                 limit="approvals",
             )
         _insert(connection, fresh, sealed)
+        self._record(connection, fresh, "asked", arguments)
         return fresh
 
-    def _post(self, row: Approval, outcome: str, arguments: bytes | None = None) -> None:
-        if self._audit is None:
-            return
-        record = Record(
-            kind="approval",
-            at_us=round(self._clock() * 1_000_000),
-            trace_id=row.trace_id,
-            caller=row.caller,
-            thing=row.thing,
-            version=row.version,
-            decision=_DECISIONS.get(outcome, ""),
-            rule=row.rule,
-            approval=row.id,
-            approved_by=row.decided_by,
-            outcome=outcome,
-            note=row.note,
-        )
-        self._audit.post(record, arguments)
+    def _record(
+        self, connection: sqlite3.Connection, row: Approval, outcome: str, arguments: bytes | None = None
+    ) -> None:
+        """Put it into the audit in the same transaction: nothing is decided that is not on record."""
+        if self._audit is not None:
+            self._audit.append(connection, _record(row, self._clock(), outcome), arguments)
 
 
 # ---- in the transaction of whoever sends the call (store/journal.py)
@@ -252,13 +253,6 @@ def unuse(connection: sqlite3.Connection, id: str) -> None:
 # ---- rows
 
 
-def _settled(connection: sqlite3.Connection, row: Approval, sealed: bytes) -> tuple[bool, Approval]:
-    """(whether *row* is new, the row of its id as it stands)."""
-    if _insert(connection, row, sealed):
-        return True, row
-    return False, _found(connection, row.id) or row
-
-
 def _insert(connection: sqlite3.Connection, row: Approval, sealed: bytes) -> bool:
     values = [getattr(row, name) for name in _COLUMNS]
     return connection.execute(_INSERT, (*values, sealed)).rowcount == 1
@@ -277,6 +271,23 @@ def _approval(row: Sequence[Any]) -> Approval:
 def _same(one: Approval, other: Approval) -> bool:
     return (one.thing, one.fingerprint, one.pin, one.rule, one.four_eyes, one.channel) == (
         *(other.thing, other.fingerprint, other.pin, other.rule, other.four_eyes, other.channel),
+    )
+
+
+def _record(row: Approval, now_s: float, outcome: str) -> Record:
+    return Record(
+        kind="approval",
+        at_us=round(now_s * 1_000_000),
+        trace_id=row.trace_id,
+        caller=row.caller,
+        thing=row.thing,
+        version=row.version,
+        decision=_DECISIONS.get(outcome, ""),
+        rule=row.rule,
+        approval=row.id,
+        approved_by=row.decided_by,
+        outcome=outcome,
+        note=row.note,
     )
 
 

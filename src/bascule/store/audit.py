@@ -42,6 +42,7 @@ _INSERT: Final = (
     "INSERT INTO audit (seq, at_us, kind, trace_id, call, caller, thing, outcome, entry, hash)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_SINCE_HEAD: Final = "SELECT seq, hash FROM audit WHERE seq > ? ORDER BY seq LIMIT ?"
 _UNFINISHED: Final = (
     "SELECT entry FROM audit AS meant WHERE kind = 'intent' AND NOT EXISTS (SELECT 1 FROM audit AS ended"
     " WHERE ended.call = meant.call AND ended.kind IN ('call', 'outcome_recovered')) ORDER BY seq"
@@ -239,8 +240,7 @@ class Audit:
             taken.append(waiting.popleft())
         connection.executemany(_INSERT, [self._row(record, arguments) for record, arguments in taken])
         self._signs, self._sign_now = self._sign_now, False
-        if self._place.seq - self._place.signed >= HEAD_EVERY or self._signs or self._ending:
-            self._sign(connection)
+        self._sign(connection, to_the_end=self._signs or self._ending)
 
     def committed(self) -> None:
         self._bytes_out += sum(len(arguments) for _, arguments in self._taken if arguments is not None)
@@ -351,16 +351,18 @@ class Audit:
         self._anchor()
         return place
 
-    def _sign(self, connection: sqlite3.Connection) -> None:
+    def _sign(self, connection: sqlite3.Connection, *, to_the_end: bool) -> None:
+        """A head for each HEAD_EVERY entries that have none; and one for the rest, if it goes *to_the_end*."""
         place = self._place
-        rows = connection.execute("SELECT hash FROM audit WHERE seq > ? ORDER BY seq", (place.signed,)).fetchall()
-        if not rows:
-            return
-        hashes = [bytes(hash) for (hash,) in rows]
-        head = chain.sign(self._key, place.seq - len(hashes) + 1, hashes, self._now_us())
-        connection.execute("INSERT INTO audit_heads (seq, head) VALUES (?, ?)", (head.seq, chain.written(head)))
-        self._place = _Place(place.seq, place.hash, head.seq)
-        self._signed.append(head)
+        while (unsigned := place.seq - place.signed) >= HEAD_EVERY or (to_the_end and unsigned > 0):
+            rows = connection.execute(_SINCE_HEAD, (place.signed, HEAD_EVERY)).fetchall()
+            if not rows:
+                return  # somebody has removed them
+            last, hashes = rows[-1][0], [bytes(hash) for _, hash in rows]
+            head = chain.sign(self._key, last - len(hashes) + 1, hashes, self._now_us())
+            connection.execute("INSERT INTO audit_heads (seq, head) VALUES (?, ?)", (head.seq, chain.written(head)))
+            self._signed.append(head)
+            self._place = place = place._replace(signed=head.seq)
 
     def _anchor(self) -> None:
         """Copy the heads that are behind. Failing is no reason to stop a gateway, unless the audit is strict."""

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from bascule.errors import ConfigInvalid
 from bascule.store import folder
 
 FOLDER: Final = "boots"
+_NEW: Final = ".new-"
 IsAlive: TypeAlias = Callable[[str], bool]
 
 
@@ -24,11 +26,15 @@ class Boot:
         self._folder = state / FOLDER
         folder.prepare(self._folder)
         self._path = self._folder / self.id
+        # Under its name only once it is locked: who looks in between would take it for a dead one's.
+        beside = self._folder / f"{_NEW}{self.id}"
         try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, folder.PRIVATE_FILE)
+            self._descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, folder.PRIVATE_FILE)
+            if not folder.try_lock(self._descriptor):
+                raise ConfigInvalid("files cannot be locked here: set state_dir to a local disk", place=str(beside))
+            beside.rename(self._path)
         except OSError as error:
             raise folder.unusable(self._path, error) from error
-        folder.try_lock(self._descriptor)
 
     def is_alive(self, id: str) -> bool:
         """Whether the process of that *id* still lives."""
@@ -45,7 +51,8 @@ class Boot:
 
     def dead(self) -> frozenset[str]:
         """The processes that have died without a word, and were not buried yet."""
-        return frozenset(id for id in os.listdir(self._folder) if not self.is_alive(id))
+        named = (id for id in os.listdir(self._folder) if not id.startswith(_NEW))
+        return frozenset(id for id in named if not self.is_alive(id))
 
     def bury(self, dead: Iterable[str]) -> None:
         """What they left behind has been looked after."""

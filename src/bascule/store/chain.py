@@ -324,7 +324,10 @@ class _Walk:
         self._hashes.append(row.hash)
         while self._awaited and self._awaited[0].seq <= row.seq:
             if (found := self._fault_of_head(self._awaited.popleft())) is not None:
-                return found
+                put_in = (
+                    self._fault(ahead[0], ahead[1:]) if ahead else None
+                )  # just here, in the place of the signed one?
+                return put_in if put_in is not None and put_in.seq == row.seq else found
         return None
 
     def end(self) -> Iterator[Problem]:
@@ -354,7 +357,7 @@ class _Walk:
         """What was done to an entry that does not fit, as far as it can be told from what stands beside it."""
         seq = row.seq
         shifts = [(_number(each) or 0) - each.seq for each in ahead]
-        if says == seq - 1 and self._older is not None and link(self._older, row.entry) == row.hash:
+        if says == seq - 1 and row.hash != self._hash and self._older and link(self._older, row.entry) == row.hash:
             return Problem(seq - 1, "inserted", "the entry was put in later: the next one has its number, and fits")
         if says is not None and says > seq and all(shift == says - seq for shift in shifts):
             return Problem(seq, "removed", f"entries {seq} to {says - 1} are gone, and the rest was renumbered")

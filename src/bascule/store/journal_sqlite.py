@@ -38,7 +38,7 @@ _CHANGED: Final = "changed_at_s = ?, machine = ?, changed_up_s = ?"
 _INSERT: Final = (
     "INSERT INTO journal (lookup, id, caller, method, thing, fingerprint, state, fence, boot, pin, trace_id,"
     " created_at_s, changed_at_s, machine, changed_up_s, refused, note)"
-    " VALUES (?, ?, ?, ?, ?, ?, 'RESERVED', 1, ?, ?, ?, ?, ?, ?, ?, 0, '') ON CONFLICT (lookup) DO NOTHING"
+    " VALUES (?, ?, ?, ?, ?, ?, 'RESERVED', ?, ?, ?, ?, ?, ?, ?, ?, 0, '') ON CONFLICT (lookup) DO NOTHING"
 )
 # Retention is counted by the machine's clock where the row is of this run of the machine (moment.py).
 _AGE: Final = "(CASE WHEN machine = ? AND machine <> '' THEN ? - changed_up_s ELSE ? - changed_at_s END)"
@@ -79,7 +79,9 @@ class SqliteJournal:
     async def find(self, caller: str, key: str) -> Entry | None:
         rows = self._writer.read(f"{_SELECT} WHERE lookup = ?", (self._vault.lookup(caller, key),))
         row = _Row(rows[0]) if rows else None
-        return None if row is None or self._is_over(row) else self._entry(row)
+        if row is None or self._is_over(row) or self._is_abandoned(row):
+            return None
+        return self._entry(row)
 
     async def result(self, entry: Entry) -> Kept | None:
         rows = self._writer.read("SELECT lookup, result, result_hash FROM journal WHERE id = ?", (entry.id,))
@@ -111,33 +113,46 @@ class SqliteJournal:
         if row is not None:
             connection.execute("DELETE FROM journal WHERE lookup = ?", (lookup,))
         self._check_quota(connection, wanted.caller)
+        # Random, so that no hold on a row that was deleted fits the one that comes after it.
+        fence = secrets.randbits(48)
         id = f"j{secrets.token_hex(10)}"
-        values = (lookup, id, wanted.caller, wanted.method, wanted.thing, wanted.fingerprint, self._boot.id)
+        values = (lookup, id, wanted.caller, wanted.method, wanted.thing, wanted.fingerprint, fence, self._boot.id)
         connection.execute(
             _INSERT, (*values, wanted.pin, wanted.trace_id, now.wall_s, now.wall_s, now.machine, now.up_s)
         )
-        return Hold(lookup, id, 1, None)
+        return Hold(lookup, id, fence, None)
 
     def _taken_over(self, connection: sqlite3.Connection, row: "_Row", wanted: Wanted, now: Moment) -> Hold | None:
         """The right to go on with a call that is there already, under a new fence; None if there is no such right."""
         state = self._state(row)
+        if self._is_abandoned(row):
+            return self._adopted(connection, row, wanted, now)
         if row.fingerprint != wanted.fingerprint:
             return None
-        if state == "RESERVED" and not self._is_held(row):
-            before: State | None = None
-        elif state == "UNKNOWN" and wanted.rerun:
-            before = "UNKNOWN"
+        if state == "UNKNOWN" and wanted.rerun:
+            before: State = "UNKNOWN"
         elif state == "AWAITING_INPUT" and wanted.round is not None and row.round == wanted.round:
             before = "AWAITING_INPUT"
         else:
             return None
         # What had been sent once stays in its state until it is sent again: a crash in between must not forget it.
-        kept = "RESERVED" if before is None else before
         connection.execute(
             f"UPDATE journal SET state = ?, fence = ?, boot = ?, {_CHANGED} WHERE lookup = ?",
-            (kept, row.fence + 1, self._boot.id, now.wall_s, now.machine, now.up_s, row.lookup),
+            (before, row.fence + 1, self._boot.id, now.wall_s, now.machine, now.up_s, row.lookup),
         )
         return Hold(row.lookup, row.id, row.fence + 1, before)
+
+    def _adopted(self, connection: sqlite3.Connection, row: "_Row", wanted: Wanted, now: Moment) -> Hold:
+        """The row of whoever died before it sent anything, for another call: only its fence goes on."""
+        connection.execute(
+            "UPDATE journal SET fingerprint = ?, method = ?, thing = ?, pin = ?, trace_id = ?, fence = ?, boot = ?,"
+            f" {_CHANGED} WHERE lookup = ?",
+            (
+                *(wanted.fingerprint, wanted.method, wanted.thing, wanted.pin, wanted.trace_id, row.fence + 1),
+                *(self._boot.id, now.wall_s, now.machine, now.up_s, row.lookup),
+            ),
+        )
+        return Hold(row.lookup, row.id, row.fence + 1, None)
 
     def _check_quota(self, connection: sqlite3.Connection, caller: str) -> None:
         (rows,) = connection.execute("SELECT count(*) FROM journal WHERE caller = ?", (caller,)).fetchone()
@@ -309,8 +324,12 @@ class SqliteJournal:
     def _state(self, row: "_Row") -> State:
         return "UNKNOWN" if row.state == "DISPATCHED" and not self._is_held(row) else row.state
 
+    def _is_abandoned(self, row: "_Row") -> bool:
+        """Whether whoever reserved it died before it sent anything: as if it had never been seen."""
+        return row.state == "RESERVED" and not self._is_held(row)
+
     def _is_over(self, row: "_Row") -> bool:
-        """Whether it counts as never seen: its time is over, or whoever reserved it died before it sent anything."""
+        """Whether its time is over: as if it had never been seen."""
         state = self._state(row)
         if state in ("RESERVED", "DISPATCHED"):
             return False

@@ -4,6 +4,7 @@ Knows nothing of MCP: lines come out, lines go in.
 """
 
 import asyncio
+import os
 import re
 import secrets
 import signal
@@ -17,6 +18,7 @@ from bascule.upstream.family import MARK, WARDEN
 
 STDERR_LINES: Final = 50
 STDERR_BYTES: Final = 64 * 1024
+_STDERR_CHUNKS: Final = 256
 MAX_UNREAD_BYTES: Final = 8 * 1024 * 1024  # written to a child that does not read; then calls are refused
 _LONGEST_KILL_S: Final = 5.0
 
@@ -77,6 +79,28 @@ class Lines:
             self._on_overlong(head)
 
 
+class Tail:
+    """The end of a byte stream that may be a flood: keeping it costs the same whatever is in it."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> None:
+        self._chunks.append(chunk[-STDERR_BYTES:])
+        self._size += len(self._chunks[-1])
+        # Many small chunks are joined now and then, or each would be kept as an object of its own.
+        if self._size > 2 * STDERR_BYTES or len(self._chunks) > _STDERR_CHUNKS:
+            whole = b"".join(self._chunks)[-STDERR_BYTES:]
+            self._chunks, self._size = deque((whole,)), len(whole)
+
+    def lines(self) -> list[str]:
+        """The last STDERR_LINES lines that are not blank, each cut to 1000 characters."""
+        whole = b"".join(self._chunks)[-STDERR_BYTES:]
+        lines = [line for line in whole.split(b"\n") if line and not line.isspace()]
+        return [line[:1000].decode(errors="replace") for line in lines[-STDERR_LINES:]]
+
+
 class Child(asyncio.SubprocessProtocol):
     """A running command. *on_line* sees each line of its stdout, *on_exit* its end, once."""
 
@@ -88,9 +112,8 @@ class Child(asyncio.SubprocessProtocol):
         on_exit: Callable[[str], None],
     ) -> None:
         self._stdout = Lines(max_line_bytes, on_line, on_overlong)
-        self._stderr = Lines(STDERR_BYTES // 8, self._keep_stderr, self._keep_stderr)
+        self._stderr = Tail()
         self._on_exit = on_exit
-        self._tail: deque[str] = deque(maxlen=STDERR_LINES)
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._outgoing: list[bytes] = []
@@ -123,6 +146,7 @@ class Child(asyncio.SubprocessProtocol):
                 env={**env, MARK: mark},
                 cwd=cwd,
                 start_new_session=True,
+                preexec_fn=_keep_our_files,
             )
         except (OSError, ValueError) as error:
             WARDEN.forget(mark)
@@ -178,10 +202,7 @@ class Child(asyncio.SubprocessProtocol):
             self._stdin.write(b"\n".join(lines))
 
     def stderr_tail(self) -> list[str]:
-        return list(self._tail)
-
-    def _keep_stderr(self, line: bytes) -> None:
-        self._tail.append(line[:1000].decode(errors="replace"))
+        return self._stderr.lines()
 
     def _report(self) -> None:
         if not self._reported:
@@ -235,6 +256,20 @@ def kill_all() -> None:
     """Kill every child of this process that is left, and its family. Nobody has time to wait any more."""
     for child in _alive:
         child.kill()
+
+
+def _keep_our_files() -> None:
+    """In the child, before it becomes the command: nothing of ours stays open in there but its three pipes.
+
+    asyncio sees to that, uvloop does not. A server that has the socket we listen on can take our clients, and one that
+    has copies of its own pipes cannot close its stdout for us to see.
+    """
+    for name in os.listdir("/dev/fd"):
+        try:
+            if int(name) > 2:  # these three are made from the others, after this
+                os.set_inheritable(int(name), False)
+        except OSError:
+            pass  # it was that of the listing
 
 
 def _signal_name(number: int) -> str:
