@@ -103,9 +103,11 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "in_flight": (RESERVED, "Nothing."),
     "confirmation_required": (
-        "The confirm gate, or a rule with `ask`, wants a person to say yes to this call. There is no channel to a"
-        " person yet, so the call is refused. `details.rule` says which rule it is.",
-        "Have a person do it, or change the rule.",
+        "The confirm gate, or a rule with `ask`, wants a person to say yes to this call: nobody has answered yet, or"
+        " the yes that came with it is not for just this call, was used, or has expired. `details.rule` says which rule"
+        " it is; `confirmation_token`, `link`, `expires_at` and `how` say how to get a yes: see"
+        " [Approvals](approvals.md).",
+        'Have a person answer, then send the same call again with `_meta["dev.bascule/confirmationToken"]`.',
     ),
     "unauthenticated": (
         "No credential was sent where one is needed, or one that is not valid here: an unknown, expired or revoked key,"
@@ -132,7 +134,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Wait until `renews_at`, begin a new session, or ask for a larger budget.",
     ),
     "definition_changed": (RESERVED, "Nothing."),
-    "confirmation_denied": (RESERVED, "Nothing."),
+    "confirmation_denied": (
+        "A person was asked to confirm this call and said no, or closed the question. The message has their note.",
+        "Do not send it again; ask whoever said no.",
+    ),
     "internal": ("A fault of Bascule's.", "Report it, with the traceback from the log."),
     "config_invalid": (
         "The configuration, or the command line, cannot be used. It is printed with file, line and field, and"

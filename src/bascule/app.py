@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import bascule
 from bascule.admin import status
 from bascule.admin.doubts import doubts
+from bascule.admin.rest import operations
 from bascule.call import Forward
 from bascule.config import (
     Config,
@@ -40,15 +41,19 @@ from bascule.edge.http import HttpEdge
 from bascule.edge.rim import Rim
 from bascule.edge.tls import Tls
 from bascule.errors import BasculeError, ConfigInvalid
-from bascule.pipeline import build_chain, build_inner
+from bascule.pipeline import build_chain, build_inner, build_last
 from bascule.pipeline.build import StageBuilder
+from bascule.pipeline.cache import Results
+from bascule.pipeline.confirm import Asking
 from bascule.pipeline.deadline import Deadline
+from bascule.pipeline.fallback import Listed
 from bascule.pipeline.gates import Gates
 from bascule.pipeline.govern import Govern
+from bascule.pipeline.health import Health
 from bascule.pipeline.observe import Observe
 from bascule.pipeline.open import Open
+from bascule.pipeline.parts import Parts
 from bascule.pipeline.recall import Recall
-from bascule.pipeline.reserve import Unfinished
 from bascule.pipeline.resolve import Resolve
 from bascule.pipeline.ways import Ways
 from bascule.policy.keys import PEPPER_BYTES, KeySnapshot
@@ -56,7 +61,7 @@ from bascule.registry.aggregate import Aggregate
 from bascule.registry.sync import Registry
 from bascule.store.keys import KeyStore
 from bascule.store.records import Records
-from bascule.store.shared import MemoryState, SharedState
+from bascule.store.shared import MemoryState
 from bascule.upstream.base import Upstream
 from bascule.upstream.http import HttpUpstream
 from bascule.upstream.stdio import StdioOptions, StdioUpstream
@@ -96,15 +101,14 @@ class Gateway:
         self.aggregate = Aggregate(self.registry)
         self.records = records_of(config)
         self.observe = Observe(None if self.records is None else self.records.audit)
-        self.unfinished = Unfinished()
-        self.counters = MemoryState()
-        self.gates = Gates(config.limits.queued, config.limits.queue_timeout_s)
         self._timeouts = _timeouts(config)
-        inner = build_inner(Recall(self.registry), Deadline(lambda: self._timeouts), Open(self.aggregate))
-        self._inner = inner
+        deadline, reaching = Deadline(lambda: self._timeouts), Open(self.aggregate)
+        self._last = build_last(reaching)
+        self.parts = self._parts(config, deadline)
         self.govern = Govern(self._ways(config), self.registry)
         self.registry.sight = self.aggregate.sight = self.govern.ways
-        forward = build_chain(self.observe, Resolve(self.registry, self.aggregate), self.govern, inner)
+        inner = build_inner(Recall(self.registry), deadline, reaching)
+        forward = build_chain(self.observe, deadline, Resolve(self.registry, self.aggregate), self.govern, inner)
         self.forward = forward
         self.keys = KeyStore(Path(config.state_dir))
         self.attempts = Attempts()
@@ -125,6 +129,7 @@ class Gateway:
             },
             sole=sole,
             turned_away=self.observe.turned_away,
+            operations=operations(self),
             max_sessions=config.http.max_sessions,
             session_idle_s=config.http.session_idle_s,
             session_max_s=config.http.session_max_s,
@@ -146,8 +151,37 @@ class Gateway:
             lambda store: key_book_of(self.config, store),
         )
 
+    def _parts(self, config: Config, deadline: Deadline) -> Parts:
+        """What the stages work with; it outlives a change of the configuration."""
+        health = Health()
+        health.adopt(self.upstreams)
+        return Parts(
+            state=MemoryState(),
+            gates=Gates(config.limits.queued, config.limits.queue_timeout_s),
+            records=self.records,
+            health=health,
+            asking=Asking(
+                None if self.records is None else self.records.approvals,
+                ring=lambda: self.ring,
+                public_url=lambda: self.config.http.public_url,
+                round_ttl_s=lambda: self.parking.ttl_s,
+            ),
+            results=Results(config.cache.max_bytes),
+            deadline=deadline,
+            others=Listed(
+                lambda: self.govern.ways,
+                lambda: self.upstreams,
+                lambda contract, server: builder_of(self.config, self.parts).standing_in(contract, server),
+                self._last,
+            ),
+        )
+
+    @property
+    def cache(self) -> Results:
+        return self.parts.results
+
     def _ways(self, config: Config) -> Ways:
-        return ways_of(config, self.counters, self.gates, self._inner, records=self.records, unfinished=self.unfinished)
+        return ways_of(config, self.parts, self._last)
 
     async def start(self) -> None:
         """Bring everything up in the background; returns at once, so that a slow server delays nobody."""
@@ -177,7 +211,8 @@ class Gateway:
         await self.edge.sessions.end_all()
         await self.registry.stop()
         await self.parking.close()
-        await self.unfinished.end()
+        await self.parts.unfinished.end()
+        self.parts.health.stop()
         await asyncio.gather(*(upstream.stop() for upstream in self.upstreams.values()))
         if self.issuers is not None:
             await self.issuers.close()
@@ -212,13 +247,15 @@ class Gateway:
         if self.tls is not None and config.http.tls is not None:
             self.tls.adopt(config.http.tls)
         self.upstreams = {name: kept.get(name) or fresh[name] for name in config.servers}
+        self.parts.health.adopt(self.upstreams)
         self.config, self.config_error, self.config_loaded_at = config, None, time.time()
         self._timeouts = _timeouts(config)
         if config.seal != old.seal:
             self.ring = ring_of(config)
         self.parking.ttl_s, self.parking.max_per_caller = config.parking.ttl_s, config.parking.max_per_caller
         self._change_credentials(keys, issuers)
-        self.gates.queued, self.gates.timeout_s = config.limits.queued, config.limits.queue_timeout_s
+        self.parts.gates.queued, self.parts.gates.timeout_s = config.limits.queued, config.limits.queue_timeout_s
+        self._change_records(config)
         self.govern.ways = ways
         self.edge.adopt(
             rules_of(config),
@@ -238,11 +275,20 @@ class Gateway:
         said = [f"servers: {len(fresh)} started or changed, {len(leaving)} stopped or changed, {len(kept)} untouched"]
         parts = [field for field in Config.__struct_fields__ if field != "servers"]
         said += [f"{part} changed" for part in parts if getattr(old, part) != getattr(config, part)]
+        if self.records is not None and self.records.state != Path(config.state_dir):
+            said.append("state_dir needs a restart, for the journal and the audit")
+        if audit_of(config) != audit_of(old):
+            said.append("of audit, all but the mode of side effects needs a restart")
         if self._address != (config.http.host, config.http.port):
             said.append("http.host and http.port need a restart")
         if (config.http.tls is None) != (self.tls is None):
             said.append("to turn TLS on or off needs a restart")
         return "; ".join(said)
+
+    def _change_records(self, config: Config) -> None:
+        if self.records is not None:
+            self.records.journal.options = config.journal
+            self.records.approvals.options = config.approvals
 
     def _change_credentials(self, keys: KeyStore, issuers: "Issuers | None") -> None:
         if keys is not self.keys:
@@ -313,33 +359,25 @@ def records_of(config: Config) -> Records | None:
     return Records(Path(config.state_dir), audit_of(config), config.journal, config.approvals)
 
 
-def ways_of(
-    config: Config,
-    counters: SharedState,
-    gates: Gates,
-    inner: Forward,
-    clock: Callable[[], float] = time.time,
-    *,
-    records: Records | None = None,
-    unfinished: Unfinished | None = None,
-) -> Ways:
-    """The way of each thing under *config*, down to *inner*; what is handed in may outlive it."""
+def ways_of(config: Config, parts: Parts, last: Forward, clock: Callable[[], float] = time.time) -> Ways:
+    """The way of each thing under *config*, down to *last*."""
+    return Ways(sources_of(config), builder_of(config, parts, clock), last, private=tells_apart(config))
+
+
+def builder_of(config: Config, parts: Parts, clock: Callable[[], float] = time.time) -> StageBuilder:
+    """What makes the stages of each contract under *config*."""
     sources = sources_of(config)
-    builder = StageBuilder(
+    return StageBuilder(
         config.limits,
         allowances_of(config),
-        counters,
-        gates,
+        parts,
+        config.servers,
         scoped=tells_apart(config),
         counting=sources.look_at("session"),
         deepening=sources.look_at("depth"),
-        records=records,
-        unfinished=unfinished,
         audit=audit_of(config).mode,
-        deduplicating={name for name, options in config.servers.items() if options.deduplicates},
         clock=clock,
     )
-    return Ways(sources, builder, inner, private=tells_apart(config))
 
 
 def issuers_of(config: Config) -> "Issuers | None":

@@ -103,6 +103,7 @@ class Trip:
 
     __slots__ = (
         "approval",
+        "asked",
         "attempts",
         "cached",
         "call_id",
@@ -116,6 +117,7 @@ class Trip:
         "rule",
         "seconds",
         "sent",
+        "served_by",
     )
 
     def __init__(self) -> None:
@@ -131,6 +133,8 @@ class Trip:
         self.overdue = False  # its server's time is over; that of a caller who is in a hurry does not count
         self.seconds = 0.0  # that the server took, all attempts together
         self.cost_nano_usd = 0  # that was paid for it
+        self.asked = False  # whether its server has asked the client something
+        self.served_by = ""  # the server that answered in the place of the one that was called
         self.replayed = False
         self.cached = False
 

@@ -19,11 +19,11 @@ from bascule.contract.model import ConfirmGate, Document, NotNegative, Terms
 from bascule.errors import ConfigInvalid
 from bascule.options import Bytes, Count, Options, Port, Seconds
 from bascule.options_tls import TlsOptions
-from bascule.policy import fit
+from bascule.policy import fallbacks, fit
 from bascule.policy.allowances import Allowances
 from bascule.policy.guard import compile_gate, compile_guards
 from bascule.policy.options import AuthOptions, CallerLimits, CallerOptions, Grant, LimitsOptions, PolicyOptions
-from bascule.store.options import ApprovalOptions, AuditMode, AuditOptions, JournalOptions
+from bascule.store.options import ApprovalOptions, AuditMode, AuditOptions, CacheOptions, JournalOptions
 from bascule.text import Text, read_text
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
@@ -101,6 +101,7 @@ class _Common(Options, frozen=True):
     audit: AuditMode | AuditOptions = AuditOptions()
     journal: JournalOptions = JournalOptions()
     approvals: ApprovalOptions = ApprovalOptions()
+    cache: CacheOptions = CacheOptions()
     drain: DrainOptions = DrainOptions()
     overload: OverloadOptions = OverloadOptions()
     contracts: tuple[str | Document, ...] = ()  # files or folders, beside the configuration, or documents
@@ -166,6 +167,9 @@ def check(config: Config) -> Config:
         raise ConfigInvalid("two aliases are the same name", field="aliases")
     fit.check(config.auth, config.roles, config.callers, config.limits, config.servers)
     _check_rules(config)
+    wrong = fallbacks.problems({name: options.fallback for name, options in config.servers.items()})
+    for name, problem in wrong.items():
+        raise ConfigInvalid(problem, field=f"servers.{name}.fallback")
     if not identifies(config) and config.auth.anonymous is None and not is_loopback(config.http.host):
         raise ConfigInvalid(
             f"binding {config.http.host!r} opens every server to the network: name callers or auth.issuers, set"

@@ -543,13 +543,14 @@ async def test_the_ticket_of_a_call_that_is_parked_at_a_legacy_server_is_sealed_
         ann, bob = (Known(bascule, "/servers/old/mcp", known.of(name)) for name in ("ann", "bob"))
         ann.capabilities = bob.capabilities = ELICITS
         await ann.result("tools/list")
-        first = await said(ann, {}, name="ask")
+        asking = {"question": "whom?"}
+        first = await said(ann, asking, name="ask")
         state, (key,) = first["requestState"], first["inputRequests"]
         back = {"inputResponses": {key: {"action": "decline"}}, "requestState": state}
-        for client, arguments in ((bob, {}), (ann, {"other": 1})):
+        for client, arguments in ((bob, asking), (ann, {"question": "who?"})):
             refused = await said(client, arguments, name="ask", **back)
             assert (refused["status"], refused["error"]["code"]) == (400, -32602)
-        assert "content" in await said(ann, {}, name="ask", **back)
+        assert "content" in await said(ann, asking, name="ask", **back)
 
 
 @pytest.mark.parametrize("states", [{0: "one", 1: "two"}, {0: None, 1: None}], ids=["with states", "without"])
@@ -586,6 +587,20 @@ async def test_a_server_that_asks_in_a_session_asks_after_the_yes() -> None:
             await client.answer(await exchange.next_of("elicitation/create"), {"action": "accept", "content": {}})
             assert text_of((await exchange.last())["result"]) == "ann"
         assert world.executed == 2
+
+
+# ---- what a cache knows
+
+
+async def test_a_gated_read_is_answered_to_nobody_from_a_cache() -> None:
+    reads: Json = {"side_effect": False, "cache_policy": {"ttl_seconds": 60}}
+    async with gated(contract=reads) as world:
+        for number in (1, 2):
+            id = (await asked_by_inbox(world.client()))["confirmation_token"]
+            await world.decide(id)
+            assert text_of(await said(world.client(), token=id)) == "ann"
+            assert world.executed == number
+        await asked_by_inbox(world.client("bob"))
 
 
 # ---- prompts and resources

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from command import Done, bascule
 
-from processes import running_bascule, server
+from processes import ROOT, running_bascule, server
 
 TOKEN: Final = "a-token-that-nobody-guesses-0123456789"
 CONFIG: Final = """
@@ -38,8 +38,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def cache(*words: str, token: str = TOKEN, cwd: Path | None = None) -> Done:
-    return bascule("cache", *words, env={"BASCULE_TOKEN": token}, **({} if cwd is None else {"cwd": cwd}))
+def cache(*words: str, token: str = TOKEN, cwd: Path = ROOT) -> Done:
+    return bascule("cache", *words, env={"BASCULE_TOKEN": token}, cwd=cwd)
 
 
 def test_stats_are_rows_for_a_program_and_json_with_everything(url: str) -> None:

@@ -120,7 +120,7 @@ def test_show_says_who_what_when_and_what_to_do_next(place: Place) -> None:
     assert done.code == 0, done.err
     for said in (
         *(id, "UNKNOWN: the call was sent", "pay/send (tools/call)", "ci", TRACE, "no process works at it"),
-        f"1. find out at pay whether it was done: for ci, at 20",
+        "1. find out at pay whether it was done: for ci, at 20",
         f"2. it was not done: bascule journal resolve {id} --never-ran",
         f"3. it was done: write what the tool answered into a file, and bascule journal resolve {id} --result FILE",
     ):

@@ -156,6 +156,8 @@ def test_the_condition_of_a_gate_may_only_be_added_where_it_always_asked() -> No
     assert diff(gated(True), gated({"when": "args.x > 1"}))[0].step is Step.MINOR
     assert diff(gated({"when": "args.x > 1"}), gated(True))[0].step is Step.MAJOR
     assert diff(gated({"message": "Sure?"}), gated({"message": "Really?"}))[0].step is Step.PATCH
+    assert [each.step for each in diff(gated(True), gated({"four_eyes": True}))] == [Step.MAJOR]
+    assert [each.step for each in diff(gated({"four_eyes": True}), gated(True))] == [Step.MINOR]
 
 
 @given(st.integers(0, 2**32))

@@ -293,6 +293,8 @@ async def ground(
         journal = Path(folder) / "journal" if behind and behind.stdio is not None else None
         servers = {"far": _far(server, behind, journal), **({"near": remote(server.url)} if journal else {})}
         members = {"servers": servers, **configuration.members, **(more or {})}
+        if behind is not None:  # then it shares its loop with the clients, and what they take is not its own
+            members.setdefault("overload", {"max_lag_s": 30})
         authority = None
         if "<ISSUER>" in (text := json.dumps(members)):
             authority = await stack.enter_async_context(Authority())

@@ -254,7 +254,7 @@ async def test_a_call_is_shown_with_what_to_do_and_neither_its_key_nor_its_argum
 async def test_resolving_takes_exactly_one_outcome_that_a_tool_could_have_given(tmp_path: Any) -> None:
     async with world(tmp_path) as w:
         resolve = ("POST", f"/journal/{await lost(w)}/resolve", "op")
-        for body in (
+        wrong: list[Json] = [
             {},
             {"never_ran": False},
             {"never_ran": 1},
@@ -268,7 +268,8 @@ async def test_resolving_takes_exactly_one_outcome_that_a_tool_could_have_given(
             {"result": {"jsonrpc": "2.0", "id": 1, "result": RESULT}},
             {"never_ran": True, "note": 7},
             {"never_ran": True, "note": "x" * 501},
-        ):
+        ]
+        for body in wrong:
             assert await w.refused(*resolve, body) == (400, "invalid_params"), body
         assert (await w.ask("GET", resolve[1].removesuffix("/resolve")))[1]["state"] == "UNKNOWN"
 

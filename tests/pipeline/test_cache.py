@@ -579,6 +579,15 @@ async def test_no_single_result_takes_the_room_of_all_others() -> None:
     assert world.results.report()["entries"] == 1
 
 
+async def test_counters_of_names_that_callers_make_up_are_bounded_too() -> None:
+    world = World(max_bytes=20_000)
+    for number in range(10_100):
+        await compose([Cache(tool(id=f"crm/{number}"), "crm", world.results)], world.server)(world.call())
+    report = world.results.report()
+    assert len(report["tools"]) <= 10_000
+    assert sum(each["entries"] for each in report["tools"]) == report["entries"] > 0
+
+
 async def test_what_is_over_takes_no_room() -> None:
     world = World()
     forward = world.chain(tool(5))

@@ -75,6 +75,8 @@ def answer(message: Json) -> None:
         case "initialize" if not script.get("modern"):
             spoken = {"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {"listChanged": True}}}
             _send(id, {**spoken, "serverInfo": INFO})
+        case "notifications/cancelled":
+            note(f"cancelled {json.dumps(params)}")
         case "ping":
             _send(id, {})
         case method if id is not None and method is not None:
@@ -190,7 +192,7 @@ def _meanwhile(steps: Sequence[Json], words: Words) -> None:
 
 
 def _look(texts: Sequence[str], words: Words) -> None:
-    """Note which of *texts* are in what the system tells of this process and of its parent."""
+    """Note which of *texts*, spelt backwards, are in what the system tells of this process and of its parent."""
     for pid in ("self", str(os.getppid())):
         for name in ("environ", "cmdline"):
             try:
@@ -200,8 +202,8 @@ def _look(texts: Sequence[str], words: Words) -> None:
                 note(f"cannot read {pid} {name}: {error.strerror}")
                 continue
             for text in texts:
-                if text.encode() in read:
-                    note(f"found {text} in {pid} {name}")
+                if text[::-1].encode() in read:
+                    note(f"found {text[::-1]} in {pid} {name}")
 
 
 _STEPS: Final[Mapping[str, Callable[[Any, Words], None]]] = {

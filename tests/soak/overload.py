@@ -25,7 +25,7 @@ from gateway import Bascule, local, serving, until  # noqa: E402 - as a program,
 PLACES: Final = 4  # calls at one time that the server is given
 WORK_S: Final = 0.08  # that each takes
 CAPACITY: Final = PLACES / WORK_S  # calls per second
-QUEUED: Final = 4  # then a call waits as long as it runs, at most
+QUEUED: Final = 3  # so that a call waits less than it runs
 HANGS_AFTER_S: Final = 5.0
 LISTS_EVERY_S: Final = 0.25
 

@@ -11,9 +11,10 @@ import re
 import socket
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 FAULTS: Final = ("latency", "reset", "black hole", "drip", "duplicate", "reorder")
@@ -44,7 +45,7 @@ class Answer:
 
     status: bytes  # the first line, without its version
     headers: Mapping[bytes, bytes]
-    parts: AsyncIterator[bytes]
+    next: Callable[[], Awaitable[bytes]]  # the next part; b"" at the end
 
     @property
     def streams(self) -> bool:
@@ -69,7 +70,7 @@ class Proxy:
         self.passed: Counter[str] = Counter()  # calls that came, by canary: before anything was done to them
         self.done: Counter[str] = Counter()  # faults
         self._partner: asyncio.Future[tuple[bytes, asyncio.Future[bytes]]] | None = None
-        self._connections: set[asyncio.StreamWriter] = set()
+        self._connections: dict[asyncio.StreamWriter, asyncio.Task[Any] | None] = {}
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[str]:
@@ -79,7 +80,10 @@ class Proxy:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{self._path}"
         finally:
             server.close()
-            self.hang_up()
+            serving = [task for task in self._connections.values() if task is not None]
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
 
     def hang_up(self) -> None:
         """End every connection."""
@@ -87,7 +91,7 @@ class Proxy:
             each.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.add(writer)
+        self._connections[writer] = asyncio.current_task()
         try:
             while True:
                 request = await _read(reader)
@@ -97,7 +101,7 @@ class Proxy:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client left, or its server
         finally:
-            self._connections.discard(writer)
+            del self._connections[writer]
             writer.close()
 
     def _drawn(self, request: Request) -> str:
@@ -128,15 +132,13 @@ class Proxy:
             await self._pause()
         if fault == "duplicate" and not request.stays_open and self._dice.random() < 0.5:
             async with self._asked(request) as answer:
-                async for _ in answer.parts:
-                    pass
+                await _all(answer)
         async with self._asked(request) as answer:
             if moment == "between":
                 return _reset(writer)
             if answer.streams:
                 return await self._stream(answer, fault, reader, writer)
-            body = b"".join([part async for part in answer.parts])
-            return await self._whole(answer, body, fault, writer)
+            return await self._whole(answer, await _all(answer), fault, writer)
 
     @contextlib.asynccontextmanager
     async def _asked(self, request: Request) -> AsyncIterator[Answer]:
@@ -147,8 +149,9 @@ class Proxy:
             head = await reader.readuntil(b"\r\n\r\n")
             first, *lines = head.rstrip().split(b"\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
-            parts = _events(reader) if headers.get(b"content-type", b"").startswith(_STREAM) else _body(reader)
-            yield Answer(first.partition(b" ")[2], headers, parts)
+            streams = headers.get(b"content-type", b"").startswith(_STREAM)
+            following = partial(_event, reader) if streams else partial(reader.read, 65_536)
+            yield Answer(first.partition(b" ")[2], headers, following)
         finally:
             writer.close()
 
@@ -189,7 +192,7 @@ class Proxy:
 
     async def _pass_events(self, answer: Answer, fault: str, writer: asyncio.StreamWriter) -> bool:
         held = b""
-        async for event in answer.parts:
+        while event := await answer.next():
             match fault:
                 case "latency":
                     await self._pause()
@@ -250,16 +253,19 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     return Request(head.split(b" ", 1)[0].decode(), head + body)
 
 
-async def _body(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while part := await reader.read(65_536):
-        yield part
+async def _all(answer: Answer) -> bytes:
+    whole = b""
+    while part := await answer.next():
+        whole += part
+    return whole
 
 
-async def _events(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Whole events, as far as there are whole ones."""
-    with contextlib.suppress(asyncio.IncompleteReadError):
-        while True:
-            yield await reader.readuntil(b"\n\n")
+async def _event(reader: asyncio.StreamReader) -> bytes:
+    """The next whole event; b"" when there is none."""
+    try:
+        return await reader.readuntil(b"\n\n")
+    except asyncio.IncompleteReadError:
+        return b""
 
 
 def _chunk(part: bytes) -> bytes:

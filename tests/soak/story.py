@@ -183,9 +183,10 @@ class Story:
         if not dying.done():
             life.signal(signal.SIGKILL)
             point = point if point == "bare" else "any"
-        if (status := await dying) != -signal.SIGKILL:
+        if (status := await dying) == -signal.SIGKILL:
+            self._found.kills[point] += 1
+        else:
             self.wrong(f"Bascule ended by itself with {status}")
-        self._found.kills[point] += 1
         await sending
 
     def _follow(self, life: Life) -> None:

@@ -240,11 +240,16 @@ async def test_every_question_and_every_answer_is_in_the_audit_and_a_refused_one
         await world.approvals.decide(row.id, approve=True, by="cli:kim", note="fine")
         await world.approvals.decide(row.id, approve=False, by="cli:lee")
         await world.approvals.settle(ASKED, "d" * 32, approve=False, by="client:ann", channel="client")
+        await world.approvals.asks(ASKED, "e" * 32)
+        await world.approvals.settle(ASKED, "e" * 32, approve=True, by="client:ann", channel="client")
+        await world.approvals.settle(ASKED, "f" * 32, approve=True, by="e" * 32, channel="round")  # nobody's answer
         found = world.entries()
         assert [(each["approval"], each["outcome"], each.get("decision", "")) for each in found] == [
             (row.id, "asked", ""),
             (row.id, "approved", "allow"),
             ("d" * 32, "denied", "deny"),
+            ("e" * 32, "asked", ""),
+            ("e" * 32, "approved", "allow"),
         ]
         assert (found[1]["approved_by"], found[1]["note"], found[1]["thing"]) == ("cli:kim", "fine", "bank/pay")
         assert found[0]["arguments_sha256"]

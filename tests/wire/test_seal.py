@@ -84,3 +84,12 @@ def test_a_text_of_any_length_is_refused_quickly() -> None:
 def test_a_ring_of_no_keys_or_of_bad_ones_is_none(keys: list[bytes]) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         KeyRing(keys)
+
+
+def test_a_token_that_may_be_long_is_opened_where_that_is_said_and_nowhere_else() -> None:
+    ring = KeyRing([ONE])
+    content = bytes(100_000)
+    token = ring.seal("round", content, NONCE)
+    assert ring.open("round", token) is None
+    assert ring.open("round", token, len(token)) == content
+    assert ring.open("round", token, len(token) - 1) is None

@@ -97,13 +97,13 @@ class Log:
         """All entries that fit, the oldest first."""
         return self._fitting(filters, "ORDER BY seq")
 
-    def follow(self, filters: Filters, *, intents: bool = False) -> Iterator[Seen]:
-        """Entries that fit, as they are written from now on. For ever."""
-        last = self._last()
+    def follow(self, filters: Filters, after: int, *, intents: bool = False) -> Iterator[Seen]:
+        """Entries that fit, as they are written *after* an entry. For ever."""
+        last = after
         while True:
             if self._connection is None:
                 self._open()  # perhaps a gateway has made it by now
-            seen = self._last()
+            seen = self.last()
             if seen > last:
                 for each in self._fitting(filters, "ORDER BY seq", after=last, up_to=seen):
                     if intents or each.entry.get("kind") != "intent":
@@ -111,7 +111,8 @@ class Log:
                 last = seen
             time.sleep(_LOOK_EVERY_S)
 
-    def _last(self) -> int:
+    def last(self) -> int:
+        """The number of the newest entry, 0 if there is none."""
         return int(self._read("SELECT coalesce(max(seq), 0) FROM audit")[0][0]) if self._connection else 0
 
     def _fitting(self, filters: Filters, order: str, *, after: int = 0, up_to: int | None = None) -> Iterator[Seen]:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from bascule.admin.inspect import Peer
-from bascule.admin.lines import ANSWER, LINES, Ruled, Seen, answered, listed, name_of, said
+from bascule.admin.lines import ANSWER, LINES, MECHANICAL, Ruled, Seen, answered, listed, name_of, said
 from bascule.app import ways_of
 from bascule.call import Call, Caller, Forward, Result, Target
 from bascule.config import Config, allowances_of
@@ -41,6 +41,7 @@ from bascule.pipeline.deadline import seconds_for
 from bascule.pipeline.gates import Gates
 from bascule.pipeline.guard import Guard
 from bascule.pipeline.limit import Limit
+from bascule.pipeline.parts import Parts
 from bascule.pipeline.tally import SESSION_IDLE_S, Tally
 from bascule.pipeline.whose import session_key, window_key
 from bascule.policy import guard as rules
@@ -226,6 +227,12 @@ def decision_of(error: BasculeError | None) -> Decision:
     return next((decision for kind, decision in _DECISIONS if isinstance(error, kind)), "deny")
 
 
+class _Unreached(msgspec.Struct, frozen=True):
+    """Stands where the server would be, of which stages know no more than its name."""
+
+    name: str
+
+
 class _Trial:
     """One attempt on counters of its own."""
 
@@ -237,8 +244,8 @@ class _Trial:
         self.now_s = attempt.now.timestamp()
         self.state = MemoryState(clock=lambda: self.now_s)
         self.arrived = False
-        gates = Gates(config.limits.queued, config.limits.queue_timeout_s)
-        ways = ways_of(config, self.state, gates, self._arrive, lambda: self.now_s)
+        parts = Parts(state=self.state, gates=Gates(config.limits.queued, config.limits.queue_timeout_s))
+        ways = ways_of(config, parts, self._arrive, lambda: self.now_s)
         self.asked = listing is not None
         learnt = _assumed(config, attempt) if listing is None else _only(listing, attempt.kind, self.name)
         ways.learn(self.server, [learnt])
@@ -248,7 +255,9 @@ class _Trial:
         self.ruled: tuple[Ruled, ...] = ()
 
     async def _arrive(self, call: Call) -> Result:
-        """Stands where the server is reached."""
+        """Stands where the server is reached, and where a yes would be used up."""
+        if call.question is not None:
+            raise ConfirmationRequired(call.question.message, rule=call.question.rule)
         self.arrived = True
         return ANSWER
 
@@ -264,7 +273,7 @@ class _Trial:
             method=_METHODS[self.attempt.kind],
             params={member: jsonrpc.encode(shown), **given},
             headers={"baggage": f"bascule.depth={depth}"} if depth else {},
-            target=Target(cast("Upstream", None), {member: jsonrpc.encode(self.name), **given}),
+            target=Target(cast("Upstream", _Unreached(self.server)), {member: jsonrpc.encode(self.name), **given}),
             contract=self.way.contract,
         )
 
@@ -278,8 +287,9 @@ class _Trial:
             rule = verdict.rule
         # Before the run: it takes from the counters what the details are to be told of.
         seen = Seen(self.config, self.call, self.way, self.ruled)
-        words = [await said(seen, stage) for stage in self.way.stages]
-        watched = [_Watched(stage) for stage in self.way.stages]
+        stages = [stage for stage in self.way.stages if type(stage) not in MECHANICAL]
+        words = [await said(seen, stage) for stage in stages]
+        watched = [_Watched(stage) for stage in stages]
         error, warnings = await self._run(watched)
         at = sum(each.entered for each in watched) - 1 if error is not None else len(watched)
         heard = any(each.entered and each.stage is guard for each in watched)

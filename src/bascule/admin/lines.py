@@ -14,14 +14,23 @@ from bascule.call import Call, Caller, Result
 from bascule.config import Config
 from bascule.errors import BasculeError, InvalidArgument
 from bascule.pipeline.authorize import Authorize
+from bascule.pipeline.breaker import Breaker, Look
+from bascule.pipeline.cache import Cache
 from bascule.pipeline.chain import Stage
 from bascule.pipeline.check import Check
+from bascule.pipeline.confirm import Confirm
+from bascule.pipeline.deadline import Deadline
 from bascule.pipeline.depth import Deepen, depth_of
 from bascule.pipeline.dispatch import Dispatch
+from bascule.pipeline.fallback import Fallback
 from bascule.pipeline.guard import Guard
 from bascule.pipeline.label import Label
 from bascule.pipeline.limit import Limit
 from bascule.pipeline.place import Place
+from bascule.pipeline.replay import Replay
+from bascule.pipeline.reserve import Reserve
+from bascule.pipeline.retry import Retry
+from bascule.pipeline.rounds import Rounds
 from bascule.pipeline.spend import Spend
 from bascule.pipeline.validate import Validate
 from bascule.pipeline.ways import Way
@@ -161,6 +170,12 @@ LINES: Final[Mapping[type[Any], tuple[str, Line]]] = {
     Deepen: ("deepen", _deepen),
     Dispatch: ("dispatch", _dispatch),
 }
+
+
+# Stages that say how a call is made, and not whether: of what is down, kept or asked now, nobody can tell beforehand.
+MECHANICAL: Final = frozenset(
+    {Rounds, Replay, Cache, Look, Confirm, Reserve, Deadline, Fallback, Retry, Breaker}  # the gate speaks in `guard`
+)
 
 
 def listed(words: Iterable[str]) -> str:

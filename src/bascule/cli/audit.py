@@ -65,13 +65,14 @@ def tail(
     """Show the newest calls, one line each: time, caller, tool, decision, outcome, took, cost, trace."""
     filters = _filters(caller=caller, thing=tool)
     with _opened(config) as (_, log):
+        newest = log.last()
         shown = log.search(filters, most, intents=intents)
         _head(as_json=as_json)
         for each in shown:
             _line(each, as_json=as_json)
         if follow:
             try:
-                for each in log.follow(filters, intents=intents):
+                for each in log.follow(filters, max([newest, *(each.seq for each in shown)]), intents=intents):
                     _line(each, as_json=as_json)
             except KeyboardInterrupt:
                 pass  # that is how one ends it

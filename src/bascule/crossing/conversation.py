@@ -237,8 +237,13 @@ class Conversation:
 
     async def _run(self, call: Call) -> Result:
         """The server's result. One that asks for a URL to be visited is called again when that was done."""
-        for _ in range(_MAX_VISITS):
-            result = await self._host.send(call, self)
+        for again in range(_MAX_VISITS):
+            try:
+                result = await self._host.send(call, self)
+            except BasculeError as error:
+                if again:
+                    error.half_way()  # the server has heard of the call before
+                raise
             wanted = translate.urls_needed(result.value) if result.refused else []
             if not wanted:
                 return self._settled(result)

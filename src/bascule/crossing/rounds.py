@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Raw
 
 from bascule.call import Result
-from bascule.errors import InvalidParams, UpstreamBrokeProtocol
+from bascule.errors import BasculeError, InvalidParams, UpstreamBrokeProtocol
 from bascule.wire import jsonrpc, modern, translate
 from bascule.wire.jsonrpc import Params
 from bascule.wire.translate import InputRequired, Question
@@ -29,13 +29,22 @@ async def in_rounds(method: str, params: Params, send: Callable[[Params], Awaita
     """
     base = params
     for round in range(MAX_ROUNDS):
-        result = await send(params)
+        try:
+            result = await send(params)
+        except BasculeError as error:
+            if round:
+                error.half_way()  # the server has heard of the call before
+            raise
         wanted = None if result.refused else _input_required(method, result.value, params)
         if wanted is None:
             return result
         answers: dict[str, Raw] = {}
         if wanted.questions:
-            given = await put(wanted.questions)
+            try:
+                given = await put(wanted.questions)
+            except BasculeError as error:
+                error.half_way()
+                raise
             if isinstance(given, Result):
                 return given
             answers = given

@@ -42,6 +42,7 @@ _NEUTRAL: Final = ("io.modelcontextprotocol/", "dev.bascule/")
 _NEUTRAL_NAMES: Final = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
 
 _MOST_FAILURES: Final = 2  # of others that a call waits for before it goes by itself
+_MOST_COUNTED: Final = 10_000  # tools; there are more only where callers make up their names
 _LARGEST_PART: Final = 8  # no result takes more than the eighth part of all room
 _ENTRY_BYTES: Final = 600  # that an entry takes beside its result, roughly
 
@@ -103,7 +104,12 @@ class Results:
     # ---- for the stages
 
     def counts(self, server: str, tool: str) -> Counts:
-        return self._counts.setdefault((server, tool), Counts())
+        found = self._counts.get((server, tool))
+        if found is None:
+            if len(self._counts) >= _MOST_COUNTED:
+                self._counts = {key: counts for key, counts in self._counts.items() if counts.entries}
+            found = self._counts[server, tool] = Counts()
+        return found
 
     def serial(self, upstream: Upstream) -> int:
         """Which server this is: one that takes the place of another of the same name has a number of its own."""
@@ -253,7 +259,10 @@ class Cache:
         self._sharing = sharing
         self._is_sound = is_sound
         self._about = f"{contract.kind} {contract.id}@{contract.version} {pin_of(contract).hex()}"
-        self._counts = results.counts(server, contract.id)
+
+    @property
+    def _counts(self) -> Counts:
+        return self._results.counts(self._server, self._tool)
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
         try:

@@ -34,6 +34,10 @@ class Check:
             raise UpstreamBrokeProtocol(f"the result is not what the tool's output schema promises: {problem}")
         return msgspec.structs.replace(result, warnings=(*result.warnings, f"the result is not as promised: {problem}"))
 
+    def is_sound(self, result: Result) -> bool:
+        """Whether *result* would be let through."""
+        return result.refused or self._mode != "block" or self._problem(result) is None
+
     def _problem(self, result: Result) -> str | None:
         try:
             answer = _decoder.decode(result.value)

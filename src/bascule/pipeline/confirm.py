@@ -130,7 +130,7 @@ class Confirm:
                 if confirmed is not None:
                     return await forward(confirmed)
             elif _can_answer_in_rounds(call):
-                return self._question(asked, approvals, why)
+                return await self._question(asked, approvals, why)
         raise ConfirmationRequired(_without_anybody(asked, why), rule=asked.rule)
 
     async def _pushed(self, call: Call, asked: Asked, approvals: Approvals) -> Call | None:
@@ -145,7 +145,7 @@ class Confirm:
             return None
         id = secrets.token_hex(16)
         params = {name: jsonrpc.encode(value) for name, value in elicitation(asked).items()}
-        approvals.asks(asked, id)
+        await approvals.asks(asked, id)
         try:
             async with asyncio.timeout(approvals.options.ttl_s):
                 answer = await call.client.ask(translate.ELICIT, params)
@@ -155,7 +155,7 @@ class Confirm:
             return None  # it declared more than it can do
         return await self._settled(call, asked, approvals, id, answer.value)
 
-    def _question(self, asked: Asked, approvals: Approvals, why: str) -> Result:
+    async def _question(self, asked: Asked, approvals: Approvals, why: str) -> Result:
         """The round in which a stateless client asks its person."""
         now_s = approvals.now_s()
         carried = _Carried(
@@ -168,7 +168,7 @@ class Confirm:
             expires_at_s=now_s + approvals.options.ttl_s,
         )
         state = self._asking.ring().seal(_PURPOSE, msgspec.msgpack.encode(carried), secrets.token_bytes(NONCE_BYTES))
-        approvals.asks(asked, carried.nonce)
+        await approvals.asks(asked, carried.nonce)
         said = {"mode": "form", **elicitation(asked, why)}
         params = {name: jsonrpc.encode(value) for name, value in said.items()}
         return Result(translate.input_required({KEY: translate.Question(translate.ELICIT, params)}, state))

@@ -27,7 +27,7 @@ class Label:
 
     def __init__(self, contract: Contract, source: str) -> None:
         self._version = contract.version if "version" in contract.sources else None
-        self._known = jsonrpc.encode({"source": source, "version": self._version})
+        self._known = self._said(source)
         self._noted = _notes(contract)
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
@@ -44,7 +44,7 @@ class Label:
         took_ms = round((time.perf_counter() - began) * 1000)
         label = b'{"trace_id":"%b",%b,"warnings":%b,"cost_usd":%b,"cached":%b,"replayed":%b,"took_ms":%d}' % (
             call.trace_id.encode(),
-            bytes(self._known)[1:-1],
+            self._said(call.trip.served_by) if call.trip.served_by else self._known,
             b"[]" if not (result.warnings or self._noted) else bytes(jsonrpc.encode((*self._noted, *result.warnings))),
             b"null" if result.cost_usd is None else bytes(jsonrpc.encode(result.cost_usd)),
             _TRUTH[call.trip.cached],
@@ -52,6 +52,10 @@ class Label:
             took_ms,
         )
         return msgspec.structs.replace(result, value=labelled(result.value, label))
+
+    def _said(self, source: str) -> bytes:
+        """Two members of the label: where the result comes from, and under which version."""
+        return bytes(jsonrpc.encode({"source": source, "version": self._version}))[1:-1]
 
 
 def labelled(result: Raw, label: bytes) -> Raw:

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from bascule.call import Call, Forward, Result
-from bascule.errors import TimedOut, Transient, Unavailable, UpstreamBrokeProtocol
+from bascule.errors import RateLimited, TimedOut, Transient, Unavailable, UpstreamBrokeProtocol
 from bascule.registry.catalog import LISTS, Listing
 from bascule.registry.sync import Registry
 from bascule.wire import jsonrpc, legacy, modern
@@ -30,7 +30,7 @@ class Recall:
             return await forward(call)
         try:
             return await forward(call)
-        except (Unavailable, TimedOut, UpstreamBrokeProtocol) as error:
+        except (Unavailable, TimedOut, UpstreamBrokeProtocol, RateLimited) as error:
             listing = self._registry.listing(call.view, call.era)
             if listing is None or "cursor" in call.params:
                 raise

@@ -12,15 +12,20 @@ from typing import Final
 
 import msgspec
 
-from bascule.call import Call, Forward, Result
+from bascule.call import Call, Forward, Result, Target
 from bascule.contract.model import Contract
 from bascule.errors import BasculeError, ConfirmationRequired
 from bascule.pipeline.fingerprint import fingerprint_of, pin_of
 from bascule.pipeline.replay import Replay, round_given, round_of
-from bascule.store.journal import Entry, Hold, Journal, Kept, Start, Wanted
+from bascule.store.journal import Entry, Hold, Journal, Kept, Start, Wanted, Yes
 from bascule.store.record import Record
 from bascule.store.records import Records
+from bascule.wire import jsonrpc
+from bascule.wire.jsonrpc import NOTHING, Params
+from bascule.wire.wishes import KEY_META, TOKEN_META
 
+_PREFIX: Final = b'"dev.bascule/'
+_OURS: Final = frozenset({KEY_META, TOKEN_META})
 _LAST_WORD_S: Final = 5.0  # how long a server may still answer a call whose client has gone (docs/reliability.md)
 
 
@@ -45,9 +50,17 @@ class Reserve:
     """The last stage before the ways to a server: from here on a call may have been made."""
 
     def __init__(
-        self, contract: Contract, records: Records, replay: Replay, unfinished: Unfinished, *, auditing: bool
+        self,
+        contract: Contract,
+        records: Records,
+        replay: Replay | None,
+        unfinished: Unfinished,
+        *,
+        auditing: bool,
+        passing_on: bool,
     ) -> None:
-        """*auditing*: the intent of every call goes to the audit first, not only of those with a key."""
+        """*replay*: None for what has no keys. *auditing*: the intent of every call goes to the audit first, not only of those with a key. *passing_on*:
+        the server knows keys, and gets one that is the same for the same call, and says nothing else."""
         self._contract = contract
         self._pin = pin_of(contract)
         self._journal: Journal = records.journal
@@ -55,14 +68,16 @@ class Reserve:
         self._replay = replay
         self._unfinished = unfinished
         self._auditing = auditing
+        self._passing_on = passing_on
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
-        if not call.wishes.key:
+        replay = self._replay
+        if replay is None or not call.wishes.key:
             if not self._auditing and call.yes is None:
                 return await forward(call)
             return await self._run(call, None, forward)
         # A task of its own: that the client leaves does not take the outcome away from the journal.
-        task = asyncio.ensure_future(self._once(call, forward))
+        task = asyncio.ensure_future(self._once(call, replay, forward))
         self._unfinished.begin(task)
         try:
             return await asyncio.shield(task)
@@ -72,7 +87,7 @@ class Reserve:
                 asyncio.get_running_loop().call_later(_LAST_WORD_S, task.cancel)
             raise
 
-    async def _once(self, call: Call, forward: Forward) -> Result:
+    async def _once(self, call: Call, replay: Replay, forward: Forward) -> Result:
         wanted = Wanted(
             caller=call.caller.name,
             key=call.wishes.key,
@@ -82,21 +97,24 @@ class Reserve:
             pin=self._pin,
             trace_id=call.trace_id,
             round=round_of(call),
-            rerun=self._replay.rerun,
+            rerun=replay.rerun,
         )
         held = await self._journal.reserve(wanted)
         if isinstance(held, Entry):
-            told = await self._replay.told(call, held)
-            return await self._once(call, forward) if told is None else told
+            told = await replay.told(call, held)
+            return await self._once(call, replay, forward) if told is None else told
         call.trip.record = held.id
         return await self._run(call, held, forward)
 
     async def _run(self, call: Call, hold: Hold | None, forward: Forward) -> Result:
+        started = False
         try:
             await self._start(call, hold)
-            result = await forward(call)
+            started = True
+            result = await forward(self._outgoing(call, hold))
         except BaseException as error:
-            await asyncio.shield(self._failed(call, hold, error))
+            # A yes that was not used up here may be somebody else's by now.
+            await asyncio.shield(self._failed(call, hold, call.yes if started else None, error))
             raise
         return result if hold is None else await self._completed(call, hold, result)
 
@@ -127,12 +145,24 @@ class Reserve:
             journal=call.trip.record,
         )
 
-    async def _failed(self, call: Call, hold: Hold | None, error: BaseException) -> None:
+    def _outgoing(self, call: Call, hold: Hold | None) -> Call:
+        """*call* without what was said to us alone: what a server does with a key of its own is not our client's."""
+        assert call.target is not None, "the resolve stage sets the target"
+        wishes, params = call.wishes, call.target.params
+        passing_on = hold if self._passing_on else None
+        raw = params.get("_meta", NOTHING)
+        said = (wishes.key or wishes.token) and _PREFIX in bytes(raw)
+        if not said and passing_on is None:
+            return call
+        meta = {name: value for name, value in jsonrpc.members(raw).items() if name not in _OURS} if raw else {}
+        return _with_key(call, params, meta, passing_on)
+
+    async def _failed(self, call: Call, hold: Hold | None, yes: Yes | None, error: BaseException) -> None:
         """Write down what is known of a call that brought no answer. What failed first is what the client hears."""
         with contextlib.suppress(BasculeError):  # then the row is held by nobody, and its outcome unknown
             if not call.trip.sent:
-                if hold is not None or call.yes is not None:
-                    await self._journal.release(hold, call.yes)
+                if hold is not None or yes is not None:
+                    await self._journal.release(hold, yes)
             elif hold is not None:
                 await self._journal.lose(hold)
         if hold is not None and isinstance(error, BasculeError):
@@ -149,6 +179,16 @@ class Reserve:
                 return result
             warning = "the call was made, but its row in the journal had been given to another attempt"
         return msgspec.structs.replace(result, warnings=(*result.warnings, warning))
+
+
+def _with_key(call: Call, params: Params, meta: Params, hold: Hold | None) -> Call:
+    """*call* with that `_meta`, and with the key that its server knows it by, if there is one."""
+    assert call.target is not None, "the resolve stage sets the target"
+    if hold is not None:
+        # Not the client's own: two callers may choose the same, and to the server we are one.
+        meta = {**meta, KEY_META: jsonrpc.encode(hold.lookup.hex())}
+    target = Target(call.target.upstream, jsonrpc.replaced(params, meta_=meta))
+    return msgspec.structs.replace(call, target=target)
 
 
 def arguments_of(call: Call) -> bytes | None:

@@ -16,6 +16,7 @@ from bascule.policy.template import visible
 State: TypeAlias = Literal["pending", "approved", "denied", "used", "expired"]
 Channel: TypeAlias = Literal["client", "inbox", "round"]
 
+MAX_TTL_S: Final = 300.0  # of a question, whatever the configuration says
 MOST_STORED: Final = 65_536  # characters of the arguments that are kept for whoever decides
 MOST_ASKED: Final = 6_000  # characters of the arguments in a question at a client: more fits no dialogue
 _MOST_TEXT: Final = 2_000  # characters of one text or number among them

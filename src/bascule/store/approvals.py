@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 from msgspec.structs import replace
 
 from bascule.errors import RateLimited
-from bascule.policy.approvals import MOST_STORED, Approval, Asked, Channel, State, shown_arguments
+from bascule.policy.approvals import MAX_TTL_S, MOST_STORED, Approval, Asked, Channel, State, shown_arguments
 from bascule.store.journal import Yes
 from bascule.store.options import ApprovalOptions
 from bascule.store.record import Record
@@ -26,7 +26,6 @@ KEPT_S: Final = 86_400.0  # the audit keeps what was decided for longer
 MAX_NOTE: Final = 500  # characters
 Refused: TypeAlias = Literal["unknown", "decided", "own"]
 
-_MOST_LISTED: Final = 5_000
 _DECISIONS: Final[Mapping[str, Literal["allow", "deny"]]] = {"approved": "allow", "denied": "deny"}
 
 _COLUMNS: Final = (
@@ -38,6 +37,18 @@ _INSERT: Final = (
     f"INSERT INTO approvals ({', '.join(_COLUMNS)}, arguments) VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})"
     " ON CONFLICT DO NOTHING"
 )
+# By the index of states and times (schema.py): how many questions there were in a day makes no difference.
+_FORGET: Final = "DELETE FROM approvals WHERE state IN ('pending', 'approved', 'denied', 'used') AND created_at_s < ?"
+_WAITING: Final = f"{_SELECT} WHERE state = 'pending' AND created_at_s >= ? AND +caller = ?"
+_LISTED: Final = f"{_SELECT} WHERE channel != 'round' AND %s ORDER BY created_at_s DESC, rowid DESC LIMIT ?2"
+_IN: Final[Mapping[State | None, str]] = {
+    None: "?1 IS NOT NULL",
+    "pending": "state = 'pending' AND expires_at_s > ?1",
+    "approved": "state = 'approved' AND expires_at_s > ?1",
+    "denied": "state = 'denied' AND ?1 IS NOT NULL",
+    "used": "state = 'used' AND ?1 IS NOT NULL",
+    "expired": "state IN ('pending', 'approved') AND expires_at_s <= ?1",
+}
 
 
 class Seals(Protocol):
@@ -52,10 +63,6 @@ class Seals(Protocol):
 
 class Audits(Protocol):
     """store/audit.py."""
-
-    def post(self, record: Record, arguments: bytes | None = None) -> None:
-        """Take it in, to be written with whatever is written next."""
-        ...
 
     def append(self, connection: sqlite3.Connection, record: Record, arguments: bytes | None = None) -> None:
         """Write it within the transaction that is open."""
@@ -98,11 +105,12 @@ class Approvals:
             log.info("%r asks for %r: bascule approvals show %s", asked.caller, asked.thing, fresh.id)
         return found
 
-    def asks(self, asked: Asked, id: str) -> None:
+    async def asks(self, asked: Asked, id: str) -> None:
         """The person at the calling client is asked: what they say will be settled under *id*."""
-        if self._audit is not None:
-            row = self._row(asked, id, "client", self._clock())
-            self._audit.post(_record(row, row.created_at_s, "asked"), asked.arguments)
+        row = self._row(asked, id, "client", self._clock())
+        await self._writer.write(
+            lambda connection: self._record(connection, row, "asked", asked.arguments), durable=False
+        )
 
     async def settle(
         self, asked: Asked, id: str, *, approve: bool, by: str, channel: Channel, ttl_s: float | None = None
@@ -135,9 +143,8 @@ class Approvals:
     def list_(self, state: State | None = None, most: int = 100) -> Sequence[Approval]:
         """The newest first."""
         now_s = self._clock()
-        newest = f"{_SELECT} WHERE channel != 'round' ORDER BY created_at_s DESC, rowid DESC LIMIT ?"
-        found = map(_approval, self._writer.read(newest, (_MOST_LISTED,)))
-        return [each for each in found if state is None or each.state_at(now_s) == state][:most]
+        found = map(_approval, self._writer.read(_LISTED % _IN[state], (now_s, most)))
+        return [each for each in found if state is None or each.state_at(now_s) == state]
 
     def arguments(self, approval: Approval) -> str:
         """What a person sees of the arguments. Raises Internal when the record is damaged."""
@@ -203,8 +210,8 @@ class Approvals:
 
     def _asked(self, connection: sqlite3.Connection, fresh: Approval, sealed: bytes, arguments: bytes) -> Approval:
         now_s = fresh.created_at_s
-        connection.execute("DELETE FROM approvals WHERE created_at_s < ?", (now_s - KEPT_S,))
-        rows = connection.execute(f"{_SELECT} WHERE caller = ? AND state = 'pending'", (fresh.caller,))
+        connection.execute(_FORGET, (now_s - KEPT_S,))
+        rows = connection.execute(_WAITING, (now_s - MAX_TTL_S, fresh.caller))
         waiting = [each for each in map(_approval, rows) if each.state_at(now_s) == "pending"]
         for each in waiting:
             if _same(each, fresh):

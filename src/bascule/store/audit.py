@@ -94,6 +94,7 @@ class Audit:
         self._missed = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._room = asyncio.Event()
+        self._crowded = False  # somebody waits for room
         # Of the writer's thread.
         self._bytes_out = 0
         self._version: int | None = None  # of the database, as we left it
@@ -129,11 +130,14 @@ class Audit:
 
     async def room(self) -> None:
         """Wait until there is room for the record of one more call. Raises Unavailable if there will be none."""
-        while self.full:
+        self._loop = asyncio.get_running_loop()
+        while True:
+            self._crowded = True  # before looking: or the writer makes room, and tells nobody
+            self._room.clear()
+            if not self.full:
+                return
             if self.problem is not None:
                 raise Unavailable(f"{self.problem}; no more calls are taken in before they can be recorded")
-            self._loop = asyncio.get_running_loop()
-            self._room.clear()
             self._writer.wake()
             await self._room.wait()
 
@@ -212,6 +216,7 @@ class Audit:
         self.unrecorded += 1
 
     def _let_in(self) -> None:
+        self._crowded = False
         self._room.set()
 
     # ---- in the writer's thread: writer.Bulk
@@ -337,6 +342,10 @@ class Audit:
         except OSError as error:
             self._not_anchored(error)
             return place
+        if stored and stored[-1].key != self.key_id:
+            log.warning("heads of the audit were signed with the key %s, and are with %s from now on: `bascule audit"
+                        " verify` needs both", stored[-1].key, self.key_id)  # fmt: skip
+            self._waiting.append((self._noted(f"signed with {stored[-1].key} before, with {self.key_id} now"), None))
         keys = {self.key_id: self._key.public_key()}
         newest = max((each for each in (last, *stored) if each and chain.fault_of(each, keys) is None),
                      key=lambda head: head.seq, default=None)  # fmt: skip
@@ -388,7 +397,7 @@ class Audit:
 
     def _tell(self) -> None:
         """Whoever waits for room looks again."""
-        if self._loop is not None:
+        if self._crowded and self._loop is not None:
             try:
                 self._loop.call_soon_threadsafe(self._let_in)
             except RuntimeError:

@@ -271,9 +271,9 @@ def verify(
     or what was written in between looks as if it were missing.
     """
     start = since.seq if since else 0
-    known = {(head.seq, head.signature) for head in stored}
+    in_database = {head.seq for head in stored}
     heads = sorted(
-        {head.signature: head for head in (*stored, *anchored) if head.seq > start}.values(),
+        {written(head): head for head in (*stored, *anchored) if head.seq > start}.values(),
         key=lambda head: (head.seq, head.first),
     )
     believed, problems = [], []
@@ -282,7 +282,7 @@ def verify(
             problems.append(Problem(head.seq, "wrong head", f"the head of entry {head.seq}: {why}"))
         else:
             believed.append(head)
-            if head.seq not in {seq for seq, _ in known}:
+            if head.seq not in in_database:
                 message = f"the head of entry {head.seq} is in the anchor and not in the database"
                 problems.append(Problem(head.seq, "cut off", message))
     walk = _Walk(start, bytes.fromhex(since.hash) if since else GENESIS, believed)

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 import bascule
 from bascule.call import Call, Result, Session
-from bascule.errors import BasculeError, InvalidParams, Unavailable, UpstreamBrokeProtocol
+from bascule.errors import BasculeError, Internal, InvalidParams, Unavailable, UpstreamBrokeProtocol
 from bascule.wire import headers, modern
 from bascule.wire.jsonrpc import Params, Request, Response, answer, encode, members, refusal, replaced
 from bascule.wire.versions import Era
@@ -116,6 +116,8 @@ class Upstream(Protocol):
 async def reach(call: Call) -> Result:
     """Send a resolved call to its upstream. No other code in Bascule does (tests/test_architecture.py)."""
     assert call.target is not None, "the resolve stage sets the target"
+    if call.question is not None and not call.trip.approval:
+        raise Internal("a call that a person has to confirm came here without a yes; it was not sent")
     result = await call.target.upstream.send(call)
     if call.era is Era.MODERN and not result.refused:
         try:

@@ -32,7 +32,7 @@ def marked(mark: str) -> Family:
     return family
 
 
-def send(family: Family, leader: int, number: signal.Signals) -> None:
+def deliver(family: Family, leader: int, number: signal.Signals) -> None:
     """Send *number* to the leader's group, and to each of *family* that is still the same process."""
     try:
         if leader:
@@ -69,28 +69,33 @@ def _started(pid: int) -> str | None:
 
 
 class Warden:
-    """Tells the warden of each child; starts it with the first one. Nothing here waits for it."""
+    """Tells the warden of each child. It is there as long as there is one."""
 
     def __init__(self) -> None:
+        self._pid = 0
         self._to = -1
+        self._marks: set[str] = set()
 
     def watch(self, mark: str, leader: int = 0) -> None:
         """From now on children of *mark* end with us. Said before the start, and again when their *leader* is known."""
         if self._to < 0:
             self._start()
+        self._marks.add(mark)
         self._say(f"+ {mark} {leader}\n")
 
     def forget(self, mark: str) -> None:
         """None of them is left."""
+        self._marks.discard(mark)
         self._say(f"- {mark} 0\n")
+        if not self._marks:
+            self._dismiss()
 
     def _say(self, line: str) -> None:
         if self._to >= 0:
             try:
                 os.write(self._to, line.encode())
             except OSError:
-                os.close(self._to)  # it was killed; the next child starts another
-                self._to = -1
+                self._dismiss()  # it was killed; the next child starts another
 
     def _start(self) -> None:
         if not sys.executable or not hasattr(os, "posix_spawn"):
@@ -103,12 +108,22 @@ class Warden:
         ]
         try:
             # -I -S: no path, no site, nothing of the user's; it starts in milliseconds and needs little memory.
-            os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", __file__], {}, file_actions=actions)
+            self._pid = os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", __file__], {}, file_actions=actions)
         except OSError:
             os.close(self._to)
             self._to = -1
         finally:
             os.close(theirs)
+
+    def _dismiss(self) -> None:
+        """Without children it ends at once, so that to wait for it takes a moment only."""
+        if self._to >= 0:
+            os.close(self._to)
+            self._to = -1
+            try:
+                os.waitpid(self._pid, 0)
+            except ChildProcessError:
+                pass  # somebody else has waited for it
 
 
 WARDEN: Final = Warden()  # one for all children of this process
@@ -131,13 +146,16 @@ def _keep_watch() -> None:
         else:
             leaders[mark] = int(leader)
     until = time.monotonic() + _OWN_END_S
-    while time.monotonic() < until and (not os.path.isdir("/proc") or any(marked(mark) for mark in leaders)):
+    while (
+        leaders and time.monotonic() < until and (not os.path.isdir("/proc") or any(marked(mark) for mark in leaders))
+    ):
         time.sleep(_LOOK_EVERY_S)
-    for _ in range(_PASSES):
+    for _ in range(_PASSES if leaders else 0):
         for mark, leader in leaders.items():
-            send(marked(mark), leader, signal.SIGKILL)
+            deliver(marked(mark), leader, signal.SIGKILL)
         time.sleep(_LOOK_EVERY_S)
 
 
 if __name__ == "__main__":
     _keep_watch()
+    os._exit(0)  # there is nothing to tidy up, and somebody may wait

@@ -5,6 +5,7 @@ Knows JSON-RPC and nothing of processes; `write` is whatever carries a line to t
 
 import asyncio
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -122,7 +123,10 @@ class Multiplexer:
         try:
             message = jsonrpc.read(line)
         except ValueError as error:
-            self._unusable(line, str(error))
+            if line.startswith(BOM_UTF8):  # the first thing that a .NET server writes to its console
+                self.receive(line.removeprefix(BOM_UTF8))
+            else:
+                self._unusable(line, str(error))
             return
         match message:
             case Response():

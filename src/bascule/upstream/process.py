@@ -229,10 +229,10 @@ class Child(asyncio.SubprocessProtocol):
         try:
             if not await self._gone_within(grace_s):
                 relatives |= family.marked(self._mark)
-                family.send(relatives, self.pid, signal.SIGTERM)
+                family.deliver(relatives, self.pid, signal.SIGTERM)
                 await self._gone_within(min(grace_s, _LONGEST_KILL_S))
         finally:
-            family.send(relatives | family.marked(self._mark), self.pid, signal.SIGKILL)
+            family.deliver(relatives | family.marked(self._mark), self.pid, signal.SIGKILL)
             if self._transport is not None:
                 await self._gone_within(min(grace_s, _LONGEST_KILL_S))
                 self._transport.close()
@@ -241,7 +241,7 @@ class Child(asyncio.SubprocessProtocol):
 
     def kill(self) -> None:
         """Force at once, without asking; whoever waits in `end` goes on."""
-        family.send(family.marked(self._mark), self.pid, signal.SIGKILL)
+        family.deliver(family.marked(self._mark), self.pid, signal.SIGKILL)
 
     async def _gone_within(self, seconds: float) -> bool:
         try:
