@@ -34,12 +34,15 @@ def running_bascule(*args: str, env: Mapping[str, str] | None = None) -> Iterato
     with tempfile.TemporaryDirectory(prefix="bascule-") as home:
         command = [sys.executable, "-m", "bascule", *args]
         isolated = {"HOME": home, "XDG_STATE_HOME": f"{home}/state", "XDG_CONFIG_HOME": f"{home}/config"}
-        with running(command, env={**os.environ, **isolated, **(env or {})}) as first_line:
+        # As a person ends it: SIGTERM would have it serve on, until balancers have noticed.
+        with running(command, {**os.environ, **isolated, **(env or {})}, signal.SIGINT) as first_line:
             yield first_line.split()[0]
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], env: Mapping[str, str] | None = None) -> Iterator[str]:
+def running(
+    command: Sequence[str], env: Mapping[str, str] | None = None, end: signal.Signals = signal.SIGTERM
+) -> Iterator[str]:
     """The process of *command*, once it has written its first line, which is what this gives."""
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
@@ -59,7 +62,7 @@ def running(command: Sequence[str], env: Mapping[str, str] | None = None) -> Ite
             sys.stderr.write(f"--- stderr of {' '.join(command)}\n{said}\n")
             raise
         finally:
-            _stop(process)
+            _stop(process, end)
 
 
 def _first_line(process: subprocess.Popen[bytes]) -> str:
@@ -83,9 +86,9 @@ def _drain(stdout: IO[bytes], first: queue.SimpleQueue[bytes]) -> None:
             pass
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to the process, a moment to clean up, then SIGKILL to whatever is left of its group."""
-    process.terminate()
+def _stop(process: subprocess.Popen[bytes], end: signal.Signals) -> None:
+    """The signal to the process, a moment to clean up, then SIGKILL to whatever is left of its group."""
+    process.send_signal(end)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_WITHIN_S)
     with contextlib.suppress(ProcessLookupError):

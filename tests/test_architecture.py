@@ -16,6 +16,7 @@ PURE: Final = [
     *("registry/catalog.py", "edge/door.py", "edge/capsule.py", "errors.py", "call.py", "options.py"),
     *("edge/auth/keys.py", "edge/auth/attempts.py", "edge/auth/jwt.py", "edge/auth/metadata.py"),
     *("edge/auth/certificate.py", "edge/auth/callers.py"),
+    *("store/record.py", "store/chain.py", "store/redaction.py", "store/options.py"),
 ]
 # What a pure module may import besides our own: all of these compute and none of them looks outside.
 CALCULATING: Final = frozenset({
@@ -34,7 +35,7 @@ FORBIDDEN: Final = {
     "text": {"*", "documents", "errors"},
     "policy": {"*", "errors", "options", "contract"},
     "contract": {"*", "errors", "options", "policy", "wire"},
-    "store": {"*", "errors", "options", "policy", "contract"},
+    "store": {"*", "errors", "options", "policy", "contract", "wire"},
     "call": {"*", "wire", "policy", "contract"},
     "upstream": {"crossing", "edge", "registry", "pipeline", "admin", "cli", "app", "config"},
     "crossing": {"edge", "registry", "pipeline", "admin", "cli", "app", "config"},
@@ -182,6 +183,7 @@ OTHER_SENDS: Final = {
     "cli/inspect.py: peer.send": "the same, asked by the command line",
     "edge/visit.py: self.send": "ASGI: where a visit keeps it",
     "edge/http.py: visit.send": "ASGI: the response to a client",
+    "edge/rest.py: visit.send": "ASGI: the answer to an operator",
     "edge/legacy_sse.py: visit.send": "the same",
     "crossing/as_legacy.py: self._upstream.send": "behind `reach`: the call, in the words of the server's era",
     "crossing/conversation.py: self._host.send": "the same, in a session of the pool",

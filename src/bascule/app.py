@@ -286,6 +286,7 @@ class Gateway:
         return "; ".join(said)
 
     def _change_records(self, config: Config) -> None:
+        self.parts.results.adopt(config.cache.max_bytes)
         if self.records is not None:
             self.records.journal.options = config.journal
             self.records.approvals.options = config.approvals

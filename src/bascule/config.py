@@ -371,6 +371,10 @@ class _Source:
             callers=callers,
             auth=self._text.convert(outline.auth, AuthOptions, "auth"),
             state_dir=str(self._state_dir(outline.state_dir)),
+            http=outline.http,
+            audit=outline.audit,
+            journal=outline.journal,
+            approvals=outline.approvals,
         )
         try:
             fit.check(config.auth, config.roles, config.callers, config.limits, outline.servers)

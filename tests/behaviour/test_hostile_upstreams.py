@@ -21,6 +21,7 @@ from gateway import (
     KINDLY,
     META,
     MODERN,
+    SOON,
     Bascule,
     Json,
     alive,
@@ -161,7 +162,7 @@ async def test_a_session_that_does_not_read_costs_a_bounded_memory_and_nobody_el
 async def configured(folder: Path, servers: Json, **more: Any) -> AsyncIterator[Bascule]:
     """`bascule serve` with these servers."""
     path = folder / "bascule.json"
-    path.write_text(json.dumps({"servers": servers, **more}))
+    path.write_text(json.dumps({"servers": servers, "drain": SOON, **more}))
     async with serving(path) as bascule:
         yield bascule
 
@@ -351,7 +352,7 @@ async def test_a_local_server_finds_no_secret_of_ours_in_its_environment(tmp_pat
     journal = tmp_path / "journal"
     path = tmp_path / "bascule.json"
     servers = {"far": scripted({"calls": [[{"look": [SECRET[::-1]]}, {"say": "<GOOD>"}]]}, journal)}
-    path.write_text(json.dumps({"servers": servers, "http": {"bearer": "${env:BEARER}"}}))
+    path.write_text(json.dumps({"servers": servers, "http": {"bearer": "${env:BEARER}"}, "drain": SOON}))
     async with serving(path, env={"BEARER": SECRET, "OTHER_SECRET": SECRET}) as bascule:
         bascule.http.headers["authorization"] = f"Bearer {SECRET}"
         client = await bascule.session("/servers/far/mcp")

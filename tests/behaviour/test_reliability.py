@@ -1,6 +1,6 @@
 """Servers that fail, over real sockets and pipes: they are not flooded, are left alone, and are found again.
 
-The stages under test stand between a call and the server; nothing else of a gateway does.
+The stages stand alone between a call and its server, but for the tests at the end.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import pytest
 from foreign import Asked, Foreign, Handler, Visitor, far, reaching
-from gateway import until
+from gateway import Json, failure_of, gateway, remote, text_of, until
+from governed import tool, wide
 
 from bascule.call import ANONYMOUS, Call, Forward, Result, Target
 from bascule.contract.model import Contract
@@ -345,3 +346,71 @@ async def test_an_upstream_that_is_stopped_is_no_failure() -> None:
     await upstream.stop()
     assert {await it.kind(WRITE) for _ in range(4)} == {"unavailable"}
     assert it.server.report()["failures_in_a_row"] == 0
+
+
+# ---- a whole gateway ------------------------------------------------------------------------------
+
+READING: Json = {"rules": [{"match": "*/read", "side_effect": False}]}
+TOOLS = [tool("read"), tool("write")]
+
+
+async def test_another_server_answers_and_clients_are_told() -> None:
+    async with wide(modern=True, tools=TOOLS) as crm, wide(modern=True, tools=TOOLS) as eu:
+        servers = {"crm": remote(crm.url, fallback="eu"), "eu": remote(eu.url)}
+        async with gateway(servers, policy=READING) as bascule:
+            await bascule.up("crm", "eu")
+            client = bascule.modern()
+            crm.on["tools/call"] = replying(502)
+            result = await client.call("crm__read", text="x")
+            assert text_of(result) == "x"
+            label = result["_meta"]["dev.bascule/call"]
+            assert (label["source"], label["warnings"]) == ("eu", ["crm failed; answered by eu"])
+            assert len(crm.calls("read")) == 3
+            assert len(eu.calls("read")) == 1
+            error = failure_of(await client.call("crm__write", text="x"))
+            assert (error["kind"], len(crm.calls("write")), len(eu.calls("write"))) == ("upstream_protocol", 1, 0)
+            crm.on["tools/call"] = replying(429)
+            assert text_of(await client.call("crm__write", text="x")) == "x"
+            legacy = await bascule.session()
+            assert text_of(await legacy.call("crm__write", text="y")) == "y"
+            assert len(eu.calls("write")) == 2
+
+
+@pytest.mark.parametrize("modern", [False, True])
+async def test_a_server_that_fails_too_often_is_left_alone_and_clients_know_for_how_long(modern: bool) -> None:
+    async with (
+        wide(modern=modern, tools=TOOLS) as crm,
+        wide(modern=modern, tools=TOOLS) as good,
+        gateway({"crm": remote(crm.url), "good": remote(good.url)}, policy=READING) as bascule,
+    ):
+        await bascule.up("crm", "good")
+        client = bascule.modern() if modern else await bascule.session()
+        crm.on["tools/call"] = replying(500)
+        for _ in range(5):
+            assert failure_of(await client.call("crm__write", text="x"))["kind"] == "upstream_protocol"
+        error = failure_of(await client.call("crm__write", text="x"))
+        facts = error["kind"], error["code"], error["retryable"], error["source"]
+        assert facts == ("circuit_open", 50003, True, "crm")
+        assert 20_000 < error["retry_after_ms"] <= 36_000
+        assert len(crm.calls("write")) == 5
+        assert text_of(await client.call("good__write", text="x")) == "x"
+
+
+async def test_a_timeout_of_the_server_counts_and_that_of_a_hurried_caller_does_not() -> None:
+    async with (
+        wide(modern=True, tools=TOOLS) as crm,
+        gateway({"crm": remote(crm.url, call_timeout_s=0.5)}, policy=READING) as bascule,
+    ):
+        await bascule.up("crm")
+        assert bascule.gateway is not None
+
+        async def silent(asked: Asked) -> None:
+            await asked.left()
+
+        crm.on["tools/call"] = silent
+        client = bascule.modern()
+        params = {"name": "crm__read", "arguments": {"text": "x"}}
+        for hurry, failures in (({"x-request-timeout-ms": "100"}, 0), ({}, 1)):
+            async with client.open("tools/call", params, headers=hurry) as exchange:
+                assert failure_of((await exchange.last())["result"])["kind"] == "timeout"
+            assert bascule.gateway.parts.health.report()["crm"]["failures_in_a_row"] == failures

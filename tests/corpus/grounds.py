@@ -5,9 +5,11 @@ options, has one of its own.
 """
 
 import asyncio
+import contextlib
 import gzip
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -21,10 +23,11 @@ import aiohttp
 import msgspec
 from authority import Authority
 from foreign import CACHE, ECHO, Asked, Foreign, listening
-from gateway import KINDLY, META, MODERN, NAMED_BY, Bascule, gateway, gone, remote
+from gateway import KINDLY, META, MODERN, NAMED_BY, SOON, Bascule, gateway, gone, remote
 from test_bridge import Bridge, bridge
 
 from bascule.edge import protocol, replies, streams
+from bascule.store.files import FILE
 from corpus.cases import Behind, Case, Piece, Sent, Transport, built
 from corpus.forge import Token, forged
 from corpus.wire import Answer, Connection, connect, request
@@ -207,7 +210,10 @@ class Configuration:
 
 
 OTHERS: Final = {"other": {"authorization": f"Bearer {OTHER_KEY}"}}  # credentials of others than the good client
-_AGENT: Final = {"agent": {"scopes": ["far", "bascule.status:read"], "keys": ["${env:AGENT_KEY}"]}}
+_AGENT: Final = {
+    "agent": {"scopes": ["far", "near", "bascule.status:read"], "keys": ["${env:AGENT_KEY}"]},
+    "other": {"scopes": ["far"], "keys": ["${env:OTHER_KEY}"]},
+}
 _BY_KEY: Final = {"authorization": f"Bearer {AGENT_KEY}"}
 
 CONFIGURATIONS: Final = {
@@ -238,6 +244,7 @@ class Ground:
     tokens: list[str] = field(default_factory=list)  # that were sent in this case
     bridge: Bridge | None = None
     journal: Path | None = None  # of a server over stdio
+    traces: list[str] = field(default_factory=list)  # of the answers in this case
     good_at: str = "far"  # the server that answers as it should
 
     @property
@@ -262,6 +269,15 @@ class Ground:
         """Bascule and the bridge, as far as they are processes of their own."""
         found = (self.bascule.process, self.bridge.process if self.bridge else None)
         return [process for process in found if process is not None]
+
+    def recorded(self) -> tuple[list[str], int]:
+        """(traces of the calls, number of requests turned away at the door) that the audit has."""
+        assert self.bascule.gateway is not None
+        state = Path(self.bascule.gateway.config.state_dir)
+        with contextlib.closing(sqlite3.connect(state / FILE)) as audit:
+            calls = audit.execute("SELECT trace_id FROM audit WHERE kind = 'call'").fetchall()
+            refused = audit.execute("SELECT count(*) FROM audit WHERE kind = 'refused'").fetchone()
+        return [trace for (trace,) in calls], int(refused[0])
 
     def check_alive(self) -> None:
         """Fail if a process has ended; a new one in its place would not be noticed by its answers."""
@@ -292,9 +308,9 @@ async def ground(
         server = await stack.enter_async_context(listening(counting(behind or Behind(), words)))
         journal = Path(folder) / "journal" if behind and behind.stdio is not None else None
         servers = {"far": _far(server, behind, journal), **({"near": remote(server.url)} if journal else {})}
-        members = {"servers": servers, **configuration.members, **(more or {})}
-        if behind is not None:  # then it shares its loop with the clients, and what they take is not its own
-            members.setdefault("overload", {"max_lag_s": 30})
+        members = {"servers": servers, "drain": SOON, **configuration.members, **(more or {})}
+        # Its clients are in the same loop, or on the same machine, and what they take is not its own.
+        members.setdefault("overload", {"max_lag_s": 30})
         authority = None
         if "<ISSUER>" in (text := json.dumps(members)):
             authority = await stack.enter_async_context(Authority())
@@ -408,7 +424,7 @@ async def _canary(fetches: list[str]) -> AsyncIterator[str]:
 async def tried(ground: Ground, case: Case, transport: Transport) -> Answer:
     """What comes back for the input of *case*."""
     if case.send.as_:
-        ground = replace(ground, shown=OTHERS[case.send.as_])
+        ground = replace(ground, credentials=OTHERS[case.send.as_])
     if case.send.token is not None:
         ground = _with_token(ground, msgspec.convert(case.send.token, Token), case.send.path or "/servers/far/mcp")
     match transport:
@@ -525,7 +541,6 @@ async def _in_session(ground: Ground, case: Case) -> Answer:
         usual["mcp-protocol-version"] = case.revision
         ready = json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}).encode()
         await connection.say(request("POST", endpoint, _encoded(usual), ready, ground.host), WAIT_S)
-        ground.server.seen.clear()
         usual |= ground.shown
         whole = _request(ground, case.send, usual, "mcp", modern=False)
         return await connection.say(whole, case.expect.within_s, case.send.drip)
@@ -562,7 +577,6 @@ async def _over_sse(ground: Ground, case: Case) -> Answer:
             assert (await posting.say(whole, WAIT_S)).status == 202
         async with asyncio.timeout(WAIT_S):
             assert b"result" in (await _event(listening))[1].encode()
-        ground.server.seen.clear()
         sent = msgspec.structs.replace(case.send, path=target)
         usual |= ground.shown
         whole = _request(ground, sent, usual, "sse", modern=False)

@@ -7,15 +7,17 @@ import asyncio
 import json
 import logging
 import re
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
 import pytest
 import pytest_asyncio
+from gateway import until
 
 from corpus.cases import Behind, Case, Expected, Round, Transport, built, groups, spread
 from corpus.forge import Token
@@ -42,6 +44,9 @@ LEAST: Final = 550  # cases, and not counted by transport
 
 # Signs of our inside in what a client, or a reader of the log, sees.
 _INSIDE: Final = re.compile(rb'Traceback \(most recent|File "[^"]*\.py"|site-packages|msgspec\.|RecursionError')
+
+_TRACE: Final = re.compile(rb'"trace_id":"([0-9a-f]{32})"')
+_AUDITED: Final = "mnp"  # groups of which each call has to have its one record
 
 CASES: Final = groups()
 SPREAD: Final = list(spread(CASES))
@@ -103,11 +108,15 @@ async def test_a_hostile_input_has_its_one_outcome(
         usual = not own or place.journal is not None or bool(case.upstream and case.upstream.calls)
         await answers_still(place, transport, usual=usual)
         costs = f"{group} {case.against} {place.bridge is not None}"
-        grounds.growth_bytes(costs, place)
+        if not own:
+            grounds.growth_bytes(costs, place)
         place.server.seen.clear()
         place.heard.clear()
         place.tokens.clear()
+        place.traces.clear()
         caplog.clear()
+        # A key of its own, or the next case, or the next transport, would be answered by this one's call.
+        place = replace(place, words={**place.words, "<KEY>": f"{case.id}-{transport}-{secrets.token_hex(8)}"})
 
         with hurried(case.timers):
             for step in (*case.before, case):
@@ -115,6 +124,8 @@ async def test_a_hostile_input_has_its_one_outcome(
         await answers_still(place, transport, usual=usual)
         assert len(place.calls) == case.expect.upstream_calls, f"the server was asked {place.calls}"
         await _counts(place, case.expect)
+        if group[0] in _AUDITED and case.alone:
+            await _recorded(place)
         for each in place.server.seen:
             reached = repr(each.headers).encode() + each.body
             for text in (BEARER, AGENT_KEY, *place.tokens, *case.expect.upstream_lacks):
@@ -137,6 +148,7 @@ async def _take(place: Ground, case: Case, step: Round | Case, transport: Transp
     answers = await asyncio.gather(*(tried(place, one, transport) for _ in range(step.send.at_once)))
     for answer in answers:
         nothing_shows(answer.body + repr(answer.headers).encode(), place.tokens)
+        place.traces.extend(found.decode() for found in _TRACE.findall(answer.raw))
     if step.expect.tally:
         assert Counter(map(_outcome, answers)) == step.expect.tally
         assert max(answer.took_s for answer in answers) < within_s
@@ -152,6 +164,20 @@ def _outcome(answer: Answer) -> str:
     if message["result"].get("isError"):
         return str(message["result"]["_meta"]["dev.bascule/error"]["kind"])
     return "result"
+
+
+async def _recorded(place: Ground) -> None:
+    """Fail unless the audit has, or soon has, one record for every request that was answered.
+
+    Who is turned away at the door leaves a record without a trace.
+    """
+
+    async def look() -> tuple[list[int], int]:
+        traces, turned_away = place.recorded()
+        times = [traces.count(trace) for trace in place.traces]
+        return sorted(times), turned_away
+
+    await until(look, lambda found: set(found[0]) <= {0, 1} and found[0].count(0) == found[1], 3)
 
 
 async def _counts(place: Ground, expected: Expected) -> None:

@@ -1,11 +1,13 @@
 """Which stages a contract needs, and their order: no call pays for what nobody has asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pytest
 
+from bascule.config import ServerOptions
 from bascule.contract.derive import Definition, Sources
 from bascule.contract.model import Contract, Document
 from bascule.contract.validation.schema import Unfit
@@ -14,13 +16,22 @@ from bascule.pipeline import build
 from bascule.pipeline.build import StageBuilder
 from bascule.pipeline.dispatch import Dispatch
 from bascule.pipeline.gates import Gates
+from bascule.pipeline.parts import Parts
 from bascule.pipeline.spend import Spend
 from bascule.policy.allowances import Allowances
 from bascule.policy.options import Budget, CallerLimits, LimitsOptions, ServerLimits
+from bascule.store.options import ApprovalOptions, AuditOptions, JournalOptions
+from bascule.store.records import Records
 from bascule.store.shared import MemoryState
+from bascule.upstream.stdio import StdioOptions
 
 SCHEMA: Final = {"type": "object", "properties": {"a": {"type": "integer"}}}
-ORDER: Final = ("Label", "Authorize", "Limit", "Validate", "Guard", "Place", "Spend", "Check", "Deepen", "Dispatch")
+ORDER: Final = (
+    *("Label", "Authorize", "Check", "Rounds", "Replay", "Limit", "Validate", "Guard", "Cache", "Look", "Spend"),
+    *("Confirm", "Place", "Reserve", "Deadline", "Fallback", "Retry", "Breaker", "Deepen", "Dispatch"),
+)
+# How a call is made, and whether it has been: no contract has to ask for that.
+ALWAYS: Final = frozenset({"Label", "Rounds", "Replay", "Look", "Deadline", "Retry", "Breaker", "Dispatch"})
 
 
 def stages(
@@ -30,6 +41,8 @@ def stages(
     counting: bool = False,
     deepening: bool = False,
     modes: Mapping[str, Any] | None = None,
+    records: Records | None = None,
+    servers: Mapping[str, ServerOptions] | None = None,
     definition: Definition | None = None,
     **terms: Any,
 ) -> list[str]:
@@ -40,8 +53,8 @@ def stages(
     builder = StageBuilder(
         chosen,
         Allowances(chosen.caller, {}),
-        MemoryState(),
-        Gates(1, 1.0),
+        Parts(state=MemoryState(), gates=Gates(1, 1.0), records=records),
+        servers or {},
         scoped=scoped,
         counting=counting,
         deepening=deepening,
@@ -57,6 +70,10 @@ def of_server(**said: Any) -> LimitsOptions:
     return LimitsOptions(servers={"crm": ServerLimits(**said)})
 
 
+SERVERS: Final[dict[str, ServerOptions]] = {
+    "crm": StdioOptions(command="x", fallback="other"),
+    "other": StdioOptions(command="x"),
+}
 PLAIN: Final = Definition(input_schema=SCHEMA, output_schema=SCHEMA)
 NEEDS: Final[dict[str, tuple[dict[str, Any], set[str]]]] = {
     "nothing": ({}, set()),
@@ -80,16 +97,20 @@ NEEDS: Final[dict[str, tuple[dict[str, Any], set[str]]]] = {
     "an output schema": ({"output_schema": SCHEMA}, {"Check"}),
     "an output schema that is not looked at": ({"output_schema": SCHEMA, "validate_results": "off"}, set()),
     "a guardrail": ({"guardrails": [{"deny": "args.a > 1"}]}, {"Guard"}),
-    "a gate": ({"confirm_gate": True}, {"Guard"}),
+    "a gate": ({"confirm_gate": True}, {"Guard", "Confirm"}),
+    "a rule that asks": ({"guardrails": [{"ask": "args.a > 1"}]}, {"Guard", "Confirm"}),
+    "a cache": ({"side_effect": False, "cache_policy": {"ttl_seconds": 1}}, {"Cache"}),
+    "a cache of what changes something": ({"cache_policy": {"ttl_seconds": 1}}, set()),
+    "another server": ({"servers": SERVERS}, {"Fallback"}),
     "no gate": ({"confirm_gate": False}, set()),
     "places": ({"max_concurrent": 1}, {"Place"}),
     "places of callers": ({"limits": of_callers(concurrent=1)}, {"Place"}),
     "places of the server": ({"limits": of_server(concurrent=1)}, {"Place"}),
     "places of another server": ({"limits": LimitsOptions(servers={"x": ServerLimits(concurrent=1)})}, set()),
-    "a price": ({"cost_model": {"price_usd": 1}}, {"Spend", "Dispatch"}),
-    "a budget": ({"limits": of_callers(budget=Budget(usd=1))}, {"Spend", "Dispatch"}),
-    "a budget of sessions": ({"limits": of_callers(session_usd=1)}, {"Spend", "Dispatch"}),
-    "sessions that are counted": ({"counting": True}, {"Dispatch"}),
+    "a price": ({"cost_model": {"price_usd": 1}}, {"Spend"}),
+    "a budget": ({"limits": of_callers(budget=Budget(usd=1))}, {"Spend"}),
+    "a budget of sessions": ({"limits": of_callers(session_usd=1)}, {"Spend"}),
+    "sessions that are counted": ({"counting": True}, set()),
     "chains that are counted": ({"deepening": True}, {"Deepen"}),
     "a timeout": ({"max_timeout_seconds": 5}, set()),  # the deadline stage, which every call passes, knows it
 }
@@ -113,14 +134,30 @@ def given(said: Mapping[str, Any]) -> dict[str, Any]:
     return {**said, **{name: getattr(read, name) for name in fields}}
 
 
+@pytest.fixture
+def records(tmp_path: Path) -> Iterator[Records]:
+    records = Records(tmp_path, AuditOptions(), JournalOptions(), ApprovalOptions())
+    yield records
+    records.writer.close()
+    records.boot.end()
+
+
+def test_where_records_are_kept_a_tool_has_its_calls_written_down(records: Records) -> None:
+    assert "Reserve" in stages(records=records)
+    assert "Reserve" not in stages()
+
+
 @pytest.mark.parametrize("name", NEEDS)
 def test_a_contract_has_the_stages_that_it_needs_and_no_others(name: str) -> None:
     said, needed = NEEDS[name]
-    assert stages(**given(said)) == [each for each in ORDER if each in {"Label", *needed}]
+    assert stages(**given(said)) == [each for each in ORDER if each in ALWAYS | needed]
 
 
-def test_with_everything_the_order_is_the_one_that_is_documented() -> None:
-    assert tuple(stages(**given(EVERYTHING))) == ORDER
+def test_with_everything_the_order_is_the_one_that_is_documented(records: Records) -> None:
+    with_cache = stages(**given({"side_effect": False, "cache_policy": {"ttl_seconds": 1}}))
+    all_others = stages(**given(EVERYTHING), records=records, servers=SERVERS)
+    assert [each for each in ORDER if each in {*with_cache, *all_others}] == list(ORDER)
+    assert all_others == [each for each in ORDER if each != "Cache"]
     documented = [line.split()[0] for line in (build.__doc__ or "").splitlines() if line[:1].islower()]
     assert tuple(each.capitalize() for each in documented) == ORDER
 
@@ -148,5 +185,5 @@ def test_a_rule_that_does_not_fit_the_schema_makes_no_stages() -> None:
 
 
 def test_what_is_built_is_for_one_contract() -> None:
-    assert stages(definition=PLAIN) == ["Label"]
+    assert set(stages(definition=PLAIN)) == ALWAYS
     assert isinstance(Sources().effective("tool", "crm/find", PLAIN), Contract)

@@ -62,8 +62,9 @@ def broke(name: str = "crm") -> BasculeError:
 
 async def test_the_other_server_answers_and_the_result_says_so() -> None:
     crm, eu = Somewhere("crm", refused()), Somewhere("crm_eu")
-    result = await chain(crm, eu, WRITE)(call_to(crm))
-    assert result.value == ANSWER.value
+    call = call_to(crm)
+    result = await chain(crm, eu, WRITE)(call)
+    assert (result.value, call.trip.served_by) == (ANSWER.value, "crm_eu")
     assert result.warnings == ("crm failed; answered by crm_eu",)
     sent = eu.calls[0]
     assert sent.target is not None

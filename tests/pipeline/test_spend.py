@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from bascule.call import Call, Forward, Result
 from bascule.contract.model import Contract, CostModel
-from bascule.errors import BudgetExceeded, GuardrailDenied, Overloaded, TimedOut, Unavailable
+from bascule.errors import BudgetExceeded, GuardrailDenied, Overloaded, TimedOut, UpstreamBrokeProtocol
 from bascule.pipeline.chain import Stage, compose
 from bascule.pipeline.dispatch import Dispatch
 from bascule.pipeline.spend import Spend
@@ -164,7 +164,7 @@ async def test_one_that_is_cancelled_before_it_reaches_its_server_costs_nothing(
     assert await world.spent() == 0
 
 
-@pytest.mark.parametrize("error", [lambda: Unavailable("gone"), lambda: TimedOut("late"), lambda: KeyError("bug")])
+@pytest.mark.parametrize("error", [lambda: UpstreamBrokeProtocol("gone"), lambda: TimedOut("late"), lambda: KeyError("bug")])
 async def test_one_that_failed_at_its_server_costs_its_estimate(error: Callable[[], BaseException]) -> None:
     world = World()
     with pytest.raises(type(error())):
@@ -192,7 +192,7 @@ async def test_an_error_that_the_server_answers_with_is_an_answer() -> None:
 async def test_a_store_that_fails_after_the_call_does_not_hide_its_outcome() -> None:
     class Broken(MemoryState):
         async def settle(self, accounts: Sequence[Account], reserved: int, actual: int) -> Sequence[int]:
-            raise Unavailable("the store is down")
+            raise UpstreamBrokeProtocol("the store is down")
 
     world = World()
     world.state = Broken(lambda: world.now_s)
@@ -378,7 +378,7 @@ def test_no_budget_is_overspent_whatever_order_calls_begin_and_end_in(
                 for _turn in range(turns):
                     await asyncio.sleep(0)
                 if how == "failed":
-                    raise Unavailable("gone")
+                    raise UpstreamBrokeProtocol("gone")
                 return reports(usd=usd)
 
             class Guards:
@@ -390,7 +390,7 @@ def test_no_budget_is_overspent_whatever_order_calls_begin_and_end_in(
             try:
                 result = await world.chain(PRICED, last, Guards())(call(session=session))
                 paid += result.cost_usd or 0
-            except Unavailable:
+            except UpstreamBrokeProtocol:
                 paid += 0.1
             except (BudgetExceeded, GuardrailDenied):
                 pass

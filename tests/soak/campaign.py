@@ -61,7 +61,7 @@ def report(found: Findings, took_s: float) -> str:
     lines.append(f"calls whose end the next life wrote into the audit (outcome_recovered): {recovered}")
     lines += found.wrong[:20]
     if found.wrong:
-        seeds = sorted({int(each.split()[1]) for each in found.wrong})
+        seeds = sorted({int(each.split()[1].rstrip(":")) for each in found.wrong})
         lines.append(f"{len(found.wrong)} wrong; seeds {seeds[:20]}; to repeat one: python tests/soak/kill.py --seed N")
     lines.append(f"{len(found.payments)} payments, {took_s:.0f} s, {took_s / max(1, kills):.2f} s for each kill")
     chain = "ok" if not found.broken_chain else f"broken {len(found.broken_chain)}"

@@ -76,6 +76,9 @@ class Life:
         return found
 
     def signal(self, number: signal.Signals) -> None:
+        """To a process that has ended already, nothing."""
+        if self._ended.is_set():
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
@@ -98,7 +101,8 @@ class Life:
             if self._bare is not None:
                 return await self._bare.wait()
             await self._ended.wait()
-        await asyncio.to_thread(self._process.join)
+        # It has a status by now. In another thread, somebody who starts a process would look for it at the same time.
+        self._process.join()
         status: int = self._process.exitcode
         self._process.close()
         return status
@@ -187,6 +191,7 @@ class Bank:
             "servers": {"bank": server},
             "state_dir": str(state),
             "drain": {"delay_s": 0},
+            "overload": {"max_lag_s": 60},  # on a busy machine, a refusal would say nothing about the journal
             "contracts": [
                 {"tool": "bank/pay", "side_effect": True, "idempotent": False},
                 {"tool": "bank/pay_idempotent", "side_effect": True, "idempotent": True},

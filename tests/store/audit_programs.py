@@ -9,16 +9,19 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from auditing import Life, call
 
 
-async def post(state: Path, caller: str, records: str) -> None:
-    """Say so, wait for a line, then post that many, a few at a time, with a transaction of its own after each."""
+async def post(state: Path, caller: str) -> None:
+    """For each line that comes, post 50 records, with a transaction after every few, and say so."""
     life = await Life(state).start()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    await asyncio.to_thread(sys.stdin.readline)
-    for number in range(int(records)):
-        life.audit.post(call(number, caller=caller, note=str(number)))
-        if number % 7 == 0:
-            await life.settled()
+    number = 0
+    while await asyncio.to_thread(sys.stdin.readline):
+        for _ in range(50):
+            life.audit.post(call(number, caller=caller, note=str(number)))
+            number += 1
+            if number % 7 == 0:
+                await life.settled()
+        await life.settled()
+        sys.stdout.write("done\n")
+        sys.stdout.flush()
     life.end()
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from typing import Final
 
 from bascule.config import Config
 from bascule.contract.model import ConfirmGate, Terms, scopes_of
 from bascule.policy.guard import compile_gate, compile_guards
 from bascule.policy.scopes import EVERYTHING
+
+_OF_BASCULE: Final = frozenset({"bascule.status", "bascule.cache", "bascule.journal", "bascule.approvals"})
 
 
 def doubts(config: Config) -> list[str]:
@@ -45,7 +48,7 @@ def _scopes(config: Config) -> Iterator[str]:
     needed = {
         scope.split(":")[0] for terms in said if terms.security_scope for scope in scopes_of(terms.security_scope)
     }
-    needed |= {EVERYTHING, "bascule.status", *config.servers}
+    needed |= {EVERYTHING, *_OF_BASCULE, *config.servers}
     needed |= {scope.split(":")[0] for scope in config.auth.required_scopes}
     for field, scopes in _given(config):
         for scope in scopes:

@@ -68,9 +68,15 @@ async def _asked(method: str, url: str, body: Any) -> Any:
             text = await response.content.read(_MOST_BYTES)
             status = response.status
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-        raise Unavailable(f"cannot be reached: {why}").at(urlsplit(url).netloc) from error
+        raise Unavailable(f"cannot be reached: {_why(error)}").at(urlsplit(url).netloc) from error
     return _read(status, text, urlsplit(url).netloc)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {_TIMEOUT_S:g} s"
+    system = getattr(error, "os_error", error)  # aiohttp's words repeat the address
+    return (isinstance(system, OSError) and system.strerror) or str(error)
 
 
 def _read(status: int, text: bytes, where: str) -> Any:

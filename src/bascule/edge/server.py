@@ -99,7 +99,7 @@ class GatewayServer(uvicorn.Server):
             log.info("ends: not ready from now on, serves for %g s more", times.delay_s)
             await self._unless_at_once(asyncio.sleep(times.delay_s), math.inf)
         edge.drain()
-        if self._waiting is not None and edge.flights:
+        if self._waiting is not None and self._told_by == signal.SIGINT and edge.flights:
             self._waiting(len(edge.flights))
         await self._unless_at_once(edge.flights.landed(), times.calls_s)
         if late := edge.flights.strike():

@@ -117,7 +117,7 @@ class StageBuilder:
             self._limit(counted, server, limits, allowance_of),
             self._validate(contract),
             self._guard(contract),
-            self._cache(contract, server, check),
+            None if unlisted else self._cache(contract, server, check),
             Look(contract, parts.health, fallback),
             self._spend(contract),
             Confirm(contract, parts.asking) if asks(contract) else None,

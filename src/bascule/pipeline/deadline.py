@@ -62,6 +62,8 @@ class _Running:
 
     async def ask(self, method: str, params: Params) -> Result:
         self.asking += 1
+        if self.idle_s != math.inf:
+            self.call.trip.asked = True  # by its server; the outer stage also hears what we ask ourselves
         try:
             return await self.client.ask(method, params)
         finally:

@@ -96,6 +96,7 @@ class Fallback:
             if isinstance(failure, Transient) and not failure.unsent:
                 error.half_way()
             raise error from failure
+        call.trip.served_by = self._other
         said = f"{self._server} failed; answered by {self._other}"
         return msgspec.structs.replace(result, warnings=(*result.warnings, said))
 

@@ -59,8 +59,8 @@ class Reserve:
         auditing: bool,
         passing_on: bool,
     ) -> None:
-        """*replay*: None for what has no keys. *auditing*: the intent of every call goes to the audit first, not only of those with a key. *passing_on*:
-        the server knows keys, and gets one that is the same for the same call, and says nothing else."""
+        """*replay*: None for what has no keys. *auditing*: the intent of every call goes to the audit first, not only
+        of those with a key. *passing_on*: the server knows keys, and gets one that says nothing but which call it is."""
         self._contract = contract
         self._pin = pin_of(contract)
         self._journal: Journal = records.journal
@@ -107,15 +107,20 @@ class Reserve:
         return await self._run(call, held, forward)
 
     async def _run(self, call: Call, hold: Hold | None, forward: Forward) -> Result:
-        started = False
+        has_started = has_answer = False
         try:
             await self._start(call, hold)
-            started = True
+            has_started = True
             result = await forward(self._outgoing(call, hold))
-        except BaseException as error:
-            # A yes that was not used up here may be somebody else's by now.
-            await asyncio.shield(self._failed(call, hold, call.yes if started else None, error))
+            has_answer = True
+        except BasculeError as error:
+            if hold is not None:
+                error.details["journal"] = hold.id
             raise
+        finally:
+            if not has_answer:
+                # A yes that was not used up here may be somebody else's by now.
+                await asyncio.shield(self._failed(call, hold, call.yes if has_started else None))
         return result if hold is None else await self._completed(call, hold, result)
 
     async def _start(self, call: Call, hold: Hold | None) -> None:
@@ -157,7 +162,7 @@ class Reserve:
         meta = {name: value for name, value in jsonrpc.members(raw).items() if name not in _OURS} if raw else {}
         return _with_key(call, params, meta, passing_on)
 
-    async def _failed(self, call: Call, hold: Hold | None, yes: Yes | None, error: BaseException) -> None:
+    async def _failed(self, call: Call, hold: Hold | None, yes: Yes | None) -> None:
         """Write down what is known of a call that brought no answer. What failed first is what the client hears."""
         with contextlib.suppress(BasculeError):  # then the row is held by nobody, and its outcome unknown
             if not call.trip.sent:
@@ -165,8 +170,6 @@ class Reserve:
                     await self._journal.release(hold, yes)
             elif hold is not None:
                 await self._journal.lose(hold)
-        if hold is not None and isinstance(error, BasculeError):
-            error.details["journal"] = hold.id
 
     async def _completed(self, call: Call, hold: Hold, result: Result) -> Result:
         kept = Kept(result.value, result.refused, call.era.value)

@@ -43,8 +43,8 @@ def with_ear(call: Call) -> Call:
 
 def has_asked(call: Call) -> bool:
     """Whether its client was asked something on the way, or in a round before this one: then it has begun."""
-    asked = isinstance(call.client, Ear) and call.client.asked
-    return asked or any(name in call.params for name in _LATER_ROUND)
+    heard = isinstance(call.client, Ear) and call.client.asked
+    return heard or call.trip.asked or any(name in call.params for name in _LATER_ROUND)
 
 
 class Retry:

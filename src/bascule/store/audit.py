@@ -52,6 +52,8 @@ _UNFINISHED: Final = (
 _OF_THE_CALL: Final = ("call", "trace_id", "caller", "proof", "method", "thing", "version", "server", "era", "session",
                        "journal")  # fmt: skip
 
+_FIELDS: Final = tuple((field.name, field.default) for field in msgspec.structs.fields(Record))
+
 Posted: TypeAlias = tuple[Record, bytes | None]
 
 
@@ -98,7 +100,7 @@ class Audit:
         # Of the writer's thread.
         self._bytes_out = 0
         self._version: int | None = None  # of the database, as we left it
-        self._place = self._began_at = _Place()
+        self._place = self._began_at = self._kept = _Place()  # as it is, was before this transaction, is on disk
         self._taken: list[Posted] = []
         self._signed: list[Head] = []
         self._behind: list[Head] = []  # signed, and not in the anchor yet
@@ -186,8 +188,8 @@ class Audit:
         """For /status."""
         return {
             "mode": self._options.mode,
-            "entries": self._place.seq,
-            "signed": self._place.signed,
+            "entries": self._kept.seq,
+            "signed": self._kept.signed,
             "queued": len(self._waiting),
             "unrecorded": self.unrecorded,
             "problem": self.problem,
@@ -254,6 +256,7 @@ class Audit:
         self._signed = []
         if self._behind:
             self._anchor()
+        self._kept = self._place
         self._tell()
 
     def undone(self) -> None:
@@ -279,7 +282,7 @@ class Audit:
 
     def _row(self, record: Record, arguments: bytes | None) -> tuple[Any, ...]:
         """The next row, with its place in the chain."""
-        fields = msgspec.to_builtins(record)
+        fields = {name: value for name, default in _FIELDS if (value := getattr(record, name)) != default}
         if arguments is not None:
             fields["arguments_sha256"], text = redaction.kept(
                 arguments, text=self._options.arguments == "redacted", hide=self._hide
@@ -411,8 +414,8 @@ def _entry(fields: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
             fields[name] = value[:MAX_TEXT_CHARS] + "\N{HORIZONTAL ELLIPSIS}"
     try:
         return fields, canonical(fields)
-    except ValueError:  # half of a surrogate pair
-        whole = {name: _mended(value) if isinstance(value, str) else value for name, value in fields.items()}
+    except ValueError:  # half of a surrogate pair, or what no record should hold: better odd than missing
+        whole = {name: value if isinstance(value, int) else _mended(str(value)) for name, value in fields.items()}
         return whole, canonical(whole)
 
 

@@ -117,11 +117,29 @@ class Writer:
     # ---- in the thread
 
     def _run(self) -> None:
-        going = True
-        while going:
-            going, works = self._gathered()
-            if works or (self._bulk is not None and self._bulk.waiting()):
-                self._commit_all(works)
+        works: list[_Wanted] = []
+        ends_well = False
+        try:
+            going = True
+            while going:
+                going, works = self._gathered()
+                if works or (self._bulk is not None and self._bulk.waiting()):
+                    self._commit_all(works)
+            ends_well = True
+        finally:
+            if not ends_well:
+                self._fall_silent(works)
+
+    def _fall_silent(self, works: Sequence[_Wanted]) -> None:
+        """A fault of ours has ended the thread: nobody may wait for it, and nothing is let through unrecorded."""
+        self.broken = "the writer of records has failed; restart Bascule"
+        refusal = Unavailable(self.broken)
+        for each in works:
+            _tell(each, None, refusal)
+        while not self._queue.empty():
+            waits = self._queue.get()
+            if isinstance(waits, _Wanted):
+                _tell(waits, None, refusal)
 
     def _gathered(self) -> tuple[bool, list[_Wanted]]:
         """(whether to go on, what is wanted): waits for the first, and takes along whatever is there by then."""
@@ -171,6 +189,7 @@ class Writer:
         durable = any(each.durable for each in works)
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.execute("BEGIN IMMEDIATE")
+        is_committed = False
         try:
             if bulk is not None:
                 bulk.begin(connection)
@@ -178,14 +197,12 @@ class Writer:
             if bulk is not None:
                 bulk.write(connection)
             connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
+            is_committed = True
+        finally:
+            if not is_committed and connection.in_transaction:
                 connection.execute("ROLLBACK")
             if bulk is not None:
-                bulk.undone()
-            raise
-        if bulk is not None:
-            bulk.committed()
+                (bulk.committed if is_committed else bulk.undone)()
         return outcomes
 
 

@@ -74,20 +74,23 @@ class Warden:
     def __init__(self) -> None:
         self._pid = 0
         self._to = -1
-        self._marks: set[str] = set()
+        self._leaders: dict[str, int] = {}  # by mark
 
     def watch(self, mark: str, leader: int = 0) -> None:
         """From now on children of *mark* end with us. Said before the start, and again when their *leader* is known."""
+        self._leaders[mark] = leader
         if self._to < 0:
             self._start()
-        self._marks.add(mark)
-        self._say(f"+ {mark} {leader}\n")
+            for each in self._leaders:
+                self._say(f"+ {each} {self._leaders[each]}\n")
+        else:
+            self._say(f"+ {mark} {leader}\n")
 
     def forget(self, mark: str) -> None:
         """None of them is left."""
-        self._marks.discard(mark)
+        self._leaders.pop(mark, None)
         self._say(f"- {mark} 0\n")
-        if not self._marks:
+        if not self._leaders:
             self._dismiss()
 
     def _say(self, line: str) -> None:
@@ -116,13 +119,14 @@ class Warden:
             os.close(theirs)
 
     def _dismiss(self) -> None:
-        """Without children it ends at once, so that to wait for it takes a moment only."""
+        """End it: there is nobody to watch, or it does not listen."""
         if self._to >= 0:
             os.close(self._to)
             self._to = -1
             try:
+                os.kill(self._pid, signal.SIGKILL)
                 os.waitpid(self._pid, 0)
-            except ChildProcessError:
+            except (ProcessLookupError, ChildProcessError):
                 pass  # somebody else has waited for it
 
 
@@ -146,11 +150,9 @@ def _keep_watch() -> None:
         else:
             leaders[mark] = int(leader)
     until = time.monotonic() + _OWN_END_S
-    while (
-        leaders and time.monotonic() < until and (not os.path.isdir("/proc") or any(marked(mark) for mark in leaders))
-    ):
+    while time.monotonic() < until and (not os.path.isdir("/proc") or any(marked(mark) for mark in leaders)):
         time.sleep(_LOOK_EVERY_S)
-    for _ in range(_PASSES if leaders else 0):
+    for _ in range(_PASSES):
         for mark, leader in leaders.items():
             deliver(marked(mark), leader, signal.SIGKILL)
         time.sleep(_LOOK_EVERY_S)
@@ -158,4 +160,3 @@ def _keep_watch() -> None:
 
 if __name__ == "__main__":
     _keep_watch()
-    os._exit(0)  # there is nothing to tidy up, and somebody may wait

@@ -8,6 +8,12 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
+    _journal()
+    _approvals()
+    _audit()
+
+
+def _journal() -> None:
     op.create_table(
         "journal",
         sa.Column("lookup", sa.LargeBinary(32), nullable=False),
@@ -37,6 +43,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_journal_caller", "journal", ["caller"])
     op.create_index("ix_journal_state", "journal", ["state", "changed_at_s"])
+
+
+def _approvals() -> None:
     op.create_table(
         "approvals",
         sa.Column("id", sa.String(32), nullable=False),
@@ -62,6 +71,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_approvals_state", "approvals", ["state", "created_at_s"])
     op.create_index("ix_approvals_caller", "approvals", ["caller", "fingerprint"])
+
+
+def _audit() -> None:
     op.create_table(
         "audit",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False),
@@ -78,7 +90,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_audit_at_us", "audit", ["at_us"])
     op.create_index("ix_audit_trace_id", "audit", ["trace_id"])
-    op.create_index("ix_audit_call", "audit", ["call", "kind"])
+    of_intents, with_intent = sa.text("kind = 'intent'"), sa.text("call <> ''")
+    op.create_index("ix_audit_seq", "audit", ["seq"], sqlite_where=of_intents, postgresql_where=of_intents)
+    op.create_index("ix_audit_call", "audit", ["call", "kind"], sqlite_where=with_intent, postgresql_where=with_intent)
     op.create_table(
         "audit_heads",
         sa.Column("seq", sa.BigInteger, nullable=False),
