@@ -178,7 +178,7 @@ def wait_for_call(url: str, log: Path, child: subprocess.Popen[bytes], headers: 
 def stop(child: subprocess.Popen[bytes]) -> None:
     """End *child*; what it started and left behind is killed by id."""
     family = [process.pid for process in tree(child.pid, processes())]
-    child.terminate()
+    child.send_signal(signal.SIGINT)  # as a person ends it: SIGTERM has a server serve on for a while
     try:
         child.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:

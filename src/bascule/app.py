@@ -220,12 +220,6 @@ class Gateway:
         if self.records is not None:
             await self.records.close()
 
-    async def cut_off(self) -> None:
-        """End every server now, so that the calls which still wait for one get an answer."""
-        self.edge.sessions.stop_asking()
-        await self.parking.close()
-        await asyncio.gather(*(upstream.stop() for upstream in self.upstreams.values()))
-
     async def reload(self, config: Config) -> str:
         """Adopt *config* without dropping a call; returns what changed, in words.
 

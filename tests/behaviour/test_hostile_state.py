@@ -30,7 +30,11 @@ async def keyed(bascule: Bascule, text: str = "pay", *, key: str = KEY, tool: st
     client = Modern(bascule, "/servers/far/mcp", {})
     headers = {"idempotency-key": key} if key else {}
     async with client.open("tools/call", {"name": tool, "arguments": {"text": text}}, headers=headers) as exchange:
-        return {"status": exchange.status, "replayed": exchange.headers.get("idempotent-replayed"), **await exchange.last()}
+        return {
+            "status": exchange.status,
+            "replayed": exchange.headers.get("idempotent-replayed"),
+            **await exchange.last(),
+        }
 
 
 def executed(foreign: Foreign) -> int:
@@ -40,7 +44,9 @@ def executed(foreign: Foreign) -> int:
 # ---- P16: the disk is full -----------------------------------------------------------------------
 
 
-async def test_on_a_full_disk_what_has_to_be_on_record_is_refused_and_what_only_reads_is_answered(tmp_path: Path) -> None:
+async def test_on_a_full_disk_what_has_to_be_on_record_is_refused_and_what_only_reads_is_answered(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "bascule.json"
     async with far(modern=True) as foreign:
         foreign.tools = [ECHO, READS]

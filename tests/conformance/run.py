@@ -227,8 +227,8 @@ def end(process: asyncio.subprocess.Process, how: signal.Signals) -> None:
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:
-    """End the process and its whole group, politely first."""
-    end(process, signal.SIGTERM)
+    """End the process and its whole group, politely first; as a person would, for whom no balancer is waited for."""
+    end(process, signal.SIGINT)
     with suppress(TimeoutError):
         await asyncio.wait_for(process.wait(), STOP_S)
     end(process, signal.SIGKILL)

@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import json
 import os
+import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -315,7 +316,13 @@ async def ground(
         if "<ISSUER>" in (text := json.dumps(members)):
             authority = await stack.enter_async_context(Authority())
             members = json.loads(text.replace("<ISSUER>", authority.issuer))
-        environ = {"UPSTREAM": UPSTREAM_SECRET, "BEARER": BEARER, "AGENT_KEY": AGENT_KEY, "OTHER_KEY": OTHER_KEY, "XDG_STATE_HOME": folder}
+        environ = {
+            "UPSTREAM": UPSTREAM_SECRET,
+            "BEARER": BEARER,
+            "AGENT_KEY": AGENT_KEY,
+            "OTHER_KEY": OTHER_KEY,
+            "XDG_STATE_HOME": folder,
+        }
         alone = behind is not None or more is not None
         if journal is not None:
             stack.push_async_callback(_all_gone, journal)
@@ -394,7 +401,7 @@ async def process(
             yield Bascule(line.split()[0].decode().removesuffix("/mcp"), http, process=served)
     finally:
         if served.returncode is None:
-            served.terminate()
+            served.send_signal(signal.SIGINT)
         async with asyncio.timeout(WAIT_S):
             await served.wait()
             await listening

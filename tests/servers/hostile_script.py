@@ -87,7 +87,9 @@ def answer(message: Json) -> None:
 def _words(id: Any, params: Json) -> Words:
     said = json.dumps(params.get("arguments", {}).get("text"))
     complete = '"resultType":"complete",' if script.get("modern") else ""
-    good = f'{{"jsonrpc":"2.0","id":{json.dumps(id)},"result":{{{complete}"content":[{{"type":"text","text":{said}}}]}}}}'
+    good = (
+        f'{{"jsonrpc":"2.0","id":{json.dumps(id)},"result":{{{complete}"content":[{{"type":"text","text":{said}}}]}}}}'
+    )
     return {"<GOOD>": good, "<ID>": json.dumps(id), "<SAID>": said, "<COMPLETE>": complete}
 
 

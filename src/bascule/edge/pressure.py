@@ -63,7 +63,7 @@ class Pressure:
         self._calls = calls
         self._options = options
         self._shed: Counter[str] = Counter()
-        self._lag_s = 0.0
+        self._lag_s = self._lag_before_s = 0.0  # of the last look, and of the one before it
         self._due = 0.0  # when the timer should run
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
@@ -88,7 +88,7 @@ class Pressure:
         self._timer = loop.call_at(self._due, self._tick)
 
     def _tick(self) -> None:
-        self._lag_s = max(0.0, asyncio.get_running_loop().time() - self._due)
+        self._lag_before_s, self._lag_s = self._lag_s, max(0.0, asyncio.get_running_loop().time() - self._due)
         self._ticks += 1
         if self._ticks % _LOOK_AT_MEMORY == 0:
             self._memory_percent = self._memory()
@@ -101,7 +101,9 @@ class Pressure:
     def _reading(self) -> Reading:
         # The timer has measured the last turn of the loop; in this one it may be overdue already.
         overdue_s = asyncio.get_running_loop().time() - self._due if self._timer is not None else 0.0
-        return Reading(self._calls(), max(self._lag_s, overdue_s), self._memory_percent)
+        # Late once is a machine that slept, or a hiccup; late twice running is more work than there is time for.
+        lag_s = max(min(self._lag_before_s, self._lag_s), min(self._lag_s, overdue_s))
+        return Reading(self._calls(), lag_s, self._memory_percent)
 
     # ---- deciding
 

@@ -16,7 +16,7 @@ from bascule.call import Caller
 from bascule.edge.capsule import Capsule, opened, reduced, sealed
 from bascule.edge.session import ClientSession
 from bascule.edge.streams import Stream
-from bascule.errors import BasculeError, Draining, Overloaded
+from bascule.errors import BasculeError, Overloaded
 from bascule.wire import jsonrpc
 from bascule.wire.seal import NONCE_BYTES, KeyRing
 from bascule.wire.versions import BY_VERSION, Era
@@ -147,11 +147,6 @@ class Sessions:
         """End the standing streams, which would otherwise stay open for ever."""
         for session in self._open.values():
             session.hang_up()
-
-    def stop_asking(self) -> None:
-        """Fail what clients are being asked: there is no time left for their answers."""
-        for session in self._open.values():
-            session.stop_asking(Draining("this process is shutting down"))
 
     async def end_all(self) -> None:
         await asyncio.gather(*(self.end(session) for session in list(self._open.values())))

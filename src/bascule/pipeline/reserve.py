@@ -60,7 +60,7 @@ class Reserve:
         passing_on: bool,
     ) -> None:
         """*replay*: None for what has no keys. *auditing*: the intent of every call goes to the audit first, not only
-        of those with a key. *passing_on*: the server knows keys, and gets one that says nothing but which call it is."""
+        of those with a key. *passing_on*: the server knows keys, and gets one that only says which call it is."""
         self._contract = contract
         self._pin = pin_of(contract)
         self._journal: Journal = records.journal
