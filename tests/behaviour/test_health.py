@@ -140,6 +140,7 @@ async def test_a_call_that_waits_for_a_person_is_answered_before_the_process_end
         async with client.open("tools/call", {"name": "ask", "arguments": {"question": "still there?"}}) as call:
             await call.next_of("elicitation/create")
             assert bascule.gateway is not None
-            await bascule.gateway.cut_off()  # which the end of the process does after a while
+            bascule.gateway.edge.drain()
+            bascule.gateway.edge.flights.strike()  # as the end of the process does after a while
             result = (await call.last())["result"]
         assert result["isError"]

@@ -1,4 +1,4 @@
-"""What of group P (docs/security.md) no file of cases can say: a full disk, a clock that jumps, records that are damaged."""
+"""What of group P (docs/security.md) no file of cases can say: full disks, clocks that jump, damaged records."""
 
 import asyncio
 import json
@@ -171,7 +171,7 @@ def flipped(value: Any, chance: random.Random) -> Any:
 async def test_a_row_with_one_bit_changed_gives_the_result_of_the_call_or_none(
     column: str, times: int, tmp_path: Path
 ) -> None:
-    chance = random.Random(column)  # noqa: S311 - for tests
+    chance = random.Random(column)
     async with far(modern=True) as foreign, with_one_call(tmp_path, foreign) as bascule:
         assert text_of((await keyed(bascule))["result"]) == "pay"
         with closing(sqlite3.connect(tmp_path / "state" / FILE, isolation_level=None, timeout=10)) as store:
@@ -190,7 +190,7 @@ async def test_a_row_with_one_bit_changed_gives_the_result_of_the_call_or_none(
 
 @pytest.mark.parametrize("seed", range(40))
 async def test_a_file_with_bits_changed_never_gives_a_wrong_result(seed: int, tmp_path: Path) -> None:
-    chance = random.Random(seed)  # noqa: S311 - for tests
+    chance = random.Random(seed)
     async with far(modern=True) as foreign:
         async with with_one_call(tmp_path, foreign) as bascule:
             assert text_of((await keyed(bascule, "secret pay"))["result"]) == "secret pay"

@@ -1,6 +1,6 @@
 """What of the hostile cases (docs/security.md, groups M and N) no file of cases can say.
 
-It takes a client that does not read, a connection that is torn, a process that is measured, or a server that looks around.
+It takes a client that does not read, a torn connection, a process that is measured, or a server that looks around.
 """
 
 import asyncio

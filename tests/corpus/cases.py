@@ -23,7 +23,7 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Drip(Shape, frozen=True):
-    """A part of what is sent comes slowly, from *after* bytes behind the first *from_*, byte by byte, as if for ever."""
+    """What is sent comes slowly from *after* bytes behind the first *from_* on, as if for ever."""
 
     from_: str = msgspec.field(default="", name="from")
     after: int = 0

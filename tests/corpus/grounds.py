@@ -122,6 +122,8 @@ async def _drip(asked: Asked, how: Mapping[str, Any]) -> None:
     whole = _worded(how["text"], asked)
     while not asked.reader.at_eof():
         for byte in whole:
+            if asked.writer.transport.is_closing():
+                return
             piece = bytes([byte])
             await (asked.chunk(piece) if asked.streaming else asked.write(piece))
             await asyncio.sleep(how.get("every_s", 0.05))

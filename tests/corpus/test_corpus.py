@@ -119,7 +119,8 @@ async def test_a_hostile_input_has_its_one_outcome(
         place = replace(place, words={**place.words, "<KEY>": f"{case.id}-{transport}-{secrets.token_hex(8)}"})
 
         with hurried(case.timers):
-            for step in (*case.before, case):
+            steps: list[Round | Case] = [*case.before, case]
+            for step in steps:
                 await _take(place, case, step, transport)
         await answers_still(place, transport, usual=usual)
         assert len(place.calls) == case.expect.upstream_calls, f"the server was asked {place.calls}"

@@ -63,6 +63,7 @@ def report(found: Findings, took_s: float) -> str:
     if found.wrong:
         seeds = sorted({int(each.split()[1].rstrip(":")) for each in found.wrong})
         lines.append(f"{len(found.wrong)} wrong; seeds {seeds[:20]}; to repeat one: python tests/soak/kill.py --seed N")
+    lines.append(f"processes told to stop while they paid: {found.counts['stopped while they paid']}")
     lines.append(f"{len(found.payments)} payments, {took_s:.0f} s, {took_s / max(1, kills):.2f} s for each kill")
     chain = "ok" if not found.broken_chain else f"broken {len(found.broken_chain)}"
     wrong = f" wrong {len(found.wrong)}" if found.wrong else ""

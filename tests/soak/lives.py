@@ -34,12 +34,12 @@ class Life:
         self._bare: asyncio.subprocess.Process | None = None
         self._ended = asyncio.Event()
 
-    async def start(self, point: str, nth: int) -> str:
+    async def start(self, point: str, nth: int, *, patient: bool = False) -> str:
         """Bring it up; its URL. It may die in between: then ""."""
         if point == "bare":
             return await self._start_bare()
         reader, writer = _FORKS.Pipe(duplex=False)
-        plan = Plan(str(self.trail), point, nth)
+        plan = Plan(str(self.trail), point, nth, patient)
         self._process = _FORKS.Process(target=launch.run, args=(self._words, plan, writer, str(self.log)), daemon=True)
         self._process.start()
         writer.close()

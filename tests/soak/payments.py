@@ -11,7 +11,7 @@ import aiohttp
 from gateway import WITHIN_S, Bascule, Exchange, Modern
 
 Json: TypeAlias = dict[str, Any]
-Kind: TypeAlias = Literal["result", "replay", "unknown", "in flight", "nothing", "other"]
+Kind: TypeAlias = Literal["result", "replay", "unknown", "in flight", "draining", "nothing", "other"]
 
 # What a key gets when it is sent again, by the last mark of its call before the process died.
 EXPECTED: Final[dict[str, frozenset[Kind]]] = {
@@ -23,7 +23,7 @@ EXPECTED: Final[dict[str, frozenset[Kind]]] = {
     "unseen": frozenset({"result", "unknown", "replay"}),  # of a process that leaves no marks
 }
 SETTLED: Final[dict[Kind, str]] = {"result": "replied", "replay": "replied", "unknown": "started"}  # a phase for each
-_KINDS: Final[dict[int, Kind]] = {40902: "unknown", 40901: "in flight"}
+_KINDS: Final[dict[int, Kind]] = {40902: "unknown", 40901: "in flight", 50005: "draining"}
 _LABEL: Final = re.compile(r',?"dev\.bascule/call":\{[^{}]*\}')
 
 
@@ -103,7 +103,7 @@ def _heard(payment: Payment, exchange: Exchange, text: str) -> Heard:
     error = message.get("error", {}).get("data") or result.get("_meta", {}).get("dev.bascule/error") or {}
     if error or "error" in message:
         kind = _KINDS.get(error.get("code", 0), "other")
-        if kind != "other" and payment.in_header and exchange.status != 409:
+        if kind in ("unknown", "in flight") and payment.in_header and exchange.status != 409:
             return Heard("other", f"HTTP {exchange.status}: {text}")
         return Heard(kind, text)
     replayed = result["_meta"]["dev.bascule/call"]["replayed"]

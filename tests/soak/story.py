@@ -105,6 +105,8 @@ class Story:
             # The first kill of so many seeds one after the other is at each point once.
             point = list(POINTS)[self.seed % len(POINTS)] if number == 0 else self._draw(POINTS)
             await self._life(number, point)
+        if self._dice.random() < 0.25:
+            await self._stopping_life()
         await self._last_life()
         self._check_ends()
         self._found.payments |= self._payments
@@ -203,6 +205,28 @@ class Story:
             elif payment.take(mark):
                 payment.killed_at = ""  # that was in another life
 
+    # ---- a life that ends by SIGTERM while it pays
+
+    async def _stopping_life(self) -> None:
+        """Whatever had come as far as the journal is answered before the process ends; the rest was never run."""
+        life = Life("stopping", self._folder)
+        fresh = [self._payment(self._kills, number, "stopping") for number in range(NEW_PAYMENTS[1])]
+        for each in fresh:
+            each.before_s = self._dice.random() * 0.3
+        self._payments |= {each.key: each for each in fresh}
+        async with client_of(await life.start("", 0)) as bascule:
+            await self._check_chain(bascule)
+            sending = asyncio.gather(*(self._settle(bascule, each, {"result", "draining"}) for each in fresh))
+            await asyncio.wait({sending}, timeout=self._dice.random() * 0.2)
+            life.terminate()
+            await sending
+        await self._stopped(life)
+        self._follow(life)
+        for each in fresh:
+            if not each.settled and each.phase:
+                self.wrong(f"{each.key} had come to {each.phase!r} when the process was told to stop; it got no answer")
+        self._found.counts["stopped while they paid"] += 1
+
     # ---- the last life
 
     async def _last_life(self) -> None:
@@ -218,7 +242,7 @@ class Story:
                 self.wrong(f"{each.key} got no answer in the last life")
 
     async def _stopped(self, life: Life) -> None:
-        life.signal(signal.SIGTERM)
+        life.terminate()
         if (status := await life.ended(WITHIN_S * 2)) != 0:
             self.wrong(f"Bascule was told to stop and ended with {status}")
 

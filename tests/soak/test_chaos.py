@@ -5,7 +5,7 @@ import asyncio
 from soak.proxy import FAULTS
 from soak.storm import table, weather
 
-EACH_S = 4.0
+EACH_S = 3.0
 
 
 def test_whatever_the_network_does_each_call_gets_its_own_answer_in_time_and_nothing_is_left() -> None:
@@ -18,3 +18,10 @@ def test_whatever_the_network_does_each_call_gets_its_own_answer_in_time_and_not
         assert report.figures[fault].outcomes["ok"] >= 5, said
     assert report.figures["black hole"].outcomes["timeout"], said
     assert report.figures["reset"].outcomes["ok"] < report.figures["reset"].outcomes.total(), said
+
+
+def test_of_a_server_that_fails_most_calls_are_spared_and_every_one_is_answered() -> None:
+    report = asyncio.run(weather([("reset", EACH_S)], seed=2, patient=False))
+    said = table(report)
+    assert not report.wrong, said
+    assert report.figures["reset"].outcomes["circuit_open"], said

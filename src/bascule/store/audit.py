@@ -26,7 +26,7 @@ from bascule.store.chain import GENESIS, Hash, Head
 from bascule.store.options import AuditOptions
 from bascule.store.record import Record
 from bascule.store.writer import Writer
-from bascule.wire.canonical import canonical
+from bascule.wire.canonical import canonical, flat
 
 log = logging.getLogger("bascule.store")
 
@@ -51,8 +51,6 @@ _UNFINISHED: Final = (
 # What the end of a call has from its intent, when nobody else can say it any more.
 _OF_THE_CALL: Final = ("call", "trace_id", "caller", "proof", "method", "thing", "version", "server", "era", "session",
                        "journal")  # fmt: skip
-
-_FIELDS: Final = tuple((field.name, field.default) for field in msgspec.structs.fields(Record))
 
 Posted: TypeAlias = tuple[Record, bytes | None]
 
@@ -282,7 +280,7 @@ class Audit:
 
     def _row(self, record: Record, arguments: bytes | None) -> tuple[Any, ...]:
         """The next row, with its place in the chain."""
-        fields = {name: value for name, default in _FIELDS if (value := getattr(record, name)) != default}
+        fields = {name: value for name, value in msgspec.structs.asdict(record).items() if value}  # defaults are falsy
         if arguments is not None:
             fields["arguments_sha256"], text = redaction.kept(
                 arguments, text=self._options.arguments == "redacted", hide=self._hide
@@ -409,10 +407,13 @@ class Audit:
 
 def _entry(fields: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     """*fields* as they can be kept, and their canonical text: whatever a client has made up, a record is written."""
-    for name, value in fields.items():
-        if type(value) is str and len(value) > MAX_TEXT_CHARS and name != "arguments":
-            fields[name] = value[:MAX_TEXT_CHARS] + "\N{HORIZONTAL ELLIPSIS}"
     try:
+        entry = (flat if type(fields.get("arguments", "")) is str else canonical)(fields)
+        if len(entry) <= MAX_TEXT_CHARS:  # then no field of it is longer
+            return fields, entry
+        for name, value in fields.items():
+            if type(value) is str and len(value) > MAX_TEXT_CHARS and name != "arguments":
+                fields[name] = value[:MAX_TEXT_CHARS] + "\N{HORIZONTAL ELLIPSIS}"
         return fields, canonical(fields)
     except ValueError:  # half of a surrogate pair, or what no record should hold: better odd than missing
         whole = {name: value if isinstance(value, int) else _mended(str(value)) for name, value in fields.items()}

@@ -31,6 +31,9 @@ _NO_ANSWER: Final = re.compile(
 )
 
 
+_MOST_GARBAGE: Final = 100  # lines in a row that are no JSON-RPC; banners and stack traces are shorter
+
+
 class Host(Protocol):
     """Who deals with what a server sends outside of any call. *sole* is the only call that it can be about, if any."""
 
@@ -60,6 +63,7 @@ class Multiplexer:
         self._pending: dict[int, _Pending] = {}
         self._asked_last: _Pending | None = None
         self._asks = Asks()
+        self._garbage = 0  # lines since the last one that could be read
         self.dropped: Counter[str] = Counter()
 
     @property
@@ -106,10 +110,13 @@ class Multiplexer:
 
     def fail(self, error: BasculeError) -> None:
         """The server has ended: every call in flight fails with *error*, every question is dropped."""
+        self._fail_calls(error)
+        self._asks.stop()
+
+    def _fail_calls(self, error: BasculeError) -> None:
         pending, self._pending = self._pending, {}
         for each in pending.values():
             _settle(each, error)
-        self._asks.stop()
 
     def abandon(self, id: Raw, error: BasculeError) -> None:
         """The request *id* could not be delivered: only it fails, with *error*."""
@@ -128,6 +135,7 @@ class Multiplexer:
             else:
                 self._unusable(line, str(error))
             return
+        self._garbage = 0
         match message:
             case Response():
                 self._answered(message)
@@ -146,6 +154,11 @@ class Multiplexer:
         counts, and only if it names its call or one call waits: that would wait for its whole deadline.
         """
         self.dropped["not_json_rpc"] += 1
+        self._garbage += 1
+        if self._garbage > _MOST_GARBAGE:
+            self._garbage = 0
+            self._fail_calls(UpstreamBrokeProtocol("the server prints something else than JSON-RPC").at(self._name))
+            return
         if not line.lstrip().startswith((b"{", b"[")) or b'"jsonrpc"' not in line or _NO_ANSWER.match(line):
             return
         if b'"result"' not in line and b'"error"' not in line:
