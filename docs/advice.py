@@ -61,8 +61,18 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "The contract says `status: gone`. What replaces it, and how, is in the message if the contract says so.",
         "Use what replaces it.",
     ),
-    "key_mismatch": (RESERVED, "Nothing."),
-    "outcome_unknown": (RESERVED, "Nothing."),
+    "key_mismatch": (
+        "This idempotency key of this caller belongs to a call of another tool, or with other arguments"
+        " (`details.journal`). Nothing was sent. Anonymous callers, and all who share `http.bearer`, share their keys.",
+        "A new key for a new call. Never use a key twice, and never derive it from less than the whole call.",
+    ),
+    "outcome_unknown": (
+        "The call of this key was sent once, and nobody knows what became of it: no answer in time, a connection or a"
+        " process that broke, a client that left. It is never made again by itself. Or (`details.reason`:"
+        " `result_not_retained`) it was made and answered, and the answer was larger than `journal.max_result_bytes`.",
+        "Do not send it under a new key. An operator finds out at the server and says it: `bascule journal show"
+        " JOURNAL` with `details.journal` ([step by step](reliability.md#a-call-of-unknown-outcome)).",
+    ),
     "business": (RESERVED, "Nothing."),
     "cancelled": ("The client gave the call up itself, or its session ended.", "Nothing."),
     "unavailable": (
@@ -71,13 +81,20 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Look at `last_error` and `stderr` of the server in `/status`. Repeat the call after `retry_after_ms`.",
     ),
     "timeout": (
-        "No answer before the server's `call_timeout_s` or the contract's `max_timeout_seconds`, no"
-        " handshake within `start_timeout_s` (over HTTP: 60 s, or"
-        " `call_timeout_s` if that is less), or no answer of the client to a server's question within 600 s. A server"
-        " that was called is told to stop; it may have run the call.",
-        "Raise the option if the tool needs longer. Repeat the call only if running it twice does no harm.",
+        "A time was over; `details.limit` says which: `server`, no sign of life for `call_timeout_s`; `contract`, its"
+        " `max_timeout_seconds`; `hardest`, 600 s; `caller`, the deadline that came with the call; `drain`, the process"
+        " ends. Or there was no handshake within `start_timeout_s` (over HTTP: 60 s, or `call_timeout_s` if that is"
+        " less), or no answer of the client to a server's question within 600 s. A server that was called is told to"
+        " stop; it may have run the call, unless `retryable` is true: then it had not been sent.",
+        "Raise the limit that is named, or have the tool report progress. Repeat the call only if running it twice does"
+        " no harm, or with the same idempotency key.",
     ),
-    "circuit_open": (RESERVED, "Nothing."),
+    "circuit_open": (
+        "The server failed too often, and is left alone for a while; nothing was sent. The message has its last"
+        " failure.",
+        "Wait for `retry_after_ms`. `servers.NAME.circuit` in `/status` says what is known, `last_error` and `stderr`"
+        " why ([breaker](reliability.md#breaker)).",
+    ),
     "overloaded": (
         "A bound is reached: places that run at one time (`details.reason`: `queue_full` or `queue_timeout`, with"
         " `retry_after_ms`), `http.max_sessions`, `parking.max_per_caller`, or one of those that are fixed"
@@ -85,7 +102,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Wait, then repeat; raise the bound, or see why the server does not read. A call over `parking.max_per_caller`"
         " has run up to its question, and was cancelled there.",
     ),
-    "draining": ("This process is shutting down.", "Repeat at another replica, or after the restart."),
+    "draining": (
+        "This process is shutting down; nothing was sent.",
+        "Send it again, with the same key if it has one: at another replica, or after the restart.",
+    ),
     "upstream_protocol": (
         "The call was sent, and no usable answer came: the process died, the connection broke, or the answer is not"
         " MCP (not JSON-RPC, neither or both of a result and an error, larger than `max_message_bytes`, an endless"
@@ -101,7 +121,12 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         " address within a minute ([lockout](security.md#lockout)).",
         "Repeat the call after `retry_after_ms`; over HTTP, `Retry-After` says the same in whole seconds.",
     ),
-    "in_flight": (RESERVED, "Nothing."),
+    "in_flight": (
+        "The call of this idempotency key still runs (`details.journal`), or waits for the answers to a later question"
+        " than those that came. This request was not sent to the server.",
+        "Send it again after `retry_after_ms` with the same key; or with `Prefer: wait=30`, to wait for that call's"
+        " result.",
+    ),
     "confirmation_required": (
         "The confirm gate, or a rule with `ask`, wants a person to say yes to this call: nobody has answered yet, or"
         " the yes that came with it is not for just this call, was used, or has expired. `details.rule` says which rule"

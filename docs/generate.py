@@ -23,7 +23,15 @@ from meanings import MEANINGS
 from msgspec import UNSET
 
 from bascule.cli.commands import app
-from bascule.config import Config, ListenOptions, ParkingOptions, SealOptions, ServerOptions
+from bascule.config import (
+    Config,
+    DrainOptions,
+    ListenOptions,
+    OverloadOptions,
+    ParkingOptions,
+    SealOptions,
+    ServerOptions,
+)
 from bascule.contract.model import CachePolicy, ConfirmGate, CostModel, Deprecation, Document, Rule, Slo, Terms
 from bascule.errors import BasculeError
 from bascule.options import Options
@@ -41,6 +49,7 @@ from bascule.policy.options import (
     PolicyOptions,
     ServerLimits,
 )
+from bascule.store.options import ApprovalOptions, AuditOptions, CacheOptions, JournalOptions
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
 
@@ -61,7 +70,7 @@ SECTIONS: Final[Mapping[type[Any], tuple[str, str]]] = {
     Document: ("document", "contracts"),
     ConfirmGate: ("gate", "gate-cost-deprecation"),
     CostModel: ("cost", "gate-cost-deprecation"),
-    CachePolicy: ("cache", "gate-cost-deprecation"),
+    CachePolicy: ("cache policy", "gate-cost-deprecation"),
     Deprecation: ("deprecation", "gate-cost-deprecation"),
     Slo: ("slo", "gate-cost-deprecation"),
     Guardrail: ("guardrail", "guardrails"),
@@ -73,6 +82,12 @@ SECTIONS: Final[Mapping[type[Any], tuple[str, str]]] = {
     CallerLimits: ("caller limits", "limits-of-a-caller"),
     Budget: ("budget", "limits-of-a-caller"),
     ServerLimits: ("server limits", "limits-of-a-server"),
+    AuditOptions: ("audit", "audit"),
+    JournalOptions: ("journal", "journal"),
+    ApprovalOptions: ("approvals", "approvals"),
+    CacheOptions: ("cache", "cache"),
+    DrainOptions: ("drain", "drain"),
+    OverloadOptions: ("overload", "overload"),
     SealOptions: ("seal", "seal"),
     ParkingOptions: ("parking", "parking"),
 }
@@ -283,6 +298,12 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "limits": lambda: fields(LimitsOptions),
     "caller limits": lambda: fields(CallerLimits, Budget),
     "server limits": lambda: fields(ServerLimits),
+    "audit": lambda: fields(AuditOptions),
+    "journal": lambda: fields(JournalOptions),
+    "approvals": lambda: fields(ApprovalOptions),
+    "cache": lambda: fields(CacheOptions),
+    "drain": lambda: fields(DrainOptions),
+    "overload": lambda: fields(OverloadOptions),
     "seal": lambda: fields(SealOptions),
     "parking": lambda: fields(ParkingOptions),
     "errors": error_index,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from bascule.config import Config, ListenOptions, ParkingOptions, SealOptions
+from bascule.config import Config, DrainOptions, ListenOptions, OverloadOptions, ParkingOptions, SealOptions
 from bascule.contract.model import CachePolicy, ConfirmGate, CostModel, Deprecation, Document, Rule, Slo, Terms
 from bascule.options import Options
 from bascule.options_tls import TlsOptions
@@ -25,6 +25,7 @@ from bascule.policy.options import (
     PolicyOptions,
     ServerLimits,
 )
+from bascule.store.options import ApprovalOptions, AuditOptions, CacheOptions, JournalOptions
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
 
@@ -32,6 +33,19 @@ _SECRET: Final = "a literal is refused, and so is a reference with a default"
 _TRUSTED: Final = (
     "What it says of itself is believed: `readOnlyHint` and `idempotentHint`, and the contracts in"
     ' `_meta["dev.bascule/contract"]` ([contracts](contracts.md#where-they-stand)).'
+)
+
+_CALL_TIMEOUT: Final = (
+    "Longest silence while a call runs: without an answer, progress, or a question to the client for so long, the"
+    " server is told to stop. Whatever it shows, 600 s are the most ([deadlines](reliability.md#deadlines))."
+)
+_FALLBACK: Final = (
+    "The server that answers in its place while it fails, tools whose contracts promise the same"
+    " ([fallback](reliability.md#fallback))."
+)
+_DEDUPLICATES: Final = (
+    "It runs calls of the same key once by itself. Then it is given a key with each keyed call"
+    ' (`_meta["dev.bascule/idempotencyKey"]`), and a call of unknown outcome may be made again.'
 )
 
 MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
@@ -51,8 +65,15 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "contracts": "Files, folders (with all below them), or documents: what tools, prompts and resources promise"
         " ([contracts](contracts.md)). Paths are relative to this file.",
         "limits": "How much callers may use and servers have to bear.",
-        "state_dir": "Where API keys and their pepper are kept, relative to this file; default"
-        " `$XDG_STATE_HOME/bascule`, `~/.local/state/bascule` ([what is in it](operations.md#api-keys)).",
+        "audit": "The record of every call; `audit: strict` and `audit: off` are short for its `mode`.",
+        "journal": "What is kept of calls with an idempotency key.",
+        "approvals": "How a person is asked before a call is made.",
+        "cache": "Room for answers that may be given again.",
+        "drain": "How the process ends when it is told to.",
+        "overload": "When calls are turned away before they are read.",
+        "state_dir": "Where records (audit, journal, approvals), API keys, their pepper and other secrets are kept,"
+        " relative to this file; default `$XDG_STATE_HOME/bascule`, `~/.local/state/bascule`"
+        " ([what is in it](operations.md#the-state-folder)). On a local disk.",
         "seal": "The keys of session ids and of the state of parked calls.",
         "parking": "Bounds of calls that wait for a stateless client's answers.",
         "replicas": "How many Bascules answer under one address. More than 1 needs `seal.keys` and"
@@ -95,6 +116,44 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "ttl_s": "How long a call waits for each of its answers; then it is cancelled at the server.",
         "max_per_caller": "Most calls of one caller that wait; one more is cancelled, and refused as `overloaded`.",
     },
+    # ---- what is written down, and what ends
+    AuditOptions: {
+        "mode": "`batched`: calls with an idempotency key wait until the disk has their intent, all others are recorded"
+        " behind their answer. `strict`: all calls with a side effect wait. `off`: no records"
+        " ([audit](audit.md#when-it-is-written)).",
+        "anchor": "A file to which signed heads are copied, best on another machine; relative to the state folder."
+        " Default: `audit.heads` in it.",
+        "arguments": "What is kept of arguments: `digest`, their SHA-256 alone; `redacted`, also their text, without"
+        " secrets.",
+        "redact": "Names of arguments, at any depth, whose values are never kept.",
+    },
+    JournalOptions: {
+        "keep_s": "How long after its end a call's key gets the stored result; then the key is as new. A call of"
+        " unknown outcome is kept for 30 days, one that runs for as long as it runs.",
+        "max_per_caller": "Most calls of one caller that are on record; one more is `rate_limited`. None is forgotten"
+        " early to make room.",
+        "max_result_bytes": "A larger result is not kept: the same key gets `outcome_unknown` with"
+        " `result_not_retained`, and the call is not made again.",
+    },
+    ApprovalOptions: {
+        "ttl_s": "How long a question may be answered, and its yes used.",
+        "channels": "Who is asked, in this order: the person at the calling client, or whoever looks after approvals.",
+        "max_pending": "Questions of one caller that wait at one time; more are `rate_limited`.",
+    },
+    CacheOptions: {
+        "max_bytes": "Of all answers together; what was used least of late makes room.",
+    },
+    DrainOptions: {
+        "delay_s": "After SIGTERM: `/health/ready` is 503 for so long, and calls still run, until balancers have"
+        " noticed.",
+        "calls_s": "Then: how long the calls that run may still take.",
+    },
+    OverloadOptions: {
+        "max_lag_s": "How late the event loop may be.",
+        "max_memory_percent": "Of the memory that its cgroup, or else the machine, has: how much this process may"
+        " hold.",
+        "max_calls": "Calls that run or wait at one time.",
+    },
     StdioOptions: {
         "command": "The program. It is looked for on `PATH`; no shell is involved.",
         "args": "Its arguments.",
@@ -109,7 +168,9 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         " the question. Clients of both eras are served in any case.",
         "required": "`/health/ready` is 503 while this server cannot be used.",
         "trusted": _TRUSTED,
-        "call_timeout_s": "Longest wait for an answer; never more than 600. The server is told to stop.",
+        "call_timeout_s": _CALL_TIMEOUT,
+        "fallback": _FALLBACK,
+        "deduplicates": _DEDUPLICATES,
         "start_timeout_s": "Longest wait for the handshake; `npx -y` may have to download first.",
         "idle_stop_s": "Stop a process that nobody used for so long; the next call starts it again. 0: never.",
         "stop_grace_s": "From the end of its input to SIGTERM, when it has to stop; as long again, at most 3 s, to"
@@ -127,7 +188,9 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         " begins with the first, and finds the other out.",
         "required": "`/health/ready` is 503 while this server cannot be used.",
         "trusted": _TRUSTED,
-        "call_timeout_s": "Longest wait for an answer; never more than 600. The server is told to stop.",
+        "call_timeout_s": _CALL_TIMEOUT,
+        "fallback": _FALLBACK,
+        "deduplicates": _DEDUPLICATES,
         "connect_timeout_s": "Longest wait for a connection.",
         "max_message_bytes": "Largest answer, or event of a stream; a larger one fails the call.",
         "max_connections": "Most requests that the server works at, at one time; more calls wait. What waits for a"
@@ -201,17 +264,20 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "description": "What a model reads.",
         "input_schema": "JSON Schema 2020-12 of the arguments.",
         "output_schema": "JSON Schema 2020-12 of the structured content.",
-        "side_effect": "Something is different after a call.",
-        "idempotent": "The same call twice does what it does once.",
-        "require_key": "Calls need an idempotency key. Written down and published; nothing enforces it yet.",
+        "side_effect": "Something is different after a call. `false`: it may be repeated, kept, and made to see whether"
+        " the server is back.",
+        "idempotent": "The same call twice does what it does once: it is repeated when it failed, or its outcome is"
+        " unknown.",
+        "require_key": "Calls without an idempotency key are refused as `invalid_params`.",
         "confirm_gate": "A person says yes first: always (`true`), never (`false`), or on a condition.",
         "security_scope": "What a caller needs, one or several (then all of them).",
         "validate_arguments": "What becomes of arguments that do not fit.",
         "validate_results": "What becomes of a result that does not fit.",
-        "max_timeout_seconds": "Longest wait for an answer, if the server's `call_timeout_s` is not shorter.",
+        "max_timeout_seconds": "Most time at the server, whatever signs of life it gives; 600 is the most.",
         "latency_budget_ms": "How long a call takes when all is well. Published; nothing enforces it yet.",
         "cost_model": "What a call costs, for budgets.",
-        "cache_policy": "For how long an answer may be kept. Nothing is kept yet.",
+        "cache_policy": "For how long an answer is given again; with `side_effect: false` only"
+        " ([caching](caching.md)).",
         "rate_limit": "Calls of each caller, such as `100/minute` or `5/10 seconds`.",
         "total_rate_limit": "Calls of all callers together.",
         "max_concurrent": "Calls at one time, of all callers together.",
@@ -229,7 +295,8 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
     ConfirmGate: {
         "when": "A CEL condition; without it, always.",
         "message": "What the person is asked, with values such as `{args.value}` in it.",
-        "four_eyes": "The person at the calling client is not asked: somebody else says yes.",
+        "four_eyes": "Somebody else than the requester says yes: not the person at the calling client, but the inbox"
+        " is asked.",
     },
     CostModel: {
         "price_usd": "Price of one unit, in USD.",
@@ -253,7 +320,8 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
     },
     Guardrail: {
         "deny": "A CEL condition; where it holds, the call is refused.",
-        "ask": "Where it holds, a person is asked: until there is a channel to one, the call is refused.",
+        "ask": "Where it holds, a person is asked ([approvals](approvals.md)); where nobody can be, the call is"
+        " refused.",
         "warn": "Where it holds, the result carries a warning.",
         "max_amount": "A number has a limit.",
         "recipients_within": "Addresses are of certain domains, or the caller's own.",

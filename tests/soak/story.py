@@ -105,7 +105,7 @@ class Story:
             # The first kill of so many seeds one after the other is at each point once.
             point = list(POINTS)[self.seed % len(POINTS)] if number == 0 else self._draw(POINTS)
             await self._life(number, point)
-        if self._dice.random() < 0.25:
+        if self._dice.random() < 0.15:
             await self._stopping_life()
         await self._last_life()
         self._check_ends()

@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 from bascule.errors import ConfigInvalid
-from bascule.store import folder
+from bascule.store import files, folder
 from bascule.store.database import Database
 from bascule.store.files import HEAD
 from bascule.store.schema import metadata
@@ -51,6 +51,26 @@ def test_the_migrations_make_the_tables_of_the_schema_and_nothing_else(tmp_path:
     with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     database.close()
+
+
+def test_a_new_database_is_what_the_migrations_would_have_made(tmp_path: Path) -> None:
+    for name in ("migrated", "made"):
+        (tmp_path / name).mkdir(mode=0o700)
+    Database(tmp_path / "migrated").close()
+    files.make(tmp_path / "made")
+    # If this fails after a new migration: store/newest.sql has to be what `looks` gives for the migrated one.
+    assert looks(tmp_path / "made") == looks(tmp_path / "migrated")
+    assert files.is_newest(tmp_path / "made" / files.FILE)
+    files.make(tmp_path / "made")  # of a second process: it finds it made
+
+
+def looks(folder: Path) -> tuple[list[str], list[tuple[str]]]:
+    """The statements that made a database, and the revision that it says it has."""
+    with sqlite3.connect(folder / files.FILE) as connection:
+        made = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").fetchall()
+        revision = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    connection.close()
+    return [" ".join(statement.split()) for (statement,) in made], revision
 
 
 def test_the_tables_can_be_made_on_postgresql() -> None:

@@ -16,6 +16,7 @@ from bascule.call import Call
 from bascule.errors import (
     BasculeError,
     InFlight,
+    InvalidRequest,
     KeyMismatch,
     OutcomeUnknown,
     ProtocolError,
@@ -28,6 +29,7 @@ from bascule.policy.scopes import OPERATORS
 from bascule.wire import jsonrpc, modern
 from bascule.wire.jsonrpc import Params
 from bascule.wire.versions import Era
+from bascule.wire.wishes import KEY_HEADER
 
 ERROR_META = "dev.bascule/error"
 WISHES_META = "dev.bascule/errors"  # `result` or `jsonrpc`
@@ -73,7 +75,8 @@ def answer_to(call: Call, error: BasculeError) -> Answer:
     if call.method == "tools/call" and is_result:
         return Answer(200, jsonrpc.answer(call.id, _as_result(call, error)), error)
     # Who sends a key as a header hears of it by HTTP's own means, of whatever era (docs/reliability.md).
-    spoken = call.wishes.key_in_header if of_keys else call.era is Era.MODERN or of_identity
+    of_head = isinstance(error, InvalidRequest) and KEY_HEADER in call.headers
+    spoken = call.wishes.key_in_header if of_keys else call.era is Era.MODERN or of_identity or of_head
     status = error.http if spoken else 200
     told = error_object(error, call.params, era=call.era, trace_id=call.trace_id, operator=_is_operator(call))
     return Answer(status, jsonrpc.refusal(call.id, told), error)

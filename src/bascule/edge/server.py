@@ -9,7 +9,7 @@ import math
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from types import FrameType
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from bascule.upstream.process import kill_all
 log = logging.getLogger("bascule")
 
 
+HANDSHAKE_WITHIN_S: Final = 10.0  # of TLS; asyncio would wait for a minute
 _LAST_WORDS_S: Final = 8.0  # for calls that were cancelled: a server that is told may still answer, and it is recorded
 _LAST_STEPS_S: Final = 2.0  # for what has to be done even when nobody waits any more
 _FLUSH_S: Final = 5  # for the last answers to leave
@@ -43,7 +44,6 @@ def bind(host: str, port: int) -> socket.socket:
         raise ConfigInvalid(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another with --{option}", field=f"http.{option}"
         ) from error
-    sock.set_inheritable(True)
     return sock
 
 
@@ -65,12 +65,30 @@ class GatewayServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await self._gateway.start()
         self._gateway.edge.pressure.start(lambda: self._gateway.config.overload)
-        await super().startup(sockets)
+        await self._listen(sockets or ())
         # What is loaded by now stays. Left to the collector, it would be walked through again and
         # again, and each full walk is a pause of 20 ms for whoever calls at that moment.
         gc.collect()
         gc.freeze()
         self._up()
+
+    async def _listen(self, sockets: Sequence[socket.socket]) -> None:
+        """As uvicorn does it, but for one thing: it sets no bound on how long a TLS handshake may take."""
+        loop = asyncio.get_running_loop()
+        tls = self.config.ssl
+        within_s = None if tls is None else HANDSHAKE_WITHIN_S
+        self.servers = [
+            await loop.create_server(
+                self._protocol, sock=each, ssl=tls, backlog=self.config.backlog, ssl_handshake_timeout=within_s
+            )
+            for each in sockets
+        ]
+        self.started = True
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return made
 
     # ---- signals
 

@@ -69,9 +69,10 @@ class Fallback:
     def _may_repeat(self, call: Call, error: Transient) -> bool:
         """Whether the first server has certainly not run it, or it makes no difference if it has.
 
-        To be idempotent is not enough: what ran once at each of two servers was done twice.
+        To be idempotent is not enough: what ran once at each of two servers was done twice. Nor is it that this try
+        was not sent, if an earlier one of its key may have been.
         """
-        if has_asked(call) or isinstance(error, Draining):
+        if has_asked(call) or call.trip.rerun or isinstance(error, Draining):
             return False
         reads = not self._contract.side_effect and not call.wishes.key
         return error.unsent or (reads and outcome_of(error, self._server) is Outcome.FAILED)

@@ -103,7 +103,7 @@ class Reserve:
         if isinstance(held, Entry):
             told = await replay.told(call, held)
             return await self._once(call, replay, forward) if told is None else told
-        call.trip.record = held.id
+        call.trip.record, call.trip.rerun = held.id, held.before is not None
         return await self._run(call, held, forward)
 
     async def _run(self, call: Call, hold: Hold | None, forward: Forward) -> Result:

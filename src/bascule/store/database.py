@@ -171,7 +171,7 @@ def _as_ours(path: Path) -> Iterator[None]:
     """What the database says goes wrong, in our words."""
     try:
         yield
-    except (DatabaseError, sqlite3.DatabaseError) as error:
+    except (DatabaseError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
         why = str(error.orig if isinstance(error, DatabaseError) else error)
         if isinstance(error, OperationalError | sqlite3.OperationalError) and "locked" in why:
             raise Overloaded(f"{path}: another process has held it for {BUSY_S:g} s") from error

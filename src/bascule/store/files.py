@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,34 @@ from bascule.store import folder
 FILE: Final = "bascule.db"
 BUSY_S: Final = 10.0  # how long a transaction waits for another process
 HEAD: Final = "0002"  # the revision of the newest migration: a database that has it is opened without alembic
+
+
+def make(state: Path) -> None:
+    """The database of a state folder, if it has none yet: with what all migrations come to, in one step.
+
+    Raises ConfigInvalid if that cannot be.
+    """
+    folder.prepare(state)
+    path = state / FILE
+    with folder.locked(state):
+        if path.exists():
+            return
+        beside = path.with_name(f"{FILE}.new")
+        try:
+            beside.unlink(missing_ok=True)  # of a process that died here
+            os.close(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, folder.PRIVATE_FILE))
+            connection = sqlite3.connect(beside, isolation_level=None)
+            try:
+                connection.executescript(f"BEGIN; {_script()} COMMIT; PRAGMA journal_mode = WAL;")
+            finally:
+                connection.close()
+            beside.rename(path)
+        except (OSError, sqlite3.Error) as error:
+            raise folder.unusable(path, error) from error
+
+
+def _script() -> str:
+    return (resources.files("bascule.store") / "newest.sql").read_text(encoding="utf-8")
 
 
 def is_newest(path: Path) -> bool:
@@ -21,6 +50,6 @@ def is_newest(path: Path) -> bool:
             (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
             found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         connection.close()
-    except (OSError, sqlite3.Error):
+    except (OSError, sqlite3.Error, UnicodeDecodeError):  # of a damaged file SQLite may quote what is no text
         return False  # whoever opens it to migrate it finds out what is wrong, and says it
     return bool(mode == "wal" and found == (HEAD,))

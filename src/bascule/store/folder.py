@@ -106,5 +106,6 @@ def is_private(path: Path) -> bool:
     return not _IS_POSIX or not path.stat().st_mode & _OF_OTHERS
 
 
-def unusable(path: Path, error: OSError) -> ConfigInvalid:
-    return ConfigInvalid(f"cannot be used: {error.strerror or error}; is state_dir right?", place=str(path))
+def unusable(path: Path, error: Exception) -> ConfigInvalid:
+    why = (error.strerror if isinstance(error, OSError) else None) or error
+    return ConfigInvalid(f"cannot be used: {why}; is state_dir right?", place=str(path))

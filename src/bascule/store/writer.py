@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from bascule.errors import BasculeError, Unavailable
 from bascule.store import folder
-from bascule.store.files import BUSY_S, FILE, is_newest
+from bascule.store.files import BUSY_S, FILE, is_newest, make
 
 log = logging.getLogger("bascule.store")
 
@@ -66,6 +66,7 @@ class Writer:
     def __init__(self, state: Path) -> None:
         """Opens the database, which is created or migrated first. Raises ConfigInvalid if it cannot be used."""
         self.path = state / FILE
+        make(state)
         if not is_newest(self.path):
             from bascule.store.database import Database  # which takes a second to load, once in the life of a folder
 
@@ -103,7 +104,7 @@ class Writer:
         """The rows of a short query, read in the event loop's thread: microseconds, and no writer is waited for."""
         try:
             return self._reader.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _refused(error) from error
 
     def close(self) -> None:
@@ -210,12 +211,12 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.Error as error:
-        raise folder.unusable(path, OSError(str(error))) from error
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise folder.unusable(path, error) from error
     return connection
 
 
-def _refused(error: sqlite3.Error) -> Unavailable:
+def _refused(error: Exception) -> Unavailable:
     refusal = Unavailable(f"records cannot be written or read now: {error}")
     refusal.retry_after_s = _PAUSE_S
     return refusal

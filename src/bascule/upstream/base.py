@@ -172,6 +172,8 @@ def result_of(call: Call, response: Response, source: str) -> Result:
         broken = "both a result and an error" if response.result else "neither a result nor an error"
         raise UpstreamBrokeProtocol(f"the server's answer holds {broken}").at(source)
     if response.error:
+        if not modern.is_error(response.error):
+            raise UpstreamBrokeProtocol("the server's answer is an error without a code and a message").at(source)
         return Result(response.error, refused=True)
     if not bytes(response.result).startswith(b"{"):
         raise UpstreamBrokeProtocol("the server's answer is a result that is no object").at(source)

@@ -19,6 +19,8 @@ from bascule.upstream.family import MARK, WARDEN
 STDERR_LINES: Final = 50
 STDERR_BYTES: Final = 64 * 1024
 _STDERR_CHUNKS: Final = 256
+# A line so many times as long as a message may be is no message: what has not ended by then never will.
+_ENDLESS: Final = 8
 MAX_UNREAD_BYTES: Final = 8 * 1024 * 1024  # written to a child that does not read; then calls are refused
 _LONGEST_KILL_S: Final = 5.0
 
@@ -45,8 +47,13 @@ class Lines:
         self._on_line = on_line
         self._on_overlong = on_overlong
         self._parts: list[bytes] = []
-        self._size = 0
+        self._size = 0  # of the line that has not ended yet
         self._skipping = False
+
+    @property
+    def skipped_bytes(self) -> int:
+        """How much of an overlong line has been dropped so far; 0 within any other line."""
+        return self._size if self._skipping else 0
 
     def feed(self, chunk: bytes) -> None:
         *complete, rest = chunk.split(b"\n")
@@ -69,13 +76,13 @@ class Lines:
             self._on_line(line)
 
     def _hold(self, part: bytes) -> None:
+        self._size += len(part)
         if self._skipping:
             return
         self._parts.append(part)
-        self._size += len(part)
         if self._size > self._max_bytes:
             head = b"".join(self._parts)[:1024]
-            self._parts, self._size, self._skipping = [], 0, True
+            self._parts, self._skipping = [], True
             self._on_overlong(head)
 
 
@@ -112,6 +119,8 @@ class Child(asyncio.SubprocessProtocol):
         on_exit: Callable[[str], None],
     ) -> None:
         self._stdout = Lines(max_line_bytes, on_line, on_overlong)
+        self._endless_bytes = _ENDLESS * max_line_bytes
+        self._killed_for = ""  # why we have ended it, if it was not asked to
         self._stderr = Tail()
         self._on_exit = on_exit
         self._transport: asyncio.SubprocessTransport | None = None
@@ -164,7 +173,13 @@ class Child(asyncio.SubprocessProtocol):
         self._stdin = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        (self._stdout if fd == 1 else self._stderr).feed(data)
+        if fd != 1:
+            self._stderr.feed(data)
+            return
+        self._stdout.feed(data)
+        if self._stdout.skipped_bytes > self._endless_bytes and not self._killed_for:
+            self._killed_for = f"was killed after {self._endless_bytes} bytes without a newline"
+            self.kill()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         # A server whose stdout is closed can answer nothing more, whatever else it still does. If that
@@ -210,6 +225,8 @@ class Child(asyncio.SubprocessProtocol):
             self._on_exit(self._end_in_words())
 
     def _end_in_words(self) -> str:
+        if self._killed_for:
+            return self._killed_for
         code = self._transport.get_returncode() if self._transport else None
         if code is None:
             return "closed its output"

@@ -46,6 +46,15 @@ def error_code(error: Raw) -> int:
         return 0
 
 
+def is_error(error: Raw) -> bool:
+    """Whether it is a JSON-RPC error object: a code, and a message (JSON-RPC 2.0, 5.1)."""
+    try:
+        _whole_error.decode(error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
 def error_message(error: Raw) -> str:
     """The `message` of an error object, else the object itself, for a person."""
     try:
@@ -84,6 +93,14 @@ class _Coded(msgspec.Struct, frozen=True):
 
 
 _coded = msgspec.json.Decoder(_Coded)
+
+
+class _Error(msgspec.Struct, frozen=True):
+    code: int
+    message: str
+
+
+_whole_error = msgspec.json.Decoder(_Error)
 
 
 def meta_of(params: Params) -> Mapping[str, Raw]:
