@@ -114,7 +114,6 @@ class Trip:
         "overdue",
         "record",
         "replayed",
-        "rerun",
         "rule",
         "seconds",
         "sent",
@@ -137,7 +136,6 @@ class Trip:
         self.asked = False  # whether its server has asked the client something
         self.served_by = ""  # the server that answered in the place of the one that was called
         self.replayed = False
-        self.rerun = False  # whether an earlier call of its key may have run at its server
         self.cached = False
 
 

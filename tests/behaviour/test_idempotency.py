@@ -146,10 +146,13 @@ async def test_a_key_of_another_call_is_refused_and_nothing_runs(other: str) -> 
         assert len(server.asked("tools/call")) == 1
 
 
-async def test_two_big_numbers_that_are_one_double_are_two_calls() -> None:
+@pytest.mark.parametrize(
+    "amounts", [(2**53, 2**53 + 1), (1152921504606846976.0, 1152921504606847000), (1e17, 10**17), (1e300, 10**300)]
+)
+async def test_two_big_numbers_that_look_like_one_are_two_calls(amounts: tuple[float, float]) -> None:
     async with bank() as (_server, bascule):
         client = Known(bascule)
-        one, other = ({**PAY, "arguments": {"amount": 2**53 + plus}} for plus in (0, 1))
+        one, other = ({**PAY, "arguments": {"amount": amount}} for amount in amounts)
         await said(client, one, key=KEY)
         _, message, _ = await said(client, other, key=KEY)
         assert message["error"]["data"]["code"] == 42201

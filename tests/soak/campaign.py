@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import itertools
+import math
 import shutil
 import tempfile
 import time
@@ -17,8 +19,11 @@ PER_STORY: Final = 4
 LATEST_EXECUTION_S: Final = 1.2  # a payment that was begun before a kill may still be made so long after it
 
 
-async def campaign(seeds: Sequence[int], per_story: int, side_by_side: int, kept: Path | None = None) -> Findings:
-    """Run one story for each of *seeds*."""
+async def campaign(
+    seeds: Sequence[int], per_story: int, side_by_side: int, kept: Path | None = None, within_s: float = math.inf
+) -> Findings:
+    """Run one story for each of *seeds*, and begin none later than *within_s*."""
+    until = time.monotonic() + within_s
     found = Findings()
     prepare_forks()
     with tempfile.TemporaryDirectory(prefix="bascule-kill-") as name:
@@ -29,7 +34,7 @@ async def campaign(seeds: Sequence[int], per_story: int, side_by_side: int, kept
             waiting = iter(seeds)
 
             async def tell() -> None:
-                for seed in waiting:
+                for seed in itertools.takewhile(lambda _: time.monotonic() < until, waiting):
                     place = (kept or folder) / f"seed-{seed}"
                     shutil.copytree(template, place / "state")
                     story = Story(seed, per_story, place, bank, found)
@@ -40,6 +45,8 @@ async def campaign(seeds: Sequence[int], per_story: int, side_by_side: int, kept
             await asyncio.gather(*(tell() for _ in range(side_by_side)))
             await asyncio.sleep(LATEST_EXECUTION_S)
             judge_executions(found, bank.executions())
+            if left := await bank.orphans():
+                found.wrong.append(f"seed {seeds[-1]} or another: processes {left} have outlived their Bascule")
     return found
 
 
@@ -77,11 +84,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first story; each has the next")
     parser.add_argument("--per-story", type=int, default=PER_STORY, help="kills on one state folder")
     parser.add_argument("--side-by-side", type=int, default=2, help="stories at one time")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no story later than that")
     parser.add_argument("--keep", type=Path, help="leave the state folders and logs there")
     chosen = parser.parse_args()
     stories = -(-chosen.kills // chosen.per_story)
     seeds = range(chosen.seed, chosen.seed + stories)
     began = time.monotonic()
-    found = asyncio.run(campaign(seeds, chosen.per_story, chosen.side_by_side, chosen.keep))
+    found = asyncio.run(campaign(seeds, chosen.per_story, chosen.side_by_side, chosen.keep, chosen.minutes * 60))
     print(report(found, time.monotonic() - began))  # noqa: T201 - a command prints
     return 0 if found.ok else 1

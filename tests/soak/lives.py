@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from gateway import WITHIN_S
+from gateway import WITHIN_S, alive
 
 from processes import ROOT, running
 from processes import server as command_of
@@ -21,6 +21,8 @@ from soak import launch
 from soak.launch import Plan
 
 Json: TypeAlias = dict[str, Any]
+
+ORPHANS_WITHIN_S: Final = 6.0  # a server that does not end with its Bascule is ended within 5 s
 
 
 class Life:
@@ -177,6 +179,22 @@ class Bank:
         """How often each order was executed."""
         lines = self.count.read_text().splitlines() if self.count.exists() else []
         return Counter(order for _, order, _ in (line.split() for line in lines))
+
+    async def orphans(self) -> list[int]:
+        """The servers on pipes that are still there long after their Bascules."""
+        deadline = asyncio.get_running_loop().time() + ORPHANS_WITHIN_S
+        while (left := self._on_pipes()) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.05)
+        return left
+
+    def _on_pipes(self) -> list[int]:
+        ours, elsewhere, found = os.fsencode(self.count), b"--http", list[int]()
+        for each in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                words = each.read_bytes().split(b"\0")
+                if ours in words and elsewhere not in words and alive(int(each.parent.name)):
+                    found.append(int(each.parent.name))
+        return found
 
     def config(self, setting: str, state: Path) -> Json:
         """The configuration of a Bascule with one server, such as "modern http"."""

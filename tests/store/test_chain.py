@@ -316,3 +316,16 @@ def test_a_public_key_is_read_as_it_was_printed() -> None:
     for wrong in ("", "AAAA", "no base64!", text[:-4]):
         with pytest.raises(ValueError, match="bascule audit key"):
             chain.public_key(wrong)
+
+
+def test_a_signature_that_is_no_base64_is_wrong_and_nothing_worse() -> None:
+    head = signed(whole(4))[0]
+    for signature in ("é", "", "=", "A" * 5):
+        assert chain.fault_of(msgspec.structs.replace(head, signature=signature), KEYS) == "its signature is wrong"
+
+
+def test_the_border_between_an_entry_and_the_hash_before_it_cannot_be_moved() -> None:
+    rows = whole(4)
+    proof = chain.prove(rows, rows[1].hash, 2, signed(rows)[0], KEY.public_key())
+    longer = msgspec.structs.replace(proof, before=proof.before + "00")
+    assert "the hash before" in (chain.fault_of_proof(longer, KEY.public_key()) or "")

@@ -92,7 +92,8 @@ def next_steps(entry: Entry) -> list[str]:
                 " (sent again with the same key, it is run)",
                 f"it was done: write what the tool answered into a file, and bascule journal resolve {entry.id}"
                 " --result FILE (sent again with the same key, it gets that)",
-                "until then the same key is answered with 40902, and the call is never run again by itself",
+                "until then the same key is answered with 40902, and the call is not run again by itself; unless its"
+                " contract says `idempotent: true`, or its server `deduplicates`: then the same key runs it again",
             ]
         case "RESERVED" | "DISPATCHED":
             return ["wait: a process works at it; when that ends without an answer, the state becomes UNKNOWN"]

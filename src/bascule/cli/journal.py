@@ -169,7 +169,10 @@ async def _entry(records: "Records", id: str) -> "Entry":
 
 
 def _missing(id: str) -> Any:
-    raise ConfigInvalid(f"there is no call {id!r} on record; `bascule journal list` shows those that there are")
+    raise InvalidParams(
+        f"there is no call {id!r} on record; `bascule journal list` shows those that there are, `bascule audit search"
+        " --kind journal` those that somebody has resolved"
+    )
 
 
 def _content(path: Path) -> bytes:

@@ -32,7 +32,7 @@ from bascule.upstream.base import Upstream
 from bascule.wire import headers, jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Notification, Request
 from bascule.wire.versions import BY_VERSION, LATEST_MODERN, Era, earlier
-from bascule.wire.wishes import NO_WISHES, wishes_of
+from bascule.wire.wishes import NO_WISHES, unkeyed, wishes_of
 
 log = logging.getLogger("bascule.edge")
 
@@ -116,7 +116,8 @@ class Rim:
             return call
         if wishes.deadline_s is not None:
             call.trip.due = asyncio.get_running_loop().time() + wishes.deadline_s
-        return msgspec.structs.replace(call, wishes=wishes)
+        params = unkeyed(call.params) if wishes.key and call.method != "tools/call" else call.params
+        return msgspec.structs.replace(call, wishes=wishes, params=params)
 
     async def _flown(self, call: Call) -> Result:
         """The result of a call that the end of the process waits for, and cuts off when it takes too long."""

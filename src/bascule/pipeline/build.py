@@ -200,7 +200,8 @@ class StageBuilder:
         options = self._servers.get(server)
         if contract.kind != "tool" or options is None or options.fallback is None:
             return None
-        return Fallback(contract, server, options.fallback, self._parts.others, self._parts.health)
+        reruns = contract.idempotent or options.deduplicates
+        return Fallback(contract, server, options.fallback, self._parts.others, self._parts.health, reruns=reruns)
 
     def _replay(self, contract: Contract, server: str) -> Replay | None:
         if contract.kind != "tool":

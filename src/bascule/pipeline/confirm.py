@@ -174,13 +174,14 @@ class Confirm:
         return Result(translate.input_required({KEY: translate.Question(translate.ELICIT, params)}, state))
 
     def _required(self, waiting: Approval, why: str = "") -> ConfirmationRequired:
-        base = (self._asking.public_url() or "").rstrip("/")
-        link = f"{base}/approvals/{waiting.id}"
+        base = self._asking.public_url()
+        link = f"{(base or '').rstrip('/')}/approvals/{waiting.id}"
+        where = f"`bascule approvals approve {waiting.id}`" + (f" or at {link}" if base else "")
         # What to do comes first: a long question is cut.
         anew = f"{why}, so it has to be confirmed anew: " if why else ""
         asks = f". They are asked: {waiting.question}" if waiting.question else ""
         return ConfirmationRequired(
-            f"{anew}a person has to confirm this call, at {link} or by `bascule approvals approve {waiting.id}`;"
+            f"{anew}a person has to confirm this call, by {where};"
             f' then send the same call again with _meta["{TOKEN_META}"] = "{waiting.id}"{asks}',
             rule=waiting.rule,
             confirmation_token=waiting.id,

@@ -42,7 +42,12 @@ class Others(Protocol):
 class Fallback:
     """Sends a call that failed to the other server, and says so in its result."""
 
-    def __init__(self, contract: Contract, server: str, other: str, others: Others, health: Health) -> None:
+    def __init__(
+        self, contract: Contract, server: str, other: str, others: Others, health: Health, *, reruns: bool = False
+    ) -> None:
+        """*reruns*: a call with a key is made again when nobody knows what became of it; so it stays at one server, or
+        each of the two would have run it once."""
+        self._reruns = reruns
         self._contract = contract
         self._server = server
         self._other = other
@@ -69,10 +74,9 @@ class Fallback:
     def _may_repeat(self, call: Call, error: Transient) -> bool:
         """Whether the first server has certainly not run it, or it makes no difference if it has.
 
-        To be idempotent is not enough: what ran once at each of two servers was done twice. Nor is it that this try
-        was not sent, if an earlier one of its key may have been.
+        To be idempotent is not enough: what ran once at each of two servers was done twice.
         """
-        if has_asked(call) or call.trip.rerun or isinstance(error, Draining):
+        if has_asked(call) or isinstance(error, Draining):
             return False
         reads = not self._contract.side_effect and not call.wishes.key
         return error.unsent or (reads and outcome_of(error, self._server) is Outcome.FAILED)
@@ -80,6 +84,8 @@ class Fallback:
     def _stand_in(self, call: Call) -> Other | None:
         # A session on a server's own endpoint is with that server; no other would ever hear of its end.
         if call.method != "tools/call" or has_asked(call) or (call.session is not None and call.view):
+            return None
+        if call.wishes.key and self._reruns:
             return None
         other = self._others.find(self._other, self._contract.name)
         if other is None or differences(self._contract, other.contract):

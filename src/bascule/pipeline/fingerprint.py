@@ -35,7 +35,7 @@ def fingerprint_of(call: Call) -> bytes:
         "arguments": _arguments(call, params),
     }
     try:
-        return hashlib.sha256(canonical(said)).digest()
+        return hashlib.sha256(canonical(said, exact=True)).digest()
     except ValueError as error:
         raise InvalidParams(f"the arguments have no canonical form: {error}") from error
 

@@ -22,9 +22,8 @@ from bascule.store.record import Record
 from bascule.store.records import Records
 from bascule.wire import jsonrpc
 from bascule.wire.jsonrpc import NOTHING, Params
-from bascule.wire.wishes import KEY_META, TOKEN_META
+from bascule.wire.wishes import KEY_META, TOKEN_META, may_be_said
 
-_PREFIX: Final = b'"dev.bascule/'
 _OURS: Final = frozenset({KEY_META, TOKEN_META})
 _LAST_WORD_S: Final = 5.0  # how long a server may still answer a call whose client has gone (docs/reliability.md)
 
@@ -103,7 +102,7 @@ class Reserve:
         if isinstance(held, Entry):
             told = await replay.told(call, held)
             return await self._once(call, replay, forward) if told is None else told
-        call.trip.record, call.trip.rerun = held.id, held.before is not None
+        call.trip.record = held.id
         return await self._run(call, held, forward)
 
     async def _run(self, call: Call, hold: Hold | None, forward: Forward) -> Result:
@@ -156,7 +155,7 @@ class Reserve:
         wishes, params = call.wishes, call.target.params
         passing_on = hold if self._passing_on else None
         raw = params.get("_meta", NOTHING)
-        said = (wishes.key or wishes.token) and _PREFIX in bytes(raw)
+        said = (wishes.key or wishes.token) and may_be_said(bytes(raw))
         if not said and passing_on is None:
             return call
         meta = {name: value for name, value in jsonrpc.members(raw).items() if name not in _OURS} if raw else {}

@@ -200,7 +200,7 @@ def fault_of(head: Head, keys: Keys) -> str | None:
         return f"it is signed with the key {head.key}, which is not known: give its public half with --key"
     try:
         key.verify(base64.b64decode(head.signature, validate=True), _signed(head))
-    except (InvalidSignature, binascii.Error):
+    except (InvalidSignature, ValueError):  # of its base64, too
         return "its signature is wrong"
     return None if head.v == VERSION and 1 <= head.first <= head.seq else "it makes no sense"
 
@@ -253,6 +253,8 @@ def fault_of_proof(proof: Proof, key: Ed25519PublicKey) -> str | None:
         seq = entry_of(text)["seq"]
     except ValueError as error:
         return f"it is damaged: {error}"
+    if len(before) != len(GENESIS):
+        return "it is damaged: the hash before the entry is none"  # or a part of the entry could be passed off as it
     size = proof.head.seq - proof.head.first + 1
     root = root_by_path(link(before, text), seq - proof.head.first, size, path)
     if root is None or root.hex() != proof.head.root:

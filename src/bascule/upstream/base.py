@@ -149,8 +149,8 @@ def with_token(params: Params, token: int) -> tuple[Params, Raw | None]:
     Two clients may use the same token; on one connection upstream it has to be unique.
     """
     meta = params.get("_meta")
-    if meta is None or b"progressToken" not in bytes(meta):
-        return params, None
+    if meta is None or (b"progressToken" not in bytes(meta) and b"\\" not in bytes(meta)):
+        return params, None  # a name may be spelt with escapes: what is not seen here would pass for a token of ours
     inner = members(meta)
     theirs = inner.get("progressToken")
     if theirs is None:

@@ -17,18 +17,19 @@ _text = msgspec.json.Encoder().encode  # escapes what RFC 8785 (3.2.2.2) wants e
 _plain = msgspec.json.Encoder(order="deterministic").encode  # sorts by code points
 
 
-def canonical(value: Any) -> bytes:
+def canonical(value: Any, *, exact: bool = False) -> bytes:
     """The canonical JSON text of a decoded JSON *value*: the same bytes for the same value, in UTF-8.
 
     Integers of any size keep their digits, so two different ones never have the same text (RFC 8785 allows no
-    others than doubles). Raises ValueError for what JSON does not have: NaN, infinities, half of a surrogate pair,
+    others than doubles). A large double may look like an integer that it is not; with *exact*, which RFC 8785 does
+    not know, it ends in `.0` and looks like none. Raises ValueError for what JSON does not have: NaN, infinities, half of a surrogate pair,
     keys that are no text, other types; and for what is nested too deeply or has more digits than Python prints.
     """
     try:
         if _is_plain(value):
             return _plain(value)
         parts: list[bytes] = []
-        _spell(value, parts)
+        _spell(value, parts, exact=exact)
         return b"".join(parts)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
@@ -57,34 +58,34 @@ def _is_plain(value: Any) -> bool:
     return kind is list and all(map(_is_plain, value))
 
 
-def _spell(value: Any, parts: list[bytes]) -> None:
+def _spell(value: Any, parts: list[bytes], *, exact: bool) -> None:
     match value:
         case None | bool() | str():
             parts.append(_text(value))
         case int():
             parts.append(b"%d" % value)
         case float():
-            parts.append(_double(value).encode())
+            parts.append(_double(value).encode() + (b".0" if exact and abs(value) > _SAFE else b""))
         case dict():
-            _spell_object(value, parts)
+            _spell_object(value, parts, exact=exact)
         case list() | tuple():
             mark = b"["
             for item in value:
                 parts.append(mark)
-                _spell(item, parts)
+                _spell(item, parts, exact=exact)
                 mark = b","
             parts.append(b"]" if value else b"[]")
         case _:
             raise ValueError(f"JSON has no {type(value).__name__}")
 
 
-def _spell_object(value: dict[Any, Any], parts: list[bytes]) -> None:
+def _spell_object(value: dict[Any, Any], parts: list[bytes], *, exact: bool) -> None:
     if not all(isinstance(key, str) for key in value):
         raise ValueError("a key of a JSON object is a text")
     mark = b"{"
     for key in sorted(value, key=_utf_16):
         parts += (mark, _text(key), b":")
-        _spell(value[key], parts)
+        _spell(value[key], parts, exact=exact)
         mark = b","
     parts.append(b"}" if value else b"{}")
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from bascule.errors import InvalidParams, InvalidRequest
-from bascule.wire.jsonrpc import Params, members, text
+from bascule.wire.jsonrpc import Params, members, replaced, text
 
 KEY_META: Final = "dev.bascule/idempotencyKey"
 TOKEN_META: Final = "dev.bascule/confirmationToken"
@@ -43,7 +43,7 @@ NO_WISHES: Final = Wishes()
 def wishes_of(params: Params, head: Mapping[str, str]) -> Wishes:
     """What a request with *params* and headers *head* asks for. Raises InvalidRequest, InvalidParams."""
     raw = params.get("_meta")
-    meta = members(raw) if raw is not None and _PREFIX in bytes(raw) else {}
+    meta = members(raw) if raw is not None and may_be_said(bytes(raw)) else {}
     if not meta and KEY_HEADER not in head and DEADLINE_HEADER not in head and PREFER_HEADER not in head:
         return NO_WISHES
     in_header = KEY_HEADER in head
@@ -54,6 +54,20 @@ def wishes_of(params: Params, head: Mapping[str, str]) -> Wishes:
         token=_text_of(meta, TOKEN_META),
         deadline_s=_deadline_of(head.get(DEADLINE_HEADER), meta.get(DEADLINE_META)),
     )
+
+
+def may_be_said(meta: bytes) -> bool:
+    """Whether something of ours may stand in raw JSON: a name can be spelt with escapes, and some write `\\/` for `/`."""
+    return _PREFIX in meta or b"\\" in meta
+
+
+def unkeyed(params: Params) -> Params:
+    """*params* without the key: what is no tool call has none, and it is nothing for a server to see."""
+    raw = params.get("_meta")
+    meta = {} if raw is None or not may_be_said(bytes(raw)) else members(raw)
+    if KEY_META not in meta:
+        return params
+    return replaced(params, meta_={name: value for name, value in meta.items() if name != KEY_META})
 
 
 def _key_of(said: str | None, raw: Raw | None) -> str:
