@@ -19,6 +19,7 @@ from typing import Final
 
 import peers
 from exchange import Era, Load
+from governance import GOVERNED, policy, served
 from report import SMALL
 from run import Place, take
 from sample import Sample
@@ -34,7 +35,8 @@ def command(source: Path) -> list[str]:
 
 def targets(source: Path) -> list[Target]:
     named = every_target(command(source), peers.FOLDER.resolve())
-    return [target for target in named if target.name in (BASCULE, BASCULE_HTTP)]
+    ungoverned = [target for target in named if target.name in (BASCULE, BASCULE_HTTP)]
+    return [*ungoverned, served(GOVERNED, command(source), policy())]
 
 
 def unpacked(revision: str, folder: Path) -> Path:

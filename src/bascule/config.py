@@ -256,7 +256,7 @@ def tells_apart(config: Config) -> bool:
     return bool(config.callers or config.auth.issuers or isinstance(config.auth.anonymous, Grant))
 
 
-def audit_of(config: Config) -> AuditOptions:
+def audit_of(config: _Common) -> AuditOptions:
     """How calls are recorded: `audit: strict` is short for the mode."""
     return config.audit if isinstance(config.audit, AuditOptions) else AuditOptions(mode=config.audit)
 
@@ -351,6 +351,7 @@ class _Source:
             "http": msgspec.structs.replace(outline.http, bearer=token, tls=self._tls(outline.http.tls)),
             "seal": SealOptions(keys=self._secrets(outline.seal.keys, "seal.keys")),
             "callers": {name: self._caller(name, each) for name, each in outline.callers.items()},
+            "audit": self._audit(outline),
         }
         config = Config(
             **said,
@@ -372,7 +373,7 @@ class _Source:
             auth=self._text.convert(outline.auth, AuthOptions, "auth"),
             state_dir=str(self._state_dir(outline.state_dir)),
             http=outline.http,
-            audit=outline.audit,
+            audit=self._audit(outline),
             journal=outline.journal,
             approvals=outline.approvals,
         )
@@ -381,6 +382,13 @@ class _Source:
         except ConfigInvalid as error:
             raise self._text.wrong(str(error).removeprefix(f"{error.field}: "), error.field) from error
         return config
+
+    def _audit(self, outline: _Outline) -> AuditOptions:
+        """Its second file beside the configuration, as other paths in it are."""
+        options = audit_of(outline)
+        if options.anchor is None:
+            return options
+        return msgspec.structs.replace(options, anchor=str(_beside(self._path, options.anchor)))
 
     def _tls(self, options: TlsOptions | None) -> TlsOptions | None:
         """Its files beside the configuration, as other paths in it are."""

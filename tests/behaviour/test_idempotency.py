@@ -403,3 +403,16 @@ async def test_a_replay_survives_a_restart_of_the_gateway(tmp_path: Any) -> None
         assert json.dumps(first["result"]["content"]) == json.dumps(second["result"]["content"])
         assert label(second)["replayed"] is True
         assert len(server.calls("pay")) == 1
+
+
+@pytest.mark.parametrize("modern", [True, False], ids=["modern server", "legacy server"])
+async def test_a_server_that_deduplicates_gets_a_key_that_is_not_its_callers_and_others_get_none(modern: bool) -> None:
+    async with wide(modern=modern, tools=[tool("pay")]) as server:
+        servers = {"bank": remote(server.url, deduplicates=True), "other": remote(server.url)}
+        async with gateway(servers) as bascule:
+            for name in ("bank__pay", "other__pay"):
+                await said(Known(bascule), {**PAY, "name": name}, key=KEY if name == "bank__pay" else f"{KEY}-2")
+        keys = [each.message["params"].get("_meta", {}).get(META) for each in server.calls("pay")]
+        heads = [each.headers.get("idempotency-key") for each in server.calls("pay")]
+        assert keys[0] == heads[0] not in (None, KEY)
+        assert keys[1] is heads[1] is None

@@ -18,7 +18,6 @@ from bascule.wire import jsonrpc, translate
 from bascule.wire.versions import Era
 
 _RETRY_AFTER_S: Final = 1.0
-_LOOK_EVERY_S: Final = 0.05  # while a call that runs in another process is waited for
 
 
 class Replay:
@@ -82,7 +81,7 @@ class Replay:
         until = loop.time() + call.wishes.wait_s
         found: Entry | None = entry
         while found is not None and found.state in ("RESERVED", "DISPATCHED") and loop.time() < until:
-            await self._journal.changed(call.caller.name, call.wishes.key, min(_LOOK_EVERY_S, until - loop.time()))
+            await self._journal.changed(call.caller.name, call.wishes.key, until - loop.time())
             found = await self._journal.find(call.caller.name, call.wishes.key)
         return found
 

@@ -126,6 +126,7 @@ class Approvals:
         sealed = b"" if channel == "round" else self._sealed(id, asked)
 
         def settled(connection: sqlite3.Connection) -> Approval:
+            connection.execute(_FORGET, (now_s - KEPT_S,))
             if not _insert(connection, row, sealed):
                 return _found(connection, id) or row
             if channel != "round":  # in a later round nobody has said anything new

@@ -97,7 +97,7 @@ class Journal(Protocol):
         ...
 
     async def changed(self, caller: str, key: str, within_s: float) -> None:
-        """Wait until the call of that key has ended, if it runs here, and no longer than *within_s*."""
+        """Wait until the call of that key has ended, no longer than *within_s*; less where that cannot be noticed."""
         ...
 
     async def reserve(self, wanted: Wanted) -> Hold | Entry:

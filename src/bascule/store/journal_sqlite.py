@@ -27,6 +27,7 @@ from bascule.store.vault import Vault
 from bascule.store.writer import Writer
 
 UNKNOWN_KEPT_S: Final = 30 * 86_400.0  # time enough for a person to find out what became of a call
+_LOOK_EVERY_S: Final = 0.1  # at a call that runs in another process
 _RESERVED_S: Final = 120.0  # a reservation is followed by its start within milliseconds
 _ENTRY: Final = Entry.__struct_fields__
 _COLUMNS: Final = (
@@ -213,7 +214,7 @@ class SqliteJournal:
     async def changed(self, caller: str, key: str, within_s: float) -> None:
         lookup = self._vault.lookup(caller, key)
         if lookup not in self._held:  # it runs in another process, which tells nobody
-            await asyncio.sleep(within_s)
+            await asyncio.sleep(min(within_s, _LOOK_EVERY_S))
             return
         ended = self._ended.setdefault(lookup, asyncio.Event())
         with contextlib.suppress(TimeoutError):
@@ -257,9 +258,18 @@ class SqliteJournal:
         if caller is not None:
             where.append("caller = ?")
             values.append(caller)
-        rows = self._writer.read(f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY created_at_s DESC", values)
-        entries = (self._entry(row) for each in rows if not self._is_over(row := _Row(each)))
-        return [entry for entry in entries if state in (None, entry.state)][:most]
+        if state is not None:  # a row that is sent may be of unknown outcome by now
+            where.append("state IN (?, 'DISPATCHED')" if state == "UNKNOWN" else "state = ?")
+            values.append(state)
+        # Read in the event loop's thread, so never more than is wanted.
+        sql = f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY created_at_s DESC LIMIT ? OFFSET ?"
+        found: list[Entry] = []
+        read = 0
+        while len(found) < most and (rows := self._writer.read(sql, (*values, most, read))):
+            read += len(rows)
+            entries = (self._entry(row) for each in rows if not self._is_over(row := _Row(each)))
+            found += [entry for entry in entries if state in (None, entry.state)]
+        return found[:most]
 
     async def get(self, id: str) -> Entry | None:
         rows = self._writer.read(f"{_SELECT} WHERE id = ?", (id,))

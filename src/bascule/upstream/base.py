@@ -12,8 +12,9 @@ import bascule
 from bascule.call import Call, Result, Session
 from bascule.errors import BasculeError, Internal, InvalidParams, Unavailable, UpstreamBrokeProtocol
 from bascule.wire import headers, modern
-from bascule.wire.jsonrpc import Params, Request, Response, answer, encode, members, refusal, replaced
+from bascule.wire.jsonrpc import Params, Request, Response, answer, encode, members, refusal, replaced, text
 from bascule.wire.versions import Era
+from bascule.wire.wishes import KEY_HEADER, KEY_META
 
 Kind = TypeVar("Kind")
 
@@ -141,6 +142,13 @@ async def shared(work: "asyncio.Future[Kind]", source: str) -> Kind:
         if work.cancelled() and task is not None and not task.cancelling():
             raise Unavailable("was stopped while it started").at(source) from None
         raise
+
+
+def key_head(call: Call) -> dict[str, str]:
+    """The header that repeats the idempotency key of a call, for a server that is given one (pipeline/reserve.py)."""
+    assert call.target is not None, "the resolve stage sets the target"
+    key = text(modern.meta_of(call.target.params).get(KEY_META))
+    return {} if key is None else {KEY_HEADER: key}
 
 
 def with_token(params: Params, token: int) -> tuple[Params, Raw | None]:

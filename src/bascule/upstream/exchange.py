@@ -49,7 +49,7 @@ class Exchange:
         params, self._token = with_token(params, self.id)
         self.body = jsonrpc.request(self.id, call.method, params)
         self._upstream = upstream
-        self._call = call
+        self.call = call
         self._link = link
         self.opened: Opened | None = None  # while it is under way in a session
         self.status = 0  # of HTTP, once it is answered
@@ -67,7 +67,7 @@ class Exchange:
         except ValueError as error:
             raise refused_by_http(response, body).at(self._upstream.name) from error
         if isinstance(message, Response) and (self._is_ours(message) or _is_nameless(message, response)):
-            return result_of(self._call, message, self._upstream.name)
+            return result_of(self.call, message, self._upstream.name)
         if response.status >= 400:
             raise refused_by_http(response, body).at(self._upstream.name)
         raise UpstreamBrokeProtocol("answered with something else than a response to the request").at(
@@ -98,7 +98,7 @@ class Exchange:
         async for message in messages(response, cursor, self._upstream):
             match message:
                 case Response() if self._is_ours(message):
-                    return result_of(self._call, message, self._upstream.name)
+                    return result_of(self.call, message, self._upstream.name)
                 case Response():
                     self._upstream.dropped["unmatched_answer"] += 1
                 case Notification():
@@ -110,7 +110,7 @@ class Exchange:
                     if self._link is not None:
                         if self.opened is not None:
                             self.opened.yield_slot()
-                        await self._link.asked(message, self._call.client)
+                        await self._link.asked(message, self.call.client)
         return None
 
     def _notified(self, message: Notification) -> None:
@@ -122,15 +122,15 @@ class Exchange:
         elif message.method == legacy.CANCELLED:
             self._withdrawn(params.get("requestId", jsonrpc.NOTHING))
             return
-        elif self._call.method == modern.LISTEN:
-            params = modern.retag(params, self._call.id)
-        self._call.client.notify(message.method, params)
+        elif self.call.method == modern.LISTEN:
+            params = modern.retag(params, self.call.id)
+        self.call.client.notify(message.method, params)
 
     def _withdrawn(self, id: jsonrpc.Id) -> None:
         """The server gives up a question that it asked, on this stream or another, or ends a subscription."""
         if self._link is not None:
             self._link.withdrawn(id)
-        elif self._call.method == modern.LISTEN and bytes(id) == b"%d" % self.id:
+        elif self.call.method == modern.LISTEN and bytes(id) == b"%d" % self.id:
             raise Unavailable("the server ended the subscription").at(self._upstream.name)
 
     def _is_ours(self, message: Response) -> bool:

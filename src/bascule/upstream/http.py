@@ -28,7 +28,7 @@ from bascule.errors import (
     UpstreamBrokeProtocol,
 )
 from bascule.options import Bytes, Options, Seconds
-from bascule.upstream.base import INFO, State, Status, WrongEra
+from bascule.upstream.base import INFO, State, Status, WrongEra, key_head
 from bascule.upstream.exchange import Broken, Exchange, NotMcp
 from bascule.upstream.link import GUARDS, Link
 from bascule.upstream.linked import Linked, NoHandshake
@@ -349,6 +349,8 @@ class HttpUpstream:
             headers.VERSION: call.revision.version,
             **headers.for_request(call.method, params, mirrored),
         }
+        if self.deduplicates and call.wishes.key:
+            head |= key_head(call)
         exchange = Exchange(self, call, params)
         async with self.open("POST", head, exchange.body, counted=call.method != modern.LISTEN) as response:
             return await exchange.read(response), response.status
@@ -424,6 +426,10 @@ class HttpUpstream:
                 log.info("%s: answers again", self.name)
             self._state = state
             self._changed_at = time.monotonic()
+
+    @property
+    def deduplicates(self) -> bool:
+        return self._options.deduplicates
 
     @property
     def max_message_bytes(self) -> int:

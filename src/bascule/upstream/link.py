@@ -14,7 +14,7 @@ from msgspec import Raw
 from bascule.call import BASCULE, Call, Client, Result, Session
 from bascule.errors import BasculeError
 from bascule.upstream.asks import Asks
-from bascule.upstream.base import answer_to
+from bascule.upstream.base import answer_to, key_head
 from bascule.upstream.exchange import Cursor, Exchange, NotMcp, messages, read_limited
 from bascule.upstream.linked import SETTERS, NoHandshake, Settings
 from bascule.upstream.shared import NOBODY
@@ -154,7 +154,10 @@ class Link:
 
     async def _send_once(self, exchange: Exchange) -> Result:
         try:
-            exchange.opened = self._upstream.open("POST", self._headers(), exchange.body)
+            head = self._headers()
+            if self._upstream.deduplicates and exchange.call.wishes.key:
+                head |= key_head(exchange.call)
+            exchange.opened = self._upstream.open("POST", head, exchange.body)
             async with exchange.opened as response:
                 return await exchange.read(response)
         except asyncio.CancelledError:
