@@ -264,6 +264,14 @@ async def test_what_is_old_is_forgotten(tmp_path: Path) -> None:
         assert [each.id for each in world.approvals.list_()] == [row.id]
 
 
+async def test_answers_of_clients_are_forgotten_too(tmp_path: Path) -> None:
+    async with opened(tmp_path) as world:
+        await world.approvals.settle(ASKED, "1" * 32, approve=False, by="client:ann", channel="client")
+        world.clock.now_s += KEPT_S + 1
+        await world.approvals.settle(ASKED, "2" * 32, approve=False, by="client:ann", channel="client")
+        assert [each.id for each in world.approvals.list_()] == ["2" * 32]
+
+
 async def test_a_yes_outlives_the_process_that_heard_it(tmp_path: Path) -> None:
     async with opened(tmp_path) as world:
         yes = await world.approved()

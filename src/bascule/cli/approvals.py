@@ -127,9 +127,11 @@ Work: TypeAlias = Callable[["Approvals"], Coroutine[Any, Any, None]]
 
 def _run(path: Path | None, work: Work, *, writes: bool = False) -> None:
     from bascule import config
+    from bascule.store.files import require
 
     # A call is denied also where none of the servers' secrets is at hand.
     loaded = config.load_records(path or Path("bascule.yaml"), os.environ)
+    require(Path(loaded.state_dir))
     asyncio.run(_worked(loaded, work, writes=writes))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 import typer
 
@@ -223,10 +223,16 @@ def key_(as_json: JsonOption = False, config: ConfigOption = None) -> None:
 def _opened(path: Path | None) -> "Iterator[tuple[Config, Log]]":
     from bascule import config
     from bascule.admin.audit import Log
+    from bascule.config import audit_of
+    from bascule.store import anchor
+    from bascule.store.files import require
 
     # The audit is read also where none of the servers' secrets is at hand.
     loaded = config.load_records(path or Path("bascule.yaml"), os.environ)
-    with Log(Path(loaded.state_dir)) as log:
+    state = Path(loaded.state_dir)
+    if not anchor.path_of(audit_of(loaded), state).exists():  # else its end was cut off at the very beginning
+        require(state)
+    with Log(state) as log:
         yield loaded, log
 
 
@@ -241,7 +247,11 @@ def _filters(
     until: str = "",
 ) -> "Filters":
     from bascule.admin.audit import Filters
+    from bascule.store.record import Kind
 
+    for option, word, words in (("--kind", kind, get_args(Kind)), ("--decision", decision, ("allow", "deny"))):
+        if word and word not in words:
+            raise ConfigInvalid(f"{option} {word!r}: it is one of {', '.join(words)}")
     return Filters(
         caller=caller,
         thing=thing,
@@ -350,6 +360,7 @@ def _cells(seen: "Seen") -> tuple[str, ...]:
 
     kind = said("kind")
     outcome = "no end known" if seen.endless else said("outcome") or (said("note") if kind != "call" else "")
+    outcome += "".join(f", {word}" for word in ("replayed", "cached") if seen.entry.get(word) is True)
     return (
         audit.date_of(entry.get("at_us")),
         said("caller") or "-",

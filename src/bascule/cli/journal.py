@@ -60,7 +60,7 @@ def list_(
     async def listed(records: "Records") -> list[dict[str, Any]]:
         return await journal.list_(records.journal, state=state, caller=caller, most=most)
 
-    found = _with_records(config, listed, list[dict[str, Any]])
+    found = _with_records(config, listed)
     if as_json:
         show.document(found)
         return
@@ -89,7 +89,7 @@ def show(
         kept = await records.journal.result(entry) if result else None
         return entry, None if kept is None else bytes(kept.value)
 
-    entry, value = _with_records(config, found, lambda: _missing(id))
+    entry, value = _with_records(config, found)
     if result and value is None:
         raise InvalidParams(f"{id} is {entry.state}, and no result of it is kept")
     if value is not None:
@@ -131,7 +131,7 @@ def resolve(
         await records.start()
         return await journal.resolve(records.journal, records.audit, entry, kept, by=_me(), note=about)
 
-    entry = _with_records(config, resolved, lambda: _missing(id))
+    entry = _with_records(config, resolved)
     if never_ran:
         note(f"{id} was never run: when {entry.caller} sends it again with the same key, {entry.thing} is called")
     else:
@@ -141,15 +141,14 @@ def resolve(
 # ---- from words to records -----------------------------------------------------------------------
 
 
-def _with_records(path: Path | None, work: "Callable[[Records], Awaitable[T]]", absent: Callable[[], T]) -> T:
-    """What *work* makes of the records of a configuration; *absent* where nothing has been recorded yet."""
+def _with_records(path: Path | None, work: "Callable[[Records], Awaitable[T]]") -> T:
+    """What *work* makes of the records of a configuration."""
     from bascule import config
-    from bascule.store.files import FILE
+    from bascule.store.files import require
 
     # A call of unknown outcome is looked into also where none of the servers' secrets is at hand.
     loaded = config.load_records(path or Path("bascule.yaml"), os.environ)
-    if not (Path(loaded.state_dir) / FILE).exists():
-        return absent()
+    require(Path(loaded.state_dir))
     return asyncio.run(_opened(loaded, work))
 
 

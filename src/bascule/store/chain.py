@@ -24,6 +24,9 @@ from bascule.wire.canonical import canonical
 VERSION: Final = 1  # of entries, heads and proofs
 GENESIS: Final = bytes(32)
 # What an entry is found by in its table. It is in the entry too, and has to say the same there.
+# Heads are signed every minute and every 1,000 entries: so much without one cannot be.
+MOST_UNSIGNED: Final = 2_500
+MOST_UNSIGNED_US: Final = 300 * 1_000_000
 COLUMNS: Final = ("at_us", "kind", "trace_id", "call", "caller", "thing", "outcome")
 
 # What is hashed begins with what it is, so that none of the three can be passed off as another.
@@ -279,9 +282,10 @@ def verify(
         {written(head): head for head in (*stored, *anchored) if head.seq > start}.values(),
         key=lambda head: (head.seq, head.first),
     )
-    believed, problems = [], []
+    believed, problems, strange = [], [], False
     for head in heads:
         if (why := fault_of(head, keys)) is not None:
+            strange |= head.key not in keys
             problems.append(Problem(head.seq, "wrong head", f"the head of entry {head.seq}: {why}"))
         else:
             believed.append(head)
@@ -295,6 +299,8 @@ def verify(
             break
     else:
         problems += walk.end()
+    if strange:  # what it covers looks uncovered; that is no news
+        problems = [each for each in problems if each.fault != "wrong head" or "not known" in each.message]
     problem = min(problems, key=lambda each: each.seq, default=None)
     return Verdict(
         problem=problem,
@@ -318,6 +324,8 @@ class _Walk:
         self._awaited = deque(heads)
         self._first = seq + 1  # the number of the entry that has _hashes[0]
         self._hashes: list[Hash] = []  # since the last head
+        self._unsigned_us: int | None = None  # the time of the first entry that no head covers, and of the last
+        self._last_us = 0
 
     def step(self, row: Row, ahead: Sequence[Row]) -> Problem | None:
         """Go on to *row*, unless something is wrong with it; *ahead* are up to two that follow it."""
@@ -325,6 +333,9 @@ class _Walk:
             return found
         self.seq, self._older, self._hash = row.seq, self._hash, row.hash
         self._hashes.append(row.hash)
+        self._last_us = row.columns[0]
+        if self._unsigned_us is None:
+            self._unsigned_us = self._last_us
         while self._awaited and self._awaited[0].seq <= row.seq:
             if (found := self._fault_of_head(self._awaited.popleft())) is not None:
                 put_in = (
@@ -339,6 +350,13 @@ class _Walk:
             head = self._awaited[-1]
             what = f"the chain ends at entry {self.seq}, and a head of entry {head.seq} was signed"
             yield Problem(self.seq + 1, "cut off", what)
+        many = self.seq - self.signed_to > MOST_UNSIGNED
+        if many or (self._unsigned_us is not None and self._last_us - self._unsigned_us > MOST_UNSIGNED_US):
+            first = self.signed_to + 1
+            what = (
+                f"no head covers entries {first} to {self.seq}, which would have had one long ago: heads were removed"
+            )
+            yield Problem(first, "wrong head", what)
 
     def notes(self, problem: Problem | None) -> Iterator[str]:
         if problem is None and self.seq > self.signed_to:
@@ -385,7 +403,7 @@ class _Walk:
             what = f"no head covers entries {self.signed_to + 1} to {head.first - 1}: one was removed"
             return Problem(self.signed_to + 1, "wrong head", what)
         self.heads += 1
-        self.signed_to = head.seq
+        self.signed_to, self._unsigned_us = head.seq, None
         if not self._awaited or self._awaited[0].first > head.seq:
             self._first, self._hashes = head.seq + 1, []
         return None

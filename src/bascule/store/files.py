@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from bascule.errors import ConfigInvalid
 from bascule.store import folder
 
 FILE: Final = "bascule.db"
@@ -35,6 +36,16 @@ def make(state: Path) -> None:
             beside.rename(path)
         except (OSError, sqlite3.Error) as error:
             raise folder.unusable(path, error) from error
+
+
+def require(state: Path) -> None:
+    """Raises ConfigInvalid unless something has been recorded in *state*: to look at nothing is no good sign."""
+    if not (state / FILE).exists():
+        raise ConfigInvalid(
+            f"there is no {FILE} here, so no gateway has kept its records in it; is state_dir right, and are you the"
+            " user that the gateway runs as?",
+            place=str(state),
+        )
 
 
 def _script() -> str:

@@ -38,6 +38,8 @@ class Records:
         dead = self.boot.dead()
         if self.audit is not None and dead:
             await self.audit.start(lambda boot: boot not in dead)
+        if self.audit is not None:
+            self.audit.sign_soon()  # what a life that ended badly could not
         await self._sweep()
         self.boot.bury(dead)
         self._tasks.append(asyncio.ensure_future(self._sweep_again()))

@@ -22,8 +22,9 @@ def canonical(value: Any, *, exact: bool = False) -> bytes:
 
     Integers of any size keep their digits, so two different ones never have the same text (RFC 8785 allows no
     others than doubles). A large double may look like an integer that it is not; with *exact*, which RFC 8785 does
-    not know, it ends in `.0` and looks like none. Raises ValueError for what JSON does not have: NaN, infinities, half of a surrogate pair,
-    keys that are no text, other types; and for what is nested too deeply or has more digits than Python prints.
+    not know, it ends in `.0` and looks like none. Raises ValueError for what JSON does not have: NaN, infinities,
+    half of a surrogate pair, keys that are no text, other types; and for what is nested too deeply or has more
+    digits than Python prints.
     """
     try:
         if _is_plain(value):

@@ -57,7 +57,7 @@ def wishes_of(params: Params, head: Mapping[str, str]) -> Wishes:
 
 
 def may_be_said(meta: bytes) -> bool:
-    """Whether something of ours may stand in raw JSON: a name can be spelt with escapes, and some write `\\/` for `/`."""
+    """Whether something of ours may stand in raw JSON: names may be spelt with escapes, and PHP does so with `/`."""
     return _PREFIX in meta or b"\\" in meta
 
 
