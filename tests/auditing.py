@@ -16,7 +16,7 @@ def call(number: int, **fields: Any) -> Record:
     """The end of a call, with a trace of its own."""
     said = {
         "kind": "call",
-        "at_us": 1_800_000_000_000_000 + number * 1_000_000,
+        "at_us": 1_800_000_000_000_000 + number * 1000,
         "call": f"{number:032x}",
         "trace_id": f"{number:032x}",
         "caller": "agent",

@@ -64,9 +64,10 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_nothing_waits_where_nothing_was_ever_asked(place: Place) -> None:
-    done = place.say()
-    assert (done.code, done.out) == (0, "")
-    assert json.loads(place.say("list", "--json").out) == []
+    for words in ((), ("list", "--json")):
+        done = place.say(*words)
+        assert (done.code, done.out) == (2, "")
+        assert "no gateway has kept its records in it; is state_dir right" in done.err
 
 
 @pytest.mark.parametrize("words", [(), ("list",), ("list", "--state", "pending")])
@@ -127,6 +128,7 @@ def test_a_no_is_said_and_stays(place: Place) -> None:
 
 
 def test_what_is_not_there_or_no_state_is_said(place: Place) -> None:
+    place.ask()
     for words in (("show", "f" * 32), ("approve", "f" * 32), ("deny", "f" * 32)):
         done = place.say(*words)
         assert done.code == 1

@@ -95,8 +95,10 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_where_nothing_was_recorded_nothing_is_listed_and_nothing_is_made(place: Place) -> None:
-    assert place.listed() == []
-    assert place.journal("show", "j1").code == 2
+    for words in (("list",), ("show", "j1")):
+        done = place.journal(*words)
+        assert (done.code, done.out) == (2, "")
+        assert "no gateway has kept its records in it; is state_dir right" in done.err
     assert not place.state.exists()
 
 

@@ -329,3 +329,16 @@ def test_the_border_between_an_entry_and_the_hash_before_it_cannot_be_moved() ->
     proof = chain.prove(rows, rows[1].hash, 2, signed(rows)[0], KEY.public_key())
     longer = msgspec.structs.replace(proof, before=proof.before + "00")
     assert "the hash before" in (chain.fault_of_proof(longer, KEY.public_key()) or "")
+
+
+@pytest.mark.parametrize(("count", "apart_us"), [(chain.MOST_UNSIGNED + 1, 1), (3, chain.MOST_UNSIGNED_US)])
+def test_heads_that_were_all_removed_are_missed(count: int, apart_us: int) -> None:
+    rows, hash = [], chain.GENESIS
+    for seq in range(1, count + 1):
+        text = canonical({"v": 1, "seq": seq, "kind": "call", "at_us": seq * apart_us})
+        hash = chain.link(hash, text)
+        rows.append(Row(seq, hash, text, chain.columns_of(chain.entry_of(text))))
+    found = chain.verify(rows, [], [], {})
+    assert found.problem is not None
+    assert (found.problem.seq, found.problem.fault) == (1, "wrong head")
+    assert chain.verify(rows[:2], [], [], {}).problem is None  # they may be too young to have one
