@@ -316,6 +316,9 @@ async def test_a_process_that_begins_is_never_taken_for_dead(tmp_path: Path) -> 
     assert one.is_alive(other.id)
     other.end()
     assert not one.is_alive(other.id)
+    (tmp_path / "boots" / "dir").mkdir()
+    (tmp_path / "boots" / "notes.txt").write_text("not a process")
+    assert one.dead() == frozenset()
     one.end()
 
 

@@ -151,9 +151,9 @@ class Log:
         return msgspec.structs.replace(verdict, notes=tuple(notes))
 
     def prove(self, trace: str, seq: int | None = None) -> Proof:
-        """What shows that the last call of a trace, or entry *seq* of it, stands in the audit.
+        """What shows that the call of a trace, or entry *seq* of it, stands in the audit.
 
-        Raises InvalidArgument if there is none, or it is not signed yet; ConfigInvalid without the signing key.
+        Raises InvalidArgument if there is none, or more than one, or it is not signed yet; ConfigInvalid without the signing key.
         """
         private = signing.read(self.state)
         if private is None:
@@ -176,6 +176,11 @@ class Log:
         found = self._read("SELECT seq, kind FROM audit WHERE trace_id = ? ORDER BY kind = 'call', seq", (trace,))
         if not found:
             raise InvalidArgument(f"no entry has the trace {trace!r}")
+        calls = [number for number, kind in found if kind == "call"]
+        if seq is None and len(calls) > 1:
+            # Trace ids come from clients, and one may have taken another's.
+            numbers = ", ".join(str(number) for number in calls[:20])
+            raise InvalidArgument(f"{len(calls)} calls have this trace, entries {numbers}: say which one with --seq")
         if seq is None:
             return int(found[-1][0])
         if seq not in {number for number, _ in found}:

@@ -52,6 +52,8 @@ def is_work(method: str) -> bool:
 
 def holds_work(body: bytes) -> bool:
     """Whether the *body* of a legacy request, not parsed yet, asks for work."""
+    if b"\\/" in body:
+        body = body.replace(b"\\/", b"/")  # as PHP writes it
     return any(spelt in body for spelt in _WORK_SPELT)
 
 

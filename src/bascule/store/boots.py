@@ -4,6 +4,7 @@ A process id would not tell: it is given to another one again, and is unknown to
 """
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from bascule.store import folder
 
 FOLDER: Final = "boots"
 _NEW: Final = ".new-"
+_ID: Final = re.compile("[0-9a-f]{32}")
 IsAlive: TypeAlias = Callable[[str], bool]
 
 
@@ -51,7 +53,7 @@ class Boot:
 
     def dead(self) -> frozenset[str]:
         """The processes that have died without a word, and were not buried yet."""
-        named = (id for id in os.listdir(self._folder) if not id.startswith(_NEW))
+        named = (id for id in os.listdir(self._folder) if _ID.fullmatch(id))  # whatever else somebody put there
         return frozenset(id for id in named if not self.is_alive(id))
 
     def bury(self, dead: Iterable[str]) -> None:

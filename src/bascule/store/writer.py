@@ -170,7 +170,7 @@ class Writer:
             self._failed(error, works)
             return
         if self.broken is not None:
-            log.warning("records can be written again")
+            log.warning("%s can be written again", self.path)
             self.broken = None
         for each, outcome in zip(works, outcomes, strict=True):
             _tell(each, outcome, None)
@@ -179,7 +179,7 @@ class Writer:
         refused = _refused(error) if isinstance(error, sqlite3.Error) else error
         if isinstance(error, sqlite3.Error):
             if self.broken is None:
-                log.error("records cannot be written, and calls that need them are refused: %s", error)
+                log.error("%s cannot be written, and calls that need it are refused: %s; is there room?", self.path, error)
             self.broken = str(error)
         for each in works:
             _tell(each, None, refused)
