@@ -14,7 +14,8 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
     "invalid_request": (
         "JSON, but not a legal message: a member twice or disguised by its case, a bad id, a batch where the"
         " revision has none or of more than 1,000 messages, more than 64 levels, 100,000 arrays and objects or 500,000"
-        " values. The HTTP-level refusals of the table above also use it.",
+        " values; an idempotency key that is none, two that disagree, a deadline that is no number. The HTTP-level"
+        " refusals of the table above also use it.",
         "Mend the client; the message names the member or the header.",
     ),
     "method_not_found": (
@@ -22,8 +23,9 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Look at the capabilities that `initialize` or `server/discover` declared.",
     ),
     "invalid_params": (
-        "The parameters do not fit the method; or a `requestState` was forged, used, has expired or belongs to another"
-        " call, of which the server has heard nothing ([protocol](protocol.md#crossing-eras)).",
+        "The parameters do not fit the method; a tool with `require_key` was called without an idempotency key; or a"
+        " `requestState` was forged, used, has expired or belongs to another call,"
+        " of which the server has heard nothing ([protocol](protocol.md#crossing-eras)).",
         "Read the message; mend the call. With a bad `requestState`: call anew, without it.",
     ),
     "tool_not_found": (
@@ -77,7 +79,8 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
     "cancelled": ("The client gave the call up itself, or its session ended.", "Nothing."),
     "unavailable": (
         "The server is down, does not start, cannot be reached, or already runs `max_processes`; the call was not"
-        " sent. At the door (503): the issuer of the token cannot be asked, and the token may be good.",
+        " sent. Or a call that has to be on record first cannot be: the state folder cannot be written, or there is"
+        " none. At the door (503): the issuer of the token cannot be asked, and the token may be good.",
         "Look at `last_error` and `stderr` of the server in `/status`. Repeat the call after `retry_after_ms`.",
     ),
     "timeout": (
@@ -96,9 +99,11 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         " why ([breaker](reliability.md#breaker)).",
     ),
     "overloaded": (
-        "A bound is reached: places that run at one time (`details.reason`: `queue_full` or `queue_timeout`, with"
-        " `retry_after_ms`), `http.max_sessions`, `parking.max_per_caller`, or one of those that are fixed"
-        " ([which](operations.md#what-is-bounded-and-by-what)), such as 8 MiB that a server process has not read.",
+        "A bound is reached: this process is late, short of memory or full (`details.limit: process`, HTTP 503;"
+        " [overload](operations.md#overload)); places that run at one time (`details.reason`: `queue_full` or"
+        " `queue_timeout`, with `retry_after_ms`), `http.max_sessions`, `parking.max_per_caller`, or one of those"
+        " that are fixed ([which](operations.md#what-is-bounded-and-by-what)), such as 8 MiB that a server process has"
+        " not read.",
         "Wait, then repeat; raise the bound, or see why the server does not read. A call over `parking.max_per_caller`"
         " has run up to its question, and was cancelled there.",
     ),
@@ -117,8 +122,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
     "rate_limited": (
         "A limit has no call left: of the caller, of the caller at this tool, of the tool, or of the server"
         " (`details.limit`: `caller`, `pair`, `tool`, `prompt`, `resource`, `server`; `calls` in `per_s` seconds)."
-        " Nothing was sent, and nothing was taken from any limit. At the door: ten wrong credentials came from this"
-        " address within a minute ([lockout](security.md#lockout)).",
+        " Nothing was sent, and nothing was taken from any limit. Or there are too many keys of this caller on record"
+        " (`journal`), or too many of its questions wait; or the server itself said 429 (`source`). At the door: ten"
+        " wrong credentials came from this address"
+        " within a minute ([lockout](security.md#lockout)).",
         "Repeat the call after `retry_after_ms`; over HTTP, `Retry-After` says the same in whole seconds.",
     ),
     "in_flight": (

@@ -45,7 +45,8 @@ _FALLBACK: Final = (
 )
 _DEDUPLICATES: Final = (
     "It runs calls of the same key once by itself. Then it is given a key with each keyed call"
-    ' (`_meta["dev.bascule/idempotencyKey"]`), and a call of unknown outcome may be made again.'
+    ' (`_meta["dev.bascule/idempotencyKey"]`, over HTTP also the header), and a call of unknown outcome may be made'
+    " again."
 )
 
 MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
@@ -121,8 +122,8 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "mode": "`batched`: calls with an idempotency key wait until the disk has their intent, all others are recorded"
         " behind their answer. `strict`: all calls with a side effect wait. `off`: no records"
         " ([audit](audit.md#when-it-is-written)).",
-        "anchor": "A file to which signed heads are copied, best on another machine; relative to the state folder."
-        " Default: `audit.heads` in it.",
+        "anchor": "A file to which signed heads are copied, best on another machine; relative to this file. Default:"
+        " `audit.heads` in the state folder.",
         "arguments": "What is kept of arguments: `digest`, their SHA-256 alone; `redacted`, also their text, without"
         " secrets.",
         "redact": "Names of arguments, at any depth, whose values are never kept.",

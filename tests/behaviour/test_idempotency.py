@@ -416,3 +416,21 @@ async def test_a_server_that_deduplicates_gets_a_key_that_is_not_its_callers_and
         heads = [each.headers.get("idempotency-key") for each in server.calls("pay")]
         assert keys[0] == heads[0] not in (None, KEY)
         assert keys[1] is heads[1] is None
+
+
+async def test_a_question_is_not_given_to_a_session_with_the_state_of_its_server() -> None:
+    async with bank() as (server, bascule):
+        ask = {"mode": "form", "message": "sure?", "requestedSchema": {"type": "object", "properties": {}}}
+        server.answers["pay"] = {
+            "resultType": "input_required",
+            "inputRequests": {"q": {"method": "elicitation/create", "params": ask}},
+            "requestState": "the server's own",
+        }
+        client = Known(bascule)
+        client.capabilities = {"elicitation": {}}
+        _, asked, _ = await said(client, key=KEY)
+        assert asked["result"]["resultType"] == "input_required"
+        answer = await (await session(bascule)).ask("tools/call", {**PAY, "_meta": {META: KEY}})
+        assert answer["error"]["data"]["code"] == 40901
+        assert "the server's own" not in json.dumps(answer)
+        assert len(server.calls("pay")) == 1

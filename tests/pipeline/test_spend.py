@@ -164,7 +164,9 @@ async def test_one_that_is_cancelled_before_it_reaches_its_server_costs_nothing(
     assert await world.spent() == 0
 
 
-@pytest.mark.parametrize("error", [lambda: UpstreamBrokeProtocol("gone"), lambda: TimedOut("late"), lambda: KeyError("bug")])
+@pytest.mark.parametrize(
+    "error", [lambda: UpstreamBrokeProtocol("gone"), lambda: TimedOut("late"), lambda: KeyError("bug")]
+)
 async def test_one_that_failed_at_its_server_costs_its_estimate(error: Callable[[], BaseException]) -> None:
     world = World()
     with pytest.raises(type(error())):

@@ -505,3 +505,16 @@ def test_shapes_of_the_journal_are_frozen() -> None:
     with pytest.raises(AttributeError):
         ANSWER.era = "legacy"  # type: ignore[misc]  # that it is refused is the point
     assert msgspec.structs.asdict(ANSWER)["refused"] is False
+
+
+async def test_what_a_person_has_said_outlives_a_call_that_came_too_late(begin: Callable[..., Life]) -> None:
+    journal = begin().journal
+    lost = await run(journal, None)
+    await journal.lose(lost)
+    again = await journal.reserve(wanted(rerun=True))
+    assert isinstance(again, Hold)
+    assert await journal.resolve(again.id, ANSWER, "kim: it was done") is not None
+    with pytest.raises(InFlight):
+        await journal.start(Start(hold=again))
+    await journal.release(again)
+    assert await state(journal) == "COMPLETED"

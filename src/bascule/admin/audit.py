@@ -153,7 +153,8 @@ class Log:
     def prove(self, trace: str, seq: int | None = None) -> Proof:
         """What shows that the call of a trace, or entry *seq* of it, stands in the audit.
 
-        Raises InvalidArgument if there is none, or more than one, or it is not signed yet; ConfigInvalid without the signing key.
+        Raises InvalidArgument if there is none, or more than one, or it is not signed yet; ConfigInvalid without
+        the signing key.
         """
         private = signing.read(self.state)
         if private is None:

@@ -101,6 +101,8 @@ class Replay:
 
     async def _asked_again(self, call: Call, entry: Entry) -> Result | None:
         """The question that the call waits with, for a client that has lost it; None for one with its answers."""
+        if call.session is not None:  # it could not read it, and the server's state would go out unsealed
+            raise _in_flight("the call waits for an answer that only a client without a session can give", entry)
         brought = round_of(call)
         if brought is None:
             return await self._replayed(call, entry)

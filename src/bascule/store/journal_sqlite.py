@@ -234,7 +234,8 @@ class SqliteJournal:
             if hold is not None and hold.before is None:
                 connection.execute("DELETE FROM journal WHERE lookup = ? AND fence = ?", (hold.lookup, hold.fence))
             elif hold is not None:
-                self._change(connection, hold, hold.before or "UNKNOWN", self._clock(), "1")
+                # Not of what a person has said meanwhile: that stands.
+                self._change(connection, hold, hold.before or "UNKNOWN", self._clock(), "state <> 'COMPLETED'")
 
         try:
             await self._writer.write(released, durable=False)

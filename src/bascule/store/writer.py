@@ -179,7 +179,7 @@ class Writer:
         refused = _refused(error) if isinstance(error, sqlite3.Error) else error
         if isinstance(error, sqlite3.Error):
             if self.broken is None:
-                log.error("%s cannot be written, and calls that need it are refused: %s; is there room?", self.path, error)
+                log.error("%s cannot be written: %s; calls that need it are refused. Is there room?", self.path, error)
             self.broken = str(error)
         for each in works:
             _tell(each, None, refused)
