@@ -11,13 +11,14 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from bascule.errors import BasculeError, InFlight, Internal, RateLimited, Unavailable
+from bascule.errors import BasculeError, ConfigInvalid, InFlight, Internal, RateLimited, Unavailable
 from bascule.store.boots import Boot
 from bascule.store.files import FILE
 from bascule.store.journal import Entry, Hold, Kept, Start, Wanted
 from bascule.store.journal_sqlite import SqliteJournal
 from bascule.store.moment import Moment
-from bascule.store.options import JournalOptions
+from bascule.store.options import ApprovalOptions, AuditOptions, JournalOptions
+from bascule.store.records import Records
 from bascule.store.vault import vault_of
 from bascule.store.writer import Writer
 
@@ -46,7 +47,9 @@ class Life:
     def __init__(self, state: Path, clock: Clock, **options: Any) -> None:
         self.writer = Writer(state)
         self.boot = Boot(state)
-        self.journal = SqliteJournal(self.writer, vault_of(state), self.boot, JournalOptions(**options), None, clock)
+        self.journal = SqliteJournal(
+            self.writer, vault_of(state, is_used=False), self.boot, JournalOptions(**options), None, clock
+        )
         self.writer.start()
         self.ended = False
 
@@ -518,3 +521,10 @@ async def test_what_a_person_has_said_outlives_a_call_that_came_too_late(begin: 
         await journal.start(Start(hold=again))
     await journal.release(again)
     assert await state(journal) == "COMPLETED"
+
+
+async def test_a_lost_secret_is_never_replaced_by_another(begin: Callable[..., Life], tmp_path: Path) -> None:
+    await run(begin().journal)
+    (tmp_path / "journal.key").unlink()
+    with pytest.raises(ConfigInvalid, match="could be made again"):
+        Records(tmp_path, AuditOptions(), JournalOptions(), ApprovalOptions())

@@ -114,7 +114,7 @@ def test_its_own_text_is_canonical(value: Any) -> None:
 @given(values(st.integers()))
 def test_what_msgspec_may_write_is_what_would_be_spelled_by_hand(value: Any) -> None:
     parts: list[bytes] = []
-    module._spell(value, parts)
+    module._spell(value, parts, exact=False)
     assert canonical(value) == b"".join(parts)
 
 

@@ -14,7 +14,15 @@ _OF_BASCULE: Final = frozenset({"bascule.status", "bascule.cache", "bascule.jour
 
 def doubts(config: Config) -> list[str]:
     """Sentences for the operator, each with its field or its file."""
-    return [*_bare(config), *_strangers(config), *_scopes(config), *_rules(config)]
+    return [*_bare(config), *_strangers(config), *_scopes(config), *_rules(config), *_replicas(config)]
+
+
+def _replicas(config: Config) -> Iterator[str]:
+    if config.replicas > 1:
+        yield (
+            "replicas: keys, confirmations and the audit are shared by the processes of one machine that have the same"
+            " state_dir, and by no others: a key that is sent to another machine runs there once more"
+        )
 
 
 def _bare(config: Config) -> Iterator[str]:

@@ -188,7 +188,7 @@ def verify(
 def prove(
     trace: Annotated[str, typer.Argument(metavar="TRACE", help="The trace id of a call.")],
     seq: Annotated[
-        int | None, typer.Option("--seq", metavar="SEQ", help="Which entry of it; default its last call.")
+        int | None, typer.Option("--seq", metavar="SEQ", help="Which entry of it, where it has several calls.")
     ] = None,
     config: ConfigOption = None,
 ) -> None:

@@ -282,8 +282,26 @@ def _serve(value: Mapping[str, Any], sole: str | None) -> None:
 
     servers = {n: msgspec.convert(o, StdioOptions) for n, o in value["servers"].items()}
     http = msgspec.convert(value["http"], configuration.ListenOptions)
-    state = str(configuration.default_state_dir(os.environ))
+    state = _writable(configuration.default_state_dir(os.environ))
     _start(configuration.check(configuration.Config(http=http, servers=servers, state_dir=state)), sole)
+
+
+def _writable(state: Path) -> str:
+    """*state*, if records can be kept there; else "": what needs no configuration does not fail for want of a folder."""
+    from bascule.store import folder
+
+    try:
+        folder.prepare(state)
+    except ConfigInvalid as error:
+        problem = str(error)
+    else:
+        if os.access(state, os.W_OK):
+            return str(state)
+        problem = f"{state} cannot be written"
+    note(
+        f"warning: calls are not recorded, and idempotency keys are refused: {problem}; to have it, set XDG_STATE_HOME"
+    )
+    return ""
 
 
 def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None = None) -> None:

@@ -1,7 +1,7 @@
 """What makes two requests the same call, and two definitions the same tool: hashes that a yes and a key are bound to.
 
 The fingerprint of a call leaves out what differs between two tries of it: the id, `_meta`, `inputResponses` and
-`requestState`. Source: docs/security.md, "Carriage and scope"; RFC 8785.
+`requestState`. Source: docs/reliability.md; RFC 8785.
 """
 
 import hashlib

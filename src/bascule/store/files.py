@@ -46,6 +46,12 @@ def require(state: Path) -> None:
             " user that the gateway runs as?",
             place=str(state),
         )
+    if not is_newest(state / FILE):
+        raise ConfigInvalid(
+            "it is of an older Bascule, or damaged; the gateway brings it up to date when it starts, and no other"
+            " command does",
+            place=str(state / FILE),
+        )
 
 
 def _script() -> str:

@@ -26,7 +26,8 @@ class Records:
         self.state = state
         self.writer = Writer(state)
         self.boot = Boot(state)
-        self.vault = vault_of(state)
+        used = self.writer.read("SELECT 1 FROM journal UNION ALL SELECT 1 FROM approvals LIMIT 1")
+        self.vault = vault_of(state, is_used=bool(used))
         self.audit = None if audit.mode == "off" else Audit(self.writer, state, audit, boot=self.boot.id)
         self.journal = SqliteJournal(self.writer, self.vault, self.boot, journal, self.audit)
         self.approvals = Approvals(self.writer, self.vault, self.audit, approvals)
@@ -65,4 +66,4 @@ class Records:
     async def _sweep(self) -> None:
         lost, _ = await self.journal.sweep()
         if lost:
-            log.warning("%d calls ran when a process died; see `bascule journal list --state UNKNOWN`", lost)
+            log.warning("calls that ran when a process died: %d; see `bascule journal list --state UNKNOWN`", lost)

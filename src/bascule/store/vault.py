@@ -57,9 +57,20 @@ class Vault:
             raise Internal("a record is damaged, or was written with another journal.key; it is not used") from error
 
 
-def vault_of(state: Path) -> Vault:
-    """The vault of a state folder. Raises ConfigInvalid for a secret that others can read, or that is none."""
-    return Vault(_read(state) or _made(state))
+def vault_of(state: Path, *, is_used: bool) -> Vault:
+    """The vault of a state folder; its secret is made with the first of them, and never in place of one that was lost.
+
+    *is_used*: something was sealed with it before. Raises ConfigInvalid for a secret that is gone, or that others can
+    read, or that is none.
+    """
+    secret = _read(state)
+    if secret is None and is_used:
+        raise ConfigInvalid(
+            "it is gone, and without it no idempotency key is recognised: a call that was made could be made again."
+            " Restore it, from a backup of the state folder; if it is lost for good, begin with another state_dir",
+            place=str(state / FILE),
+        )
+    return Vault(secret or _made(state))
 
 
 def _read(state: Path) -> bytes | None:

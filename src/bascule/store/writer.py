@@ -71,6 +71,7 @@ class Writer:
             from bascule.store.database import Database  # which takes a second to load, once in the life of a folder
 
             Database(state).close()
+            log.info("%s has been brought up to date", self.path)
         self._connection = _opened(self.path)
         self._reader = _opened(self.path)
         self._reader.execute("PRAGMA query_only = ON")
