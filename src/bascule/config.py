@@ -150,6 +150,13 @@ def load_records(path: Path, environ: Mapping[str, str]) -> Config:
     return _Source(path, environ).records()
 
 
+def load_own_records(path: Path | None, environ: Mapping[str, str]) -> Config:
+    """`load_records` of *path*, or of bascule.yaml here; without either, of what `bascule run` keeps."""
+    if path is None and not Path("bascule.yaml").exists():
+        return Config(state_dir=str(default_state_dir(environ)))
+    return load_records(path or Path("bascule.yaml"), environ)
+
+
 def load_servers(path: Path, environ: Mapping[str, str]) -> Config:
     """Read an `mcpServers` file of Claude, Cursor, VS Code or mcp-proxy. Raises ConfigInvalid."""
     return _Source(path, environ).config_of_clients()

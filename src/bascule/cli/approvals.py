@@ -20,7 +20,9 @@ _HEADINGS: Final = ("id", "state", "tool", "caller", "expires", "decided by", "q
 _STATES: Final = ("pending", "approved", "denied", "used", "expired")
 _LOOK_EVERY_S: Final = 1.0
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The file; default bascule.yaml.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The file; default bascule.yaml, or what `bascule run` keeps.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `bascule approvals list` shows it.")]
 NoteOption = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; a caller that is denied is told it.")]
@@ -130,7 +132,7 @@ def _run(path: Path | None, work: Work, *, writes: bool = False) -> None:
     from bascule.store.files import require
 
     # A call is denied also where none of the servers' secrets is at hand.
-    loaded = config.load_records(path or Path("bascule.yaml"), os.environ)
+    loaded = config.load_own_records(path, os.environ)
     require(Path(loaded.state_dir))
     asyncio.run(_worked(loaded, work, writes=writes))
 

@@ -25,7 +25,9 @@ _HEADINGS: Final = ("time", "caller", "tool", "decision", "outcome", "took", "co
 _WIDTHS: Final = (24, 16, 28, 9, 16, 9, 10, 32)  # on a terminal
 _LONGEST_PROOF: Final = 1024 * 1024
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The file; default bascule.yaml.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The file; default bascule.yaml, or what `bascule run` keeps.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Intents too, of calls whose end is known.")]
 MostOption = Annotated[int, typer.Option("-n", metavar="N", min=1, help="No more than so many, the newest.")]
@@ -228,7 +230,7 @@ def _opened(path: Path | None) -> "Iterator[tuple[Config, Log]]":
     from bascule.store.files import require
 
     # The audit is read also where none of the servers' secrets is at hand.
-    loaded = config.load_records(path or Path("bascule.yaml"), os.environ)
+    loaded = config.load_own_records(path, os.environ)
     state = Path(loaded.state_dir)
     if not anchor.path_of(audit_of(loaded), state).exists():  # else its end was cut off at the very beginning
         require(state)

@@ -29,7 +29,9 @@ _HEADINGS: Final = ("id", "state", "tool", "caller", "began", "trace", "note")
 _LARGEST_FILE: Final = 64 * 1024 * 1024
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `bascule journal list` shows it.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The file; default bascule.yaml.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The file; default bascule.yaml, or what `bascule run` keeps.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 commands = typer.Typer(
@@ -147,7 +149,7 @@ def _with_records(path: Path | None, work: "Callable[[Records], Awaitable[T]]") 
     from bascule.store.files import require
 
     # A call of unknown outcome is looked into also where none of the servers' secrets is at hand.
-    loaded = config.load_records(path or Path("bascule.yaml"), os.environ)
+    loaded = config.load_own_records(path, os.environ)
     require(Path(loaded.state_dir))
     return asyncio.run(_opened(loaded, work))
 

@@ -66,10 +66,12 @@ class Rest:
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         self._operations = [(tuple(each.path.split("/")), each) for each in operations]
+        self._roots = frozenset(parts[1] for parts, _ in self._operations)
 
     def knows(self, path: str) -> bool:
         """Whether anything can be asked for at *path*, in any method."""
-        return bool(self._at(path))
+        # Almost every request is one of MCP, and has no time for this.
+        return path[1:].partition("/")[0] in self._roots and bool(self._at(path))
 
     async def serve(
         self, method: str, path: str, query: bytes, visit: Visit, rules: Rules, reception: Reception
