@@ -53,7 +53,7 @@ def test_there_is_one_line_for_each_call(place: Place) -> None:
     assert (done.code, done.err) == (0, "")
     assert [line.split("\t") for line in done.lines[:3]] == [
         [
-            "2027-01-15T08:00:01.000Z",
+            "2027-01-15T08:00:00.001Z",
             "agent",
             "crm/create_lead",
             "allow",
@@ -62,8 +62,8 @@ def test_there_is_one_line_for_each_call(place: Place) -> None:
             "$0.002",
             call(1).trace_id,
         ],
-        ["2027-01-15T08:00:02.000Z", "agent", "crm/create_lead", "allow", "unavailable", "-", "-", call(2).trace_id],
-        ["2027-01-15T08:00:03.000Z", "ops", "crm/create_lead", "intent", "no end known", "-", "-", call(3).trace_id],
+        ["2027-01-15T08:00:00.002Z", "agent", "crm/create_lead", "allow", "unavailable", "-", "-", call(2).trace_id],
+        ["2027-01-15T08:00:00.003Z", "ops", "crm/create_lead", "intent", "no end known", "-", "-", call(3).trace_id],
     ]
     assert len(place.audit("tail", "--all").lines) == 5
     assert place.audit("tail", "-n", "1").lines == done.lines[-1:]
@@ -84,7 +84,7 @@ def test_calls_are_found_by_what_is_said_of_them(place: Place) -> None:
     assert len(place.audit("search").lines) == 4
     assert len(place.audit("search", "--decision", "deny").lines) == 1
     assert len(place.audit("search", "--caller", "ops", "--tool", "crm/*").lines) == 1
-    assert len(place.audit("search", "--since", "2027-01-15T08:00:02Z", "--until", "2027-01-15T08:00:03").lines) == 1
+    assert len(place.audit("search", "--since", "2027-01-15T08:00:00.002Z", "--until", "2027-01-15T08:00:00.003Z").lines) == 1
     assert place.audit("search", "--since", "1h", "--until", "1m").lines == []
     assert [each["entry"]["kind"] for each in place.json("search", "--kind", "intent", "--json")] == [
         "intent",
@@ -215,4 +215,4 @@ def test_a_terminal_gets_columns_and_headings(place: Place) -> None:
     os.close(main)
     lines = shown.decode().splitlines()
     assert lines[0].split() == ["time", "caller", "tool", "decision", "outcome", "took", "cost", "trace"]
-    assert lines[1].startswith("2027-01-15T08:00:01.000Z  agent             crm/create_lead")
+    assert lines[1].startswith("2027-01-15T08:00:00.001Z  agent             crm/create_lead")

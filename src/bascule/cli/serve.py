@@ -287,7 +287,7 @@ def _serve(value: Mapping[str, Any], sole: str | None) -> None:
 
 
 def _writable(state: Path) -> str:
-    """*state*, if records can be kept there; else "": what needs no configuration does not fail for want of a folder."""
+    """*state*, if records can be kept there; else "": `run` does not fail for want of a folder that nobody chose."""
     from bascule.store import folder
 
     try:
