@@ -84,7 +84,10 @@ def test_calls_are_found_by_what_is_said_of_them(place: Place) -> None:
     assert len(place.audit("search").lines) == 4
     assert len(place.audit("search", "--decision", "deny").lines) == 1
     assert len(place.audit("search", "--caller", "ops", "--tool", "crm/*").lines) == 1
-    assert len(place.audit("search", "--since", "2027-01-15T08:00:00.002Z", "--until", "2027-01-15T08:00:00.003Z").lines) == 1
+    assert (
+        len(place.audit("search", "--since", "2027-01-15T08:00:00.002Z", "--until", "2027-01-15T08:00:00.003Z").lines)
+        == 1
+    )
     assert place.audit("search", "--since", "1h", "--until", "1m").lines == []
     assert [each["entry"]["kind"] for each in place.json("search", "--kind", "intent", "--json")] == [
         "intent",
