@@ -117,7 +117,10 @@ def _engine(path: Path, *, migrates: bool = False) -> Engine:
 def _make_private(path: Path) -> None:
     """An empty file, which SQLite takes for a new database: it would make one that others can read."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, folder.PRIVATE_FILE))
+        if not path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, folder.PRIVATE_FILE))
+        # One that is there is never opened by us: to close it would give up the locks of all connections that this
+        # process has to it (fcntl, F_SETLK), and the next process to end would take itself for the last one.
         if not folder.is_private(path):
             log.warning("%s could be read or written by others until now: look through what is in it", path)
             path.chmod(folder.PRIVATE_FILE)
