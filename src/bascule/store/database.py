@@ -4,6 +4,7 @@ The one file that knows SQLite. Importing it takes the time of importing SQLAlch
 something to store, and not before.
 """
 
+import errno
 import logging
 import os
 import sqlite3
@@ -119,6 +120,8 @@ def _make_private(path: Path) -> None:
     try:
         if not path.exists():
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, folder.PRIVATE_FILE))
+        elif path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         # One that is there is never opened by us: to close it would give up the locks of all connections that this
         # process has to it (fcntl, F_SETLK), and the next process to end would take itself for the last one.
         if not folder.is_private(path):
