@@ -11,7 +11,7 @@ from bascule.store import folder
 
 FILE: Final = "bascule.db"
 BUSY_S: Final = 10.0  # how long a transaction waits for another process
-HEAD: Final = "0002"  # the revision of the newest migration: a database that has it is opened without alembic
+HEAD: Final = "0003"  # the revision of the newest migration: a database that has it is opened without alembic
 
 
 def make(state: Path) -> None:

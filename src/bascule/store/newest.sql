@@ -116,4 +116,108 @@ CREATE TABLE audit_heads (
 	CONSTRAINT pk_audit_heads PRIMARY KEY (seq)
 );
 
-INSERT INTO alembic_version (version_num) VALUES ('0002');
+CREATE TABLE definitions (
+	server TEXT NOT NULL,
+	source VARCHAR(64) NOT NULL,
+	kind VARCHAR(16) NOT NULL,
+	name TEXT NOT NULL,
+	digest VARCHAR(80) NOT NULL,
+	id VARCHAR(32) NOT NULL,
+	state VARCHAR(16) NOT NULL,
+	definition BLOB NOT NULL,
+	seen_at_s DOUBLE NOT NULL,
+	decided_at_s DOUBLE,
+	decided_by TEXT NOT NULL,
+	note TEXT NOT NULL,
+	CONSTRAINT pk_definitions PRIMARY KEY (server, source, kind, name, digest),
+	CONSTRAINT uq_definitions_id UNIQUE (id)
+);
+
+CREATE INDEX ix_definitions_state ON definitions (state, seen_at_s);
+
+CREATE TABLE sign_offs (
+	subject TEXT NOT NULL,
+	aspect VARCHAR(16) NOT NULL,
+	decision VARCHAR(16) NOT NULL,
+	signer TEXT NOT NULL,
+	at_s DOUBLE NOT NULL,
+	note TEXT NOT NULL,
+	CONSTRAINT pk_sign_offs PRIMARY KEY (subject, aspect)
+);
+
+CREATE TABLE contracts (
+	kind VARCHAR(16) NOT NULL,
+	thing TEXT NOT NULL,
+	version VARCHAR(32) NOT NULL,
+	status VARCHAR(16) NOT NULL,
+	document BLOB NOT NULL,
+	digest VARCHAR(64) NOT NULL,
+	published_at_s DOUBLE NOT NULL,
+	published_by TEXT NOT NULL,
+	changed_at_s DOUBLE NOT NULL,
+	changed_by TEXT NOT NULL,
+	note TEXT NOT NULL,
+	CONSTRAINT pk_contracts PRIMARY KEY (kind, thing, version)
+);
+
+CREATE TABLE routes (
+	thing TEXT NOT NULL,
+	version VARCHAR(32) NOT NULL,
+	previous VARCHAR(32) NOT NULL,
+	canary VARCHAR(32) NOT NULL,
+	percent INTEGER NOT NULL,
+	changed_at_s DOUBLE NOT NULL,
+	changed_by TEXT NOT NULL,
+	note TEXT NOT NULL,
+	CONSTRAINT pk_routes PRIMARY KEY (thing)
+);
+
+CREATE TABLE switches (
+	server TEXT NOT NULL,
+	at_s DOUBLE NOT NULL,
+	switched_by TEXT NOT NULL,
+	note TEXT NOT NULL,
+	CONSTRAINT pk_switches PRIMARY KEY (server)
+);
+
+CREATE TABLE usage (
+	at BIGINT NOT NULL,
+	span INTEGER NOT NULL,
+	thing TEXT NOT NULL,
+	version VARCHAR(32) NOT NULL,
+	caller TEXT NOT NULL,
+	category VARCHAR(16) NOT NULL,
+	calls BIGINT NOT NULL,
+	took_us BIGINT NOT NULL,
+	cost_nano_usd BIGINT NOT NULL,
+	CONSTRAINT pk_usage PRIMARY KEY (at, span, thing, version, caller, category)
+);
+
+CREATE INDEX ix_usage_thing ON usage (thing, at);
+
+CREATE TABLE latencies (
+	at BIGINT NOT NULL,
+	span INTEGER NOT NULL,
+	thing TEXT NOT NULL,
+	bucket INTEGER NOT NULL,
+	calls BIGINT NOT NULL,
+	CONSTRAINT pk_latencies PRIMARY KEY (at, span, thing, bucket)
+);
+
+CREATE INDEX ix_latencies_thing ON latencies (thing, at);
+
+CREATE TABLE console_sessions (
+	digest BLOB NOT NULL,
+	state VARCHAR(16) NOT NULL,
+	name TEXT NOT NULL,
+	roles TEXT NOT NULL,
+	how VARCHAR(16) NOT NULL,
+	made_at_s DOUBLE NOT NULL,
+	seen_at_s DOUBLE NOT NULL,
+	expires_at_s DOUBLE NOT NULL,
+	CONSTRAINT pk_console_sessions PRIMARY KEY (digest)
+);
+
+CREATE INDEX ix_console_sessions_expires_at_s ON console_sessions (expires_at_s);
+
+INSERT INTO alembic_version (version_num) VALUES ('0003');

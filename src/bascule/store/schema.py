@@ -146,3 +146,120 @@ audit_heads: Final = Table(
     Column("seq", BigInteger, primary_key=True),
     Column("head", LargeBinary, nullable=False),
 )
+
+# What servers list, each wording of it once: whether it may be called (store/definitions.py). `source` says by a digest
+# of its command or address which server stands under a name.
+definitions: Final = Table(
+    "definitions",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("source", String(64), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("digest", String(80), primary_key=True),
+    Column("id", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("definition", LargeBinary, nullable=False),
+    Column("seen_at_s", Double, nullable=False),
+    Column("decided_at_s", Double),
+    Column("decided_by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    UniqueConstraint("id"),
+    Index(None, "state", "seen_at_s"),
+)
+
+# What reviewers say of a version of a contract, or of a definition, each for their own aspect of it.
+sign_offs: Final = Table(
+    "sign_offs",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("aspect", String(16), primary_key=True),
+    Column("decision", String(16), nullable=False),
+    Column("signer", Text, nullable=False),
+    Column("at_s", Double, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+# Contracts that were published, one row for each version (store/contracts.py).
+contracts: Final = Table(
+    "contracts",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("thing", Text, primary_key=True),
+    Column("version", String(32), primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("published_at_s", Double, nullable=False),
+    Column("published_by", Text, nullable=False),
+    Column("changed_at_s", Double, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+# Which version a call goes to that names none (store/routes.py).
+routes: Final = Table(
+    "routes",
+    metadata,
+    Column("thing", Text, primary_key=True),
+    Column("version", String(32), nullable=False),
+    Column("previous", String(32), nullable=False),
+    Column("canary", String(32), nullable=False),
+    Column("percent", Integer, nullable=False),
+    Column("changed_at_s", Double, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+# Servers that an operator has switched off.
+switches: Final = Table(
+    "switches",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("at_s", Double, nullable=False),
+    Column("switched_by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+# Sums of calls over spans of time, both in whole seconds, written with the audit in one transaction (store/usage.py).
+usage: Final = Table(
+    "usage",
+    metadata,
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    Column("span", Integer, primary_key=True, autoincrement=False),
+    Column("thing", Text, primary_key=True),
+    Column("version", String(32), primary_key=True),
+    Column("caller", Text, primary_key=True),
+    Column("category", String(16), primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+    Column("took_us", BigInteger, nullable=False),
+    Column("cost_nano_usd", BigInteger, nullable=False),
+    Index(None, "thing", "at"),
+)
+
+# How many calls took how long: `bucket` is a power of the root of two, in microseconds (store/usage.py).
+latencies: Final = Table(
+    "latencies",
+    metadata,
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    Column("span", Integer, primary_key=True, autoincrement=False),
+    Column("thing", Text, primary_key=True),
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    Column("calls", BigInteger, nullable=False),
+    Index(None, "thing", "at"),
+)
+
+# Links that sign somebody in once, and the sessions that come of them, by digests of their secrets (store/console.py).
+console_sessions: Final = Table(
+    "console_sessions",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("roles", Text, nullable=False),
+    Column("how", String(16), nullable=False),
+    Column("made_at_s", Double, nullable=False),
+    Column("seen_at_s", Double, nullable=False),
+    Column("expires_at_s", Double, nullable=False),
+    Index(None, "expires_at_s"),
+)
