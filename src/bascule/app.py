@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 import bascule
 from bascule.admin import status
+from bascule.admin.actions import Actions
+from bascule.admin.api.table import operations
 from bascule.admin.doubts import doubts
-from bascule.admin.rest import operations
 from bascule.call import Forward
 from bascule.config import (
     Config,
@@ -114,6 +115,7 @@ class Gateway:
         self.attempts = Attempts()
         self.tls = None if config.http.tls is None else Tls(config.http.tls)
         self.issuers = issuers_of(config)
+        self.actions = Actions(operations(self), None if self.records is None else self.records.audit)
         self.edge = HttpEdge(
             rules=rules_of(config),
             reception=self._reception(config, self.keys, self.issuers),
@@ -129,7 +131,7 @@ class Gateway:
             },
             sole=sole,
             turned_away=self.observe.turned_away,
-            operations=operations(self),
+            actions=self.actions,
             max_sessions=config.http.max_sessions,
             session_idle_s=config.http.session_idle_s,
             session_max_s=config.http.session_max_s,

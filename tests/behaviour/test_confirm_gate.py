@@ -108,7 +108,7 @@ async def test_a_call_waits_for_a_yes_comes_back_with_its_token_and_goes_out_onc
         ann = world.client()
         asked = await asked_by_inbox(ann)
         id = asked["confirmation_token"]
-        assert asked["link"] == f"https://mcp.example.com/approvals/{id}"
+        assert asked["link"] == f"https://mcp.example.com/console/approvals/{id}"
         assert asked["how"] == f"bascule approvals approve {id}"
         assert asked["rule"] == "confirm_gate"
         assert 'Pay 10 to "ann"?' in asked["message"]

@@ -170,7 +170,7 @@ async def test_the_refusal_says_what_to_do_however_long_the_question_is(world: W
         await world.stage(world.call(question=Question("confirm_gate", "?" * 5000)), world.server)
     error = caught.value
     id = error.details["confirmation_token"]
-    for said in (f"https://x.test/approvals/{id}", f"`bascule approvals approve {id}`", "confirmationToken"):
+    for said in (f"https://x.test/console/approvals/{id}", f"`bascule approvals approve {id}`", "confirmationToken"):
         assert said in error.message
 
 

@@ -38,7 +38,7 @@ def stats(
     """
     from bascule.cli import show
 
-    report = remote.ask(remote.base_of(url, config), "GET", "/cache")
+    report = remote.ask(remote.base_of(url, config), "GET", "/api/cache")
     tools = [each for each in report["tools"] if tool in (None, each["tool"]) and server in (None, each["server"])]
     if as_json:
         show.document({**report, "tools": tools})
@@ -56,7 +56,7 @@ def clear(
 
     Example: bascule cache clear --tool crm/find_lead
     """
-    gone = remote.ask(remote.base_of(url, config), "DELETE", "/cache", query={"tool": tool, "server": server})
+    gone = remote.ask(remote.base_of(url, config), "DELETE", "/api/cache", query={"tool": tool, "server": server})
     print(gone["cleared"], flush=True)
     note(f"{gone['cleared']} answers are forgotten")
 

@@ -21,7 +21,7 @@ from bascule.edge.legacy_sse import LegacySse
 from bascule.edge.pressure import Pressure
 from bascule.edge.refusals import Answer
 from bascule.edge.replies import JSON, Receive, Reply, respond
-from bascule.edge.rest import Operation, Rest
+from bascule.edge.rest import Operations, Rest
 from bascule.edge.rim import Rim, call_in, stateless_call
 from bascule.edge.session import ClientSession
 from bascule.edge.sessions import Sessions
@@ -59,7 +59,7 @@ class HttpEdge:
         registry: Registry,
         ring: KeyRing,
         pages: Mapping[str, Page],
-        operations: Sequence[Operation] = (),
+        actions: Operations[Any],
         sole: str | None,
         turned_away: Callable[[BasculeError, str], None],
         max_sessions: int,
@@ -68,7 +68,7 @@ class HttpEdge:
     ) -> None:
         """*reception* knows callers, *sight* what they may see. *ring* seals session ids.
 
-        *pages* are plain GET endpoints by path, *operations* what operators can ask for. *sole* is the server that
+        *pages* are plain GET endpoints by path, *actions* what operators can ask for. *sole* is the server that
         `/mcp` stands for when there is exactly one and it has no name of its own (`bascule run -- CMD`).
         *turned_away* hears of requests that are no call, or nobody's: why, and in which words."""
         self._door = Door(rules)
@@ -77,7 +77,7 @@ class HttpEdge:
         self._rim = rim
         self._registry = registry
         self._pages = pages
-        self._rest = Rest(operations)
+        self._rest = Rest(actions)
         self._sole = sole
         self._turned_away = turned_away
         self.sessions = Sessions(

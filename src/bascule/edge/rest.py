@@ -1,13 +1,13 @@
 """Operations for operators over HTTP: JSON in, JSON out, each for callers with the scopes that it names.
 
-What they do is handed in (admin/rest.py); this file knows paths, bodies and refusals. Who asks has passed the door
+What they do is handed in (admin/actions.py); this file knows paths, bodies and refusals. Who asks has passed the door
 and the reception like any client of MCP. Nothing here is done for a web page that nobody allowed: the door refuses
 foreign origins, a POST has to be JSON, which no form sends, and a browser asks before it sends a DELETE.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import jiter
@@ -20,52 +20,56 @@ from bascule.edge.auth.reception import Reception
 from bascule.edge.door import Refused, Rules
 from bascule.edge.replies import JSON, respond
 from bascule.edge.visit import Visit
-from bascule.errors import BasculeError, Gone, InvalidParams, InvalidRequest, Misused, ParseFailed, Refusal, ScopeDenied
-from bascule.policy.scopes import OPERATORS, covers
+from bascule.errors import BasculeError, Gone, InvalidParams, InvalidRequest, Misused, ParseFailed, Refusal
+from bascule.policy.scopes import OPERATORS
 from bascule.wire import jsonrpc
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NO_STORE: Final = (b"cache-control", b"no-store")
-# How a caller is known who is somebody: a shared secret, or nothing at all, is no name to put under a decision.
-_PROOFS: Final = frozenset({"key", "token", "introspection", "certificate"})
+_UNDER: Final = "/api"
+_ELSEWHERE: Final = frozenset({"approvals", "cache", "journal"})  # are found without it as well, as they were at first
 
 Said: TypeAlias = Mapping[str, Any]
 
 
 class Operation(Protocol):
-    """What can be asked for: a method, and a path whose parts in braces are ids."""
+    """What can be asked for: a method, and a path whose parts in braces are ids (admin/actions.py)."""
 
     @property
     def method(self) -> str: ...
     @property
     def path(self) -> str: ...
     @property
-    def scopes(self) -> tuple[str, ...]:
-        """All that are needed."""
-        ...
-
-    @property
     def takes(self) -> Collection[str]:
         """What may be said in the query, or of a POST in the body; anything else is refused."""
         ...
 
-    @property
-    def named(self) -> bool:
-        """Whether it is only for callers that are known by name, and hold its scopes by theirs."""
-        ...
+
+Kind = TypeVar("Kind", bound=Operation)
+
+
+class Operations(Protocol[Kind]):
+    """All that can be asked for, and whoever does it."""
 
     @property
-    def run(self) -> Callable[[Caller, Said], Awaitable[Any]]:
-        """Does it, with the ids and what was said; the answer is JSON. None: there is no such thing."""
+    def operations(self) -> Sequence[Kind]: ...
+
+    def check(self, operation: Kind, caller: Caller) -> None:
+        """Raise ScopeDenied for who may not ask for it."""
+        ...
+
+    async def perform(self, operation: Kind, caller: Caller, said: Said) -> Any:
+        """What it answers, as JSON. None: there is no such thing."""
         ...
 
 
-class Rest:
+class Rest(Generic[Kind]):
     """Finds the operation of a request, checks what it brings, and answers it."""
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
-        self._operations = [(tuple(each.path.split("/")), each) for each in operations]
+    def __init__(self, actions: Operations[Kind]) -> None:
+        self._actions = actions
+        self._operations = [(tuple(path.split("/")), each) for each in actions.operations for path in _paths(each.path)]
         self._roots = frozenset(parts[1] for parts, _ in self._operations)
 
     def knows(self, path: str) -> bool:
@@ -81,12 +85,12 @@ class Rest:
         operation, ids = found.get("GET" if method == "HEAD" else method, (None, {}))
         if operation is None:
             raise Refused(405, f"{path} takes {_methods(found)}", [(b"allow", _methods(found).encode())])
-        _check(operation, visit.caller)
+        self._actions.check(operation, visit.caller)
         if not door.accepts(visit.head, "application/json"):
             raise Refused(406, "Accept has to list application/json")
         said = await _said(operation, method, query, visit, rules)
         try:
-            answer = await operation.run(visit.caller, {**said, **ids})
+            answer = await self._actions.perform(operation, visit.caller, {**said, **ids})
         except BasculeError as error:
             await _refuse(error, visit, reception)
             return
@@ -95,15 +99,21 @@ class Rest:
         body = msgspec.json.encode(answer)
         await respond(visit.send, 200, [JSON, _NO_STORE, *visit.extra], b"" if method == "HEAD" else body)
 
-    def _at(self, path: str) -> dict[str, tuple[Operation, Mapping[str, str]]]:
+    def _at(self, path: str) -> dict[str, tuple[Kind, Mapping[str, str]]]:
         """(operation, ids) by method, of all that is at *path*."""
         parts = path.split("/")
-        found: dict[str, tuple[Operation, Mapping[str, str]]] = {}
+        found: dict[str, tuple[Kind, Mapping[str, str]]] = {}
         for wanted, operation in self._operations:
             ids = _ids(wanted, parts)
             if ids is not None:
                 found.setdefault(operation.method, (operation, ids))
         return found
+
+
+def _paths(path: str) -> Sequence[str]:
+    """Where an operation is found."""
+    without = path.removeprefix(_UNDER)
+    return [path, without] if without.split("/")[1] in _ELSEWHERE else [path]
 
 
 def _ids(wanted: Sequence[str], parts: Sequence[str]) -> Mapping[str, str] | None:
@@ -123,28 +133,6 @@ def _ids(wanted: Sequence[str], parts: Sequence[str]) -> Mapping[str, str] | Non
 
 def _methods(found: Collection[str]) -> str:
     return ", ".join(sorted({*found, *(["HEAD"] if "GET" in found else [])}))
-
-
-def _check(operation: Operation, caller: Caller) -> None:
-    """Raise ScopeDenied for who may not ask for *operation*."""
-    scopes, authority = operation.scopes, caller.authority
-    if not authority.covers(scopes):
-        raise ScopeDenied(f"this is for operators: it needs the scope {' and '.join(scopes)}", scopes)
-    if not operation.named:
-        return
-    if caller.proof not in _PROOFS:
-        raise ScopeDenied(
-            "this is decided under a name: send a key, a token or a certificate of your own, none that all share",
-            scopes,
-        )
-    # An agent that may call everything must not decide what becomes of its own calls.
-    if not all(any(_names(mine, each) and covers(mine, each) for mine in authority.held) for each in scopes):
-        raise ScopeDenied(f"this needs {' and '.join(scopes)} by name; a * is not enough", scopes)
-
-
-def _names(granted: str, wanted: str) -> bool:
-    """Whether *granted* says of which part of Bascule it is."""
-    return granted.partition(":")[0] == wanted.partition(":")[0]
 
 
 # ---- what is said

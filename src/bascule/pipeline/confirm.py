@@ -175,7 +175,7 @@ class Confirm:
 
     def _required(self, waiting: Approval, why: str = "") -> ConfirmationRequired:
         base = self._asking.public_url()
-        link = f"{(base or '').rstrip('/')}/approvals/{waiting.id}"
+        link = f"{(base or '').rstrip('/')}/console/approvals/{waiting.id}"
         where = f"`bascule approvals approve {waiting.id}`" + (f" or at {link}" if base else "")
         # What to do comes first: a long question is cut.
         anew = f"{why}, so it has to be confirmed anew: " if why else ""

@@ -14,6 +14,9 @@ Kind: TypeAlias = Literal[
     "refused",  # at the door: nobody knows who it is, or it is no call at all
     "approval",  # asked, approved, denied
     "journal",  # a person says what became of a call
+    "action",  # of an operator, by REST or in the console (admin/actions.py)
+    "review",  # of a definition or a contract
+    "registry",  # a contract or a route was changed
     "recovered",  # of the audit itself: its second file ended in the middle of a line, for example
 ]
 
