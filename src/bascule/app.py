@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -28,6 +29,7 @@ from bascule.config import (
     sources_of,
     tells_apart,
 )
+from bascule.contract.versions import NOTHING_REGISTERED, Registered
 from bascule.crossing.bilingual import Bilingual
 from bascule.crossing.parking import Parking
 from bascule.edge.auth import metadata
@@ -60,6 +62,7 @@ from bascule.pipeline.ways import Ways
 from bascule.policy.keys import PEPPER_BYTES, KeySnapshot
 from bascule.registry.aggregate import Aggregate
 from bascule.registry.sync import Registry
+from bascule.store.generations import Generations
 from bascule.store.keys import KeyStore
 from bascule.store.records import Records
 from bascule.store.shared import MemoryState
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bascule")
 
+_LOOK_EVERY_S: Final = 1.0  # whether another process has changed the registry
 _DRAIN_S: Final = 30.0  # how long calls of a server that leaves the configuration may still run
 
 
@@ -106,6 +110,7 @@ class Gateway:
         deadline, reaching = Deadline(lambda: self._timeouts), Open(self.aggregate)
         self._last = build_last(reaching)
         self.parts = self._parts(config, deadline)
+        self.registered = NOTHING_REGISTERED
         self.govern = Govern(self._ways(config), self.registry)
         self.registry.sight = self.aggregate.sight = self.govern.ways
         inner = build_inner(Recall(self.registry), deadline, reaching)
@@ -119,7 +124,7 @@ class Gateway:
         self.edge = HttpEdge(
             rules=rules_of(config),
             reception=self._reception(config, self.keys, self.issuers),
-            sight=self.govern.ways,
+            sight=lambda: self.govern.ways,
             rim=Rim(forward=forward, registry=self.registry, aggregate=self.aggregate, refused=self.observe.refused),
             registry=self.registry,
             ring=self.ring,
@@ -173,7 +178,9 @@ class Gateway:
             others=Listed(
                 lambda: self.govern.ways,
                 lambda: self.upstreams,
-                lambda contract, server: builder_of(self.config, self.parts).standing_in(contract, server),
+                lambda contract, server: builder_of(self.config, self.parts, self.registered).standing_in(
+                    contract, server
+                ),
                 self._last,
             ),
         )
@@ -183,12 +190,14 @@ class Gateway:
         return self.parts.results
 
     def _ways(self, config: Config) -> Ways:
-        return ways_of(config, self.parts, self._last)
+        return ways_of(config, self.parts, self._last, registered=self.registered, today=_today())
 
     async def start(self) -> None:
         """Bring everything up in the background; returns at once, so that a slow server delays nobody."""
         if self.records is not None:
             await self.records.start()
+            await self.relearn()
+            self._tasks.append(asyncio.ensure_future(self._follow_registry()))
         for doubt in doubts(self.config):
             log.warning("%s", doubt)
         for upstream in self.upstreams.values():
@@ -252,18 +261,15 @@ class Gateway:
         self._change_credentials(keys, issuers)
         self.parts.gates.queued, self.parts.gates.timeout_s = config.limits.queued, config.limits.queue_timeout_s
         self._change_records(config)
-        self.govern.ways = ways
         self.edge.adopt(
             rules_of(config),
             reception,
-            ways,
             self.ring,
             max_sessions=config.http.max_sessions,
             session_idle_s=config.http.session_idle_s,
             session_max_s=config.http.session_max_s,
         )
-        self.aggregate.sight = ways
-        await self.registry.adopt(self.upstreams, config.aliases, config.patience_s, ways)
+        await self._adopt_ways(ways)
         for upstream in fresh.values():
             await self._bring_up(upstream, config.servers[upstream.name])
         for upstream in leaving:
@@ -280,6 +286,30 @@ class Gateway:
         if (config.http.tls is None) != (self.tls is None):
             said.append("to turn TLS on or off needs a restart")
         return "; ".join(said)
+
+    async def _adopt_ways(self, ways: Ways) -> None:
+        """From now on calls go these *ways*, and lists show what is on them."""
+        self.govern.ways = self.aggregate.sight = ways
+        await self.registry.adopt(self.upstreams, self.config.aliases, self.config.patience_s, ways)
+
+    async def relearn(self) -> None:
+        """Adopt what the registry says by now, and what day it is. Raises Unavailable when that cannot be read."""
+        if self.records is not None:
+            self.registered = self.records.registered()
+        await self._adopt_ways(self._ways(self.config))
+
+    async def _follow_registry(self) -> None:
+        """Adopt what others change in the registry within a second, and what ends with the day."""
+        assert self.records is not None, "only then there is something to follow"
+        generations, day = Generations(self.records.writer), _today()
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                if generations.changed() or day != _today():
+                    await self.relearn()
+                    day = _today()
+            except BasculeError as error:
+                log.error("what was changed in the registry cannot be read, the old state holds: %s", error)
 
     def _change_records(self, config: Config) -> None:
         self.parts.results.adopt(config.cache.max_bytes)
@@ -356,14 +386,28 @@ def records_of(config: Config) -> Records | None:
     return Records(Path(config.state_dir), audit_of(config), config.journal, config.approvals)
 
 
-def ways_of(config: Config, parts: Parts, last: Forward, clock: Callable[[], float] = time.time) -> Ways:
-    """The way of each thing under *config*, down to *last*."""
-    return Ways(sources_of(config), builder_of(config, parts, clock), last, private=tells_apart(config))
+def ways_of(
+    config: Config,
+    parts: Parts,
+    last: Forward,
+    clock: Callable[[], float] = time.time,
+    *,
+    registered: Registered = NOTHING_REGISTERED,
+    today: str = "",
+) -> Ways:
+    """The way of each thing under *config* and what is *registered*, down to *last*."""
+    sources, build = sources_of(config, registered, today), builder_of(config, parts, registered, clock)
+    return Ways(sources, build, last, private=tells_apart(config))
 
 
-def builder_of(config: Config, parts: Parts, clock: Callable[[], float] = time.time) -> StageBuilder:
+def builder_of(
+    config: Config,
+    parts: Parts,
+    registered: Registered = NOTHING_REGISTERED,
+    clock: Callable[[], float] = time.time,
+) -> StageBuilder:
     """What makes the stages of each contract under *config*."""
-    sources = sources_of(config)
+    sources = sources_of(config, registered)
     return StageBuilder(
         config.limits,
         allowances_of(config),
@@ -426,6 +470,10 @@ def rules_of(config: Config) -> Rules:
         loopback_origins=local,
         max_body_bytes=listen.max_body_bytes,
     )
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def _timeouts(config: Config) -> Mapping[str, float]:

@@ -85,6 +85,7 @@ class Target(msgspec.Struct, frozen=True):
 
     upstream: "Upstream"
     params: Params
+    version: str = ""  # that the client's name for it asks for
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -118,6 +119,7 @@ class Trip:
         "seconds",
         "sent",
         "served_by",
+        "server",
     )
 
     def __init__(self) -> None:
@@ -134,6 +136,7 @@ class Trip:
         self.seconds = 0.0  # that the server took, all attempts together
         self.cost_nano_usd = 0  # that was paid for it
         self.asked = False  # whether its server has asked the client something
+        self.server = ""  # where it goes, whatever namespace its name is in
         self.served_by = ""  # the server that answered in the place of the one that was called
         self.replayed = False
         self.cached = False

@@ -14,8 +14,10 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 
 from bascule import documents
+from bascule.console.options import ConsoleOptions
 from bascule.contract.derive import Sources
 from bascule.contract.model import ConfirmGate, Document, NotNegative, Terms
+from bascule.contract.versions import NOTHING_REGISTERED, Registered
 from bascule.errors import ConfigInvalid
 from bascule.options import Bytes, Count, Options, Port, Seconds
 from bascule.options_tls import TlsOptions
@@ -23,7 +25,14 @@ from bascule.policy import fallbacks, fit
 from bascule.policy.allowances import Allowances
 from bascule.policy.guard import compile_gate, compile_guards
 from bascule.policy.options import AuthOptions, CallerLimits, CallerOptions, Grant, LimitsOptions, PolicyOptions
-from bascule.store.options import ApprovalOptions, AuditMode, AuditOptions, CacheOptions, JournalOptions
+from bascule.store.options import (
+    ApprovalOptions,
+    AuditMode,
+    AuditOptions,
+    CacheOptions,
+    JournalOptions,
+    RegistryOptions,
+)
 from bascule.text import Text, read_text
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
@@ -102,6 +111,8 @@ class _Common(Options, frozen=True):
     journal: JournalOptions = JournalOptions()
     approvals: ApprovalOptions = ApprovalOptions()
     cache: CacheOptions = CacheOptions()
+    registry: RegistryOptions = RegistryOptions()
+    console: ConsoleOptions = ConsoleOptions()
     drain: DrainOptions = DrainOptions()
     overload: OverloadOptions = OverloadOptions()
     contracts: tuple[str | Document, ...] = ()  # files or folders, beside the configuration, or documents
@@ -268,8 +279,8 @@ def audit_of(config: _Common) -> AuditOptions:
     return config.audit if isinstance(config.audit, AuditOptions) else AuditOptions(mode=config.audit)
 
 
-def sources_of(config: Config) -> Sources:
-    """All that *config* says of contracts."""
+def sources_of(config: Config, registered: Registered = NOTHING_REGISTERED, today: str = "") -> Sources:
+    """All that *config* says of contracts, and the registry beside it. *today*: YYYY-MM-DD; "": nothing has ended."""
     policy = config.policy
     return Sources(
         config.documents,
@@ -278,6 +289,8 @@ def sources_of(config: Config) -> Sources:
         scoped=policy.default == "deny",
         validate_arguments=policy.validate_arguments,
         validate_results=policy.validate_results,
+        registered=registered,
+        today=today,
     )
 
 
@@ -359,6 +372,7 @@ class _Source:
             "seal": SealOptions(keys=self._secrets(outline.seal.keys, "seal.keys")),
             "callers": {name: self._caller(name, each) for name, each in outline.callers.items()},
             "audit": self._audit(outline),
+            "console": self._console(outline.console),
         }
         config = Config(
             **said,
@@ -383,12 +397,20 @@ class _Source:
             audit=self._audit(outline),
             journal=outline.journal,
             approvals=outline.approvals,
+            registry=outline.registry,
+            console=outline.console,
         )
         try:
             fit.check(config.auth, config.roles, config.callers, config.limits, outline.servers)
         except ConfigInvalid as error:
             raise self._text.wrong(str(error).removeprefix(f"{error.field}: "), error.field) from error
         return config
+
+    def _console(self, said: ConsoleOptions) -> ConsoleOptions:
+        if said.oidc is None:
+            return said
+        secret = self._secret(said.oidc.client_secret, "console.oidc.client_secret")
+        return msgspec.structs.replace(said, oidc=msgspec.structs.replace(said.oidc, client_secret=secret))
 
     def _audit(self, outline: _Outline) -> AuditOptions:
         """Its second file beside the configuration, as other paths in it are."""

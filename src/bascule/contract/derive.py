@@ -27,6 +27,7 @@ from bascule.contract.model import (
     rate_of,
     scopes_of,
 )
+from bascule.contract.versions import NOTHING_REGISTERED, Choice, Registered, Route, choice_of, has_ended
 from bascule.wire import jsonrpc
 from bascule.wire.jsonrpc import Params
 
@@ -81,14 +82,18 @@ class Sources:
         scoped: bool = True,
         validate_arguments: Mode | None = None,
         validate_results: Mode | None = None,
+        registered: Registered = NOTHING_REGISTERED,
+        today: str = "",
     ) -> None:
         """*documents* with their places; *trusted* are the servers whose hints and contracts are believed.
 
         *scoped*: what no source names a scope for needs one made of its name; otherwise it needs none.
+        *registered*: what the registry says besides; of the same version the configuration's document holds.
+        *today*: YYYY-MM-DD, for what is to end on a day.
         """
-        # Of several versions the newest holds, until callers can choose.
-        in_order = sorted(documents, key=lambda each: version_key(each[1].version))
-        self._documents = {(document.kind, document.id): (place, document) for place, document in in_order}
+        self._documents = _by_version([*registered.documents, *documents])
+        self._routes = registered.routes
+        self._today = today
         self._rules = tuple(rules)
         self._trusted = trusted
         self._scoped = scoped
@@ -99,7 +104,7 @@ class Sources:
 
     def look_at(self, word: str) -> bool:
         """Whether some guardrail or gate looks at *word*, `session` or `depth`: then it is kept for all calls."""
-        said = [*(document for _, document in self._documents.values()), *self._rules]
+        said = [*(document for layers in self._documents.values() for _, document in layers), *self._rules]
         # What contracts of trusted servers will say is not known yet.
         return bool(self._trusted) or any(_looks_at(terms, word) for terms in said)
 
@@ -107,9 +112,19 @@ class Sources:
         """Whether the hints and contracts of *server* are believed."""
         return server in self._trusted
 
-    def document(self, kind: Kind, id: str) -> tuple[str, Document] | None:
-        """The contract document for *id*, and its place."""
-        return self._documents.get((kind, id))
+    def document(self, kind: Kind, id: str, version: str = "") -> tuple[str, Document] | None:
+        """The contract document for *id*, and its place: of a version, or of the one that goes without being named."""
+        layers = self._documents.get((kind, id), ())
+        if not version and len(layers) > 1 and (choice := self.choice(kind, id)) is not None:
+            version = str(choice.default.version)
+        return next((each for each in reversed(layers) if not version or each[1].version == version), None)
+
+    def choice(self, kind: Kind, id: str) -> Choice | None:
+        """The versions of *id* that calls can go to; None where there is nothing to choose."""
+        layers = self._documents.get((kind, id))
+        if not layers:
+            return None
+        return choice_of(id, [document for _, document in layers], self._routes.get(id, Route()), self._today)
 
     def ids(self, kind: Kind) -> list[str]:
         """What there are documents for."""
@@ -121,19 +136,29 @@ class Sources:
             return True
         return any(kind in r.kinds and matches(r.match, id) and not matches(r.match, among) for r in self._rules)
 
-    def effective(self, kind: Kind, id: str, definition: Definition | None, *, also: str | None = None) -> Contract:
+    def effective(
+        self,
+        kind: Kind,
+        id: str,
+        definition: Definition | None,
+        *,
+        also: str | None = None,
+        version: str = "",
+        server: str = "",
+    ) -> Contract:
         """What holds for the *kind* of thing called *id*. Raises ValueError for a trusted server's bad contract.
 
-        *also* is a second id that it goes by: of a resource that a template, *id*, has matched.
+        *also* is a second id that it goes by: of a resource that a template, *id*, has matched. *version*: of which
+        one; "" is the one that goes without being named. *server* gives the *definition*, if not its own.
         """
         ids = (id,) if also is None else (id, also)
-        namespace = id.partition("/")[0]
+        namespace = server or id.partition("/")[0]
         trusted = namespace in self._trusted
         layers: list[Layer] = [(SERVER, _as_terms(definition, trusted))] if definition else []
         if definition is not None and definition.declared is not None and trusted:
             layers.append(("server's contract", _declared(definition.declared)))
         spoken = len(layers)
-        layers += [found for each in ids if (found := self.document(kind, each))]
+        layers += [found for each in ids if (found := self.document(kind, each, version))]
         layers += [
             (f"policy.rules.{number}", rule)
             for number, rule in enumerate(self._rules)
@@ -142,6 +167,8 @@ class Sources:
         said, sources = _joined(layers)
         governed = len(layers) > spoken or any(name == "server's contract" for name, _ in layers)
         self._fill(kind, id, governed, said, sources)
+        if said.get("status") == "deprecated" and has_ended(said.get("deprecation"), self._today):
+            said["status"] = "gone"
         return Contract(id=id, kind=kind, sources=sources, **said)
 
     def _fill(self, kind: Kind, id: str, governed: bool, said: dict[str, Any], sources: dict[str, str]) -> None:
@@ -157,6 +184,14 @@ class Sources:
                 scope_for(id, writes=kind == "tool" and said.get("side_effect", True)) if self._scoped else ()
             )
             sources["security_scope"] = DERIVED
+
+
+def _by_version(documents: Iterable[tuple[str, Document]]) -> dict[tuple[Kind, str], list[tuple[str, Document]]]:
+    """All documents of each thing, the newest last; of two of one version, the one that comes later."""
+    found: dict[tuple[Kind, str], dict[tuple[int, ...], tuple[str, Document]]] = {}
+    for place, document in documents:
+        found.setdefault((document.kind, document.id), {})[version_key(document.version)] = (place, document)
+    return {key: [layers[version] for version in sorted(layers)] for key, layers in found.items()}
 
 
 def _looks_at(terms: Terms, word: str) -> bool:
@@ -249,8 +284,10 @@ def _said(contract: Contract) -> set[str]:
     return {name for name, source in contract.sources.items() if source not in (SERVER, DERIVED)}
 
 
-def listed(contract: Contract, members: Params) -> Params:
+def listed(contract: Contract, members: Params, versions: Sequence[str] = ()) -> Params:
     """A listed entry as clients see it: with the contract's own words and schemas, and the contract beside it.
+
+    *versions*: that can be asked for, where there are several.
 
     The bytes of an entry of which no contract says anything stay as they are.
     """
@@ -267,7 +304,8 @@ def listed(contract: Contract, members: Params) -> Params:
         if field in said and (field == "description" or contract.kind == "tool")
     }
     meta = jsonrpc.value_of(members.get("_meta"), dict) or {}
-    return jsonrpc.replaced(members, **shown, meta_={**meta, CONTRACT_META: _published(contract)})
+    published = _published(contract) | ({"versions": list(versions)} if versions else {})
+    return jsonrpc.replaced(members, **shown, meta_={**meta, CONTRACT_META: published})
 
 
 def _unclaimed(members: Params) -> Params:

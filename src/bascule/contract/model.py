@@ -135,9 +135,12 @@ class Document(Terms, frozen=True):
     tool: str | UnsetType = UNSET
     prompt: str | UnsetType = UNSET
     resource: str | UnsetType = UNSET  # `namespace/` and its URI, or a URI template as the server lists it
+    served_by: str | UnsetType = UNSET  # `server/tool` that stands behind this version; default: the tool itself
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.served_by is not UNSET and (self.tool is UNSET or not all(self.served_by.partition("/"))):
+            raise ValueError("`served_by` is the server/tool behind a version of a tool")
         named = [name for name in (self.tool, self.prompt, self.resource) if name is not UNSET]
         if len(named) != 1:
             raise ValueError("a contract names exactly one `tool`, `prompt` or `resource`")

@@ -54,7 +54,7 @@ class HttpEdge:
         *,
         rules: Rules,
         reception: Reception,
-        sight: Sight,
+        sight: Callable[[], Sight],
         rim: Rim,
         registry: Registry,
         ring: KeyRing,
@@ -113,7 +113,6 @@ class HttpEdge:
         self,
         rules: Rules,
         reception: Reception,
-        sight: Sight,
         ring: KeyRing,
         *,
         max_sessions: int,
@@ -122,7 +121,7 @@ class HttpEdge:
     ) -> None:
         """From now on check requests by *rules* and *reception*, seal with *ring*, and bound sessions anew."""
         self._door = Door(rules)
-        self.reception, self._sight = reception, sight
+        self.reception = reception
         self.sessions.ring, self.sessions.limit = ring, max_sessions
         self.sessions.idle_s, self.sessions.max_s = session_idle_s, session_max_s
 
@@ -240,7 +239,7 @@ class HttpEdge:
             return self._sole or ""
         if path.startswith("/servers/") and path.endswith("/mcp"):
             name = path[len("/servers/") : -len("/mcp")]
-            if name in self._registry.upstreams and self._sight.opens(caller.authority, name):
+            if name in self._registry.upstreams and self._sight().opens(caller.authority, name):
                 return name
         raise Refused(
             404,

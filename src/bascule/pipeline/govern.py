@@ -9,12 +9,12 @@ from typing import Final
 import msgspec
 
 from bascule.call import Call, Forward, Result, Target
-from bascule.contract.derive import listed
 from bascule.contract.model import Kind
-from bascule.errors import InvalidParams, MethodNotFound, Unavailable
+from bascule.contract.versions import only
+from bascule.errors import InvalidParams, MethodNotFound, Unavailable, VersionNotFound
 from bascule.pipeline.guard import Guard
 from bascule.pipeline.resolve import completed
-from bascule.pipeline.ways import Way, Ways
+from bascule.pipeline.ways import Behind, Way, Ways
 from bascule.registry.catalog import KEYS, LISTS
 from bascule.registry.sight import LISTED
 from bascule.registry.sync import Registry
@@ -50,8 +50,13 @@ class Govern:
         if not server:
             return await forward(call)  # the aggregate, which shows each caller its own part
         if call.method in _NAMING or call.method == "completion/complete":
-            way = await self._way(call, server, *_named(call.method, call.target.params))
-            call.trip.contract = way.contract
+            kind, name = _named(call.method, call.target.params)
+            way = await self._way(call, server, kind, name)
+            if way.choice is not None or call.target.version or call.wishes.version:
+                way = await self._chosen(call, server, kind, name, way)
+            call.trip.contract, call.trip.server = way.contract, server
+            if way.elsewhere is not None:
+                call = self._sent_elsewhere(call, way.elsewhere)
             result = await way.forward(msgspec.structs.replace(call, contract=way.contract))
             return self._unshared(call, result) if call.method == "resources/read" else result
         if call.method in LISTS:
@@ -76,6 +81,34 @@ class Govern:
                 raise Unavailable("its lists are not known yet, and with them what holds for this call").at(server)
         return self.ways.way(kind, server, name)
 
+    async def _chosen(self, call: Call, server: str, kind: Kind, name: str, way: Way) -> Way:
+        """The way of the version that *call* asks for, or is to have. Raises VersionNotFound, InvalidParams."""
+        assert call.target is not None, "the resolve stage sets the target"
+        wanted, said = call.target.version or call.wishes.version, call.wishes.version
+        if said and said != wanted:
+            raise InvalidParams(f"the name asks for version {wanted!r}, and _meta for {said!r}")
+        choice, authority = way.choice, call.caller.authority
+        others = () if choice is None else (self.ways.version(kind, server, name, each) for each in choice.versions)
+        if not any(each.is_seen(authority) for each in (way, *others)):
+            return way  # it refuses, as what does not exist
+        if choice is None:
+            only(way.contract, wanted)
+            return way
+        picked = choice.pick(wanted, call.caller.name)
+        return way if picked == choice.default else self.ways.version(kind, server, name, picked)
+
+    def _sent_elsewhere(self, call: Call, behind: Behind) -> Call:
+        """*call* on its way to what answers in its place. Raises Unavailable, VersionNotFound."""
+        assert call.target is not None, "the resolve stage sets the target"
+        if call.session is not None and call.view:
+            raise VersionNotFound(f"this version is served by another server than {call.view!r}: call it on /mcp")
+        upstream = self._registry.upstreams.get(behind.server)
+        if upstream is None:
+            raise Unavailable("it has left the configuration").at(behind.server)
+        call.trip.server = behind.server
+        params = {**call.target.params, "name": jsonrpc.encode(behind.name)}
+        return msgspec.structs.replace(call, target=Target(upstream, params))
+
     async def _list(self, call: Call, server: str, forward: Forward) -> Result:
         if self.ways.private and not self.ways.knows(server):
             await self._registry.settled(server, call.era)
@@ -92,8 +125,7 @@ class Govern:
         kind, key = LISTED[call.method], jsonrpc.text(entry.get(KEYS[call.method]))
         if key is None or not self.ways.sees(call.caller.authority, kind, server, key):
             return None
-        contract = self.ways.contract(kind, server, key)
-        return None if contract.status == "gone" else listed(contract, entry)
+        return self.ways.entry(kind, server, key, entry)
 
     async def _listening(self, call: Call, target: Target) -> Call:
         """*call* without the resources that its caller may not hear of."""

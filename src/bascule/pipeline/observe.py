@@ -101,7 +101,7 @@ def _recorded(
         method=call.method,
         thing=contract.id if contract is not None else _named(call),
         version=contract.version if contract is not None else "",
-        server=call.view or (contract.namespace if contract is not None else ""),
+        server=trip.server or call.view,
         era=call.era.value,
         session="" if call.session is None else call.session.id,
         decision="deny" if failure is not None and not trip.sent else "allow",

@@ -63,10 +63,10 @@ class Resolve:
     def _target(self, call: Call) -> Target:
         catalog = self._registry.catalog(call.era)
         if call.method == "tools/call":
-            place = self._place(call, catalog.tools, "tool")
-            return self._at(place.server, {**call.params, "name": jsonrpc.encode(place.name)})
+            place, version = self._place(call, catalog.tools, "tool")
+            return self._at(place.server, {**call.params, "name": jsonrpc.encode(place.name)}, version)
         if call.method == "prompts/get":
-            place = self._place(call, catalog.prompts, "prompt")
+            place, _ = self._place(call, catalog.prompts, "prompt")
             return self._at(place.server, {**call.params, "name": jsonrpc.encode(place.name)})
         if call.method == "completion/complete":
             return self._completion(call, catalog)
@@ -79,17 +79,17 @@ class Resolve:
     def _owner(self, call: Call, uri: str | None) -> str | None:
         return self._registry.owner_of(uri or "", call.era, call.caller.authority)
 
-    def _at(self, server: str, params: Params) -> Target:
-        return Target(self._registry.upstreams[server], params)
+    def _at(self, server: str, params: Params, version: str = "") -> Target:
+        return Target(self._registry.upstreams[server], params, version)
 
-    def _place(self, call: Call, table: Table[Place], kind: str) -> Place:
+    def _place(self, call: Call, table: Table[Place], kind: str) -> tuple[Place, str]:
         name = jsonrpc.text(call.params.get("name"))
         if name is None:
             raise InvalidParams('"name" is a string')
-        place = table.find(name)
-        if place is None:
+        place, version = table.find_version(name)
+        if place is None or (version and kind != "tool"):
             raise not_found(kind, name)
-        return place
+        return place, version
 
     def _completion(self, call: Call, catalog: Catalog) -> Target:
         kind, name = completed(call.params)

@@ -11,21 +11,30 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 
 from bascule.call import Forward
-from bascule.contract.derive import CONTRACT_META, Definition, Sources, definition_of, is_governed
+from bascule.contract.derive import CONTRACT_META, Definition, Sources, definition_of, is_governed, listed
 from bascule.contract.model import Contract, Kind
+from bascule.contract.versions import Choice, Known
 from bascule.errors import ConfigInvalid
 from bascule.pipeline.authorize import Authorize
 from bascule.pipeline.chain import Stage, compose
 from bascule.policy.scopes import Access, Authority
 from bascule.registry.catalog import Item, Listing, Template, resolved
 from bascule.registry.sight import KINDS
-from bascule.wire.jsonrpc import NOTHING
+from bascule.wire.jsonrpc import NOTHING, Params
 
 log = logging.getLogger("bascule.policy")
 
 Key: TypeAlias = tuple[Kind, str]  # of one server's things: the kind, and the server's own name or URI
 
 _UNLISTED_KEPT: Final = 1024
+
+
+class Behind(msgspec.Struct, frozen=True):
+    """What answers for a thing: the server, and the server's own name and entry for it."""
+
+    server: str
+    name: str
+    item: Item | None  # None: it is in no list
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -36,6 +45,12 @@ class Way(msgspec.Struct, frozen=True):
     withheld: str  # why nobody may see or call it; "" if that is not so
     stages: Sequence[Stage]
     forward: Forward
+    choice: Choice | None = None  # the versions that its callers can ask for, where there are several
+    elsewhere: Behind | None = None  # what answers in its place
+
+    def is_seen(self, authority: Authority) -> bool:
+        """Whether a caller may know of it: what it may call, or could if it asked for the scopes."""
+        return not self.withheld and authority.access(self.scopes) is not Access.HIDDEN
 
 
 class Build(Protocol):
@@ -66,9 +81,13 @@ class Ways:
         self._last = last
         self._known: dict[str, _Known] = {}
         self._unlisted: dict[tuple[str, Kind, str], Way] = {}
+        self._versions: dict[tuple[str, Kind, str, Known], Way] = {}
 
-    def learn(self, server: str, listings: Sequence[Listing]) -> None:
-        """Make the ways of what *server* lists, in any era; ways whose definitions are the same stay."""
+    def learn(self, server: str, listings: Sequence[Listing]) -> bool:
+        """Make the ways of what *server* lists, in any era; ways whose definitions are the same stay.
+
+        Whether things of other servers, whose calls go to this one, have changed with it.
+        """
         before = self._known.get(server)
         ways: dict[Key, tuple[Item, Way]] = {}
         for kind, item in _items(listings):
@@ -84,10 +103,23 @@ class Ways:
         read = {resolved(name): way for (kind, name), (_, way) in ways.items() if kind == "resource"}
         self._known[server] = _Known(ways, read, templates, plain)
         self._unlisted.clear()
+        self._versions.clear()
+        return self._remake_those_behind_which(server)
+
+    def _remake_those_behind_which(self, server: str) -> bool:
+        """Make those ways anew of which some version is served by *server*."""
+        remade = False
+        for other, known in self._known.items():
+            for (kind, name), (item, way) in list(known.ways.items()):
+                if way.choice is not None and way.choice.needs(server):
+                    known.ways[kind, name] = item, self._made(kind, other, name, item)
+                    remade = True
+        return remade
 
     def forget(self, server: str) -> None:
         self._known.pop(server, None)
         self._unlisted.clear()
+        self._versions.clear()
 
     def way(self, kind: Kind, server: str, name: str) -> Way:
         """The way of what *server* calls *name*."""
@@ -99,6 +131,15 @@ class Ways:
             if kind == "resource":
                 return self._of_uri(known, server, name)
         return self._of_unlisted(kind, server, name)
+
+    def version(self, kind: Kind, server: str, name: str, known: Known) -> Way:
+        """The way of one version of what *server* calls *name*, which is listed."""
+        key = (server, kind, name, known)
+        way = self._versions.get(key)
+        if way is None:
+            item, _ = self._known[server].ways[kind, name]
+            way = self._versions[key] = self._made(kind, server, name, item, version=known)
+        return way
 
     def _of_uri(self, known: _Known, server: str, uri: str) -> Way:
         """The way of a *uri* that is not listed as it is spelt: it is judged by what a server may read it as."""
@@ -141,15 +182,20 @@ class Ways:
         return not way.withheld and way.contract.status != "gone" and authority.covers(way.scopes)
 
     def sees(self, authority: Authority, kind: Kind, server: str, name: str) -> bool:
-        """Whether a caller may know of it: what it may call, or could if it asked for the scopes."""
-        way = self.way(kind, server, name)
-        return not way.withheld and authority.access(way.scopes) is not Access.HIDDEN
+        """Whether a caller may know of it."""
+        return self.way(kind, server, name).is_seen(authority)
 
     def withholds(self, kind: Kind, server: str, name: str) -> bool:
         return bool(self.way(kind, server, name).withheld)
 
-    def contract(self, kind: Kind, server: str, name: str) -> Contract:
-        return self.way(kind, server, name).contract
+    def entry(self, kind: Kind, server: str, name: str, members: Params) -> Params | None:
+        """What clients see of the listed *members*; None if they see nothing of it."""
+        way = self.way(kind, server, name)
+        if way.withheld or way.contract.status == "gone":
+            return None
+        if way.elsewhere is not None and way.elsewhere.item is not None:
+            members = {**way.elsewhere.item.members, "name": members["name"]}
+        return listed(way.contract, members, way.choice.said if way.choice else ())
 
     def opens(self, authority: Authority, server: str) -> bool:
         """Whether a caller may know that there is such a server."""
@@ -158,8 +204,7 @@ class Ways:
         known = self._known.get(server)
         if known is None:  # it has not been asked yet: nobody can tell what it will list
             return any(mine.split(":")[0] in ("*", server) for mine in authority.granted | authority.grantable)
-        return any(not way.withheld and authority.access(way.scopes) is not Access.HIDDEN
-                   for _, way in known.ways.values())  # fmt: skip
+        return any(way.is_seen(authority) for _, way in known.ways.values())
 
     # ---- making
 
@@ -180,19 +225,48 @@ class Ways:
         self._unlisted[key] = way
         return way
 
-    def _made(self, kind: Kind, server: str, name: str, item: Item | None, uri: str | None = None) -> Way:
-        """*uri*: what a template, *name*, has matched."""
+    def _made(
+        self,
+        kind: Kind,
+        server: str,
+        name: str,
+        item: Item | None,
+        uri: str | None = None,
+        version: Known | None = None,
+    ) -> Way:
+        """*uri*: what a template, *name*, has matched. *version*: other than the one that goes without being named."""
         id = f"{server}/{name}"
-        definition = definition_of(item.members) if item is not None else None
+        choice = self._sources.choice(kind, id) if item is not None else None
+        picked = version or (choice.default if choice else None)
         try:
-            contract = self._sources.effective(kind, id, definition, also=None if uri is None else f"{server}/{uri}")
+            behind = self._behind(Behind(server, name, item), picked)
+            definition = definition_of(behind.item.members) if behind.item is not None else None
+            contract = self._sources.effective(
+                *(kind, id, definition),
+                also=None if uri is None else f"{server}/{uri}",
+                version="" if picked is None else str(picked.version),
+                server=behind.server,
+            )
             # Nobody knows what it does: a rule that was written for what is listed does not open it.
             scopes = (*contract.security_scope, server) if item is None else contract.security_scope
-            stages = self._build(contract, server, scopes, unlisted=item is None)
+            stages = self._build(contract, behind.server, scopes, unlisted=item is None)
         except (ValueError, ConfigInvalid) as error:
             log.warning("%r is withheld: %s", id, error)
-            return self._withheld(kind, id, str(error))
-        return Way(contract, scopes, "", stages, compose(stages, self._last))
+            return msgspec.structs.replace(self._withheld(kind, id, str(error)), choice=choice)
+        elsewhere = None if behind.item is item else behind
+        return Way(contract, scopes, "", stages, compose(stages, self._last), choice, elsewhere)
+
+    def _behind(self, own: Behind, picked: Known | None) -> Behind:
+        """What answers for a version. Raises ValueError if its server does not list it, or is not known yet."""
+        if picked is None or not picked.served_by:
+            return own
+        server, _, name = picked.served_by.partition("/")
+        known = self._known.get(server)
+        item, _ = known.ways.get(("tool", name), (None, None)) if known else (None, None)
+        if item is None:
+            why = "lists no such tool" if known else "is no server, or has not said yet what it lists"
+            raise ValueError(f"{picked.version} is served by {picked.served_by}, and {server!r} {why}")
+        return own if (server, name) == (own.server, own.name) else Behind(server, name, item)
 
     def _withheld(self, kind: Kind, id: str, reason: str) -> Way:
         contract = self._sources.effective(kind, id, Definition())

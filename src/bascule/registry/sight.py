@@ -6,9 +6,10 @@ One thing decides what is in a list and what may be called, so that the two cann
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from bascule.contract.model import Contract, Kind
+from bascule.contract.model import Kind
 from bascule.policy.scopes import Authority
 from bascule.registry.catalog import Listing
+from bascule.wire.jsonrpc import Params
 
 # The lists, and the kind of what is in them.
 LISTED: Final[Mapping[str, Kind]] = {
@@ -30,8 +31,11 @@ class Sight(Protocol):
 
     private: bool  # callers see different things
 
-    def learn(self, server: str, listings: Sequence[Listing]) -> None:
-        """Take note of what *server* lists, in each era; called before anybody is shown it."""
+    def learn(self, server: str, listings: Sequence[Listing]) -> bool:
+        """Take note of what *server* lists, in each era; called before anybody is shown it.
+
+        Whether what is to be seen of other servers has changed with it.
+        """
         ...
 
     def forget(self, server: str) -> None: ...
@@ -52,4 +56,6 @@ class Sight(Protocol):
         """Whether nobody may know of it."""
         ...
 
-    def contract(self, kind: Kind, server: str, name: str) -> Contract: ...
+    def entry(self, kind: Kind, server: str, name: str, members: Params) -> Params | None:
+        """What clients see of a listed entry; None if they see nothing of it."""
+        ...

@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Raw
 
 from bascule.call import BASCULE, Call, Result, Target
-from bascule.contract.derive import listed
 from bascule.errors import BasculeError, MethodNotFound, TimedOut, UpstreamBrokeProtocol
 from bascule.policy.scopes import UNLIMITED, Authority
 from bascule.registry.catalog import LISTS, Catalog, Item, Listing, items
@@ -279,13 +278,14 @@ class Registry:
         return follower
 
     def _learnt(self, server: str, era: Era) -> None:
-        self._tell_sight(server)
-        self._rebuild(era)
+        others = self._tell_sight(server)
+        for each in Era if others else (era,):
+            self._rebuild(each)
 
-    def _tell_sight(self, server: str) -> None:
+    def _tell_sight(self, server: str) -> bool:
+        """Whether what is to be seen of other servers has changed."""
         listings = [follower.listing for follower in self.followers(server) if follower.listing is not None]
-        if self.sight is not None and listings:
-            self.sight.learn(server, listings)
+        return self.sight is not None and bool(listings) and self.sight.learn(server, listings)
 
     async def stop(self) -> None:
         for task in self._openers:
@@ -369,10 +369,9 @@ class Registry:
         None of a tool that a caller with *authority* must not know of: what is wrong with its headers would tell.
         """
         if not view:
-            tools = self._catalogs[Era.MODERN].tools
-            if tools.find(name) is None and await self.find(name, Era.MODERN, authority):
-                tools = self._catalogs[Era.MODERN].tools
-            place = tools.find(name)
+            place, _ = self._catalogs[Era.MODERN].tools.find_version(name)
+            if place is None and await self.find(name, Era.MODERN, authority):
+                place, _ = self._catalogs[Era.MODERN].tools.find_version(name)
             return place.mirrored if place and self._sees(authority, place.server, place.name) else ()
         # A tool's schema is the same in both eras, so whoever follows the server knows it.
         follower = self._followers.get((view, Era.MODERN)) or self._followers.get((view, Era.LEGACY))
@@ -415,8 +414,7 @@ class Registry:
 
     def _shown(self, method: str, server: str, key: str, members: Params) -> Params | None:
         assert self.sight is not None, "it is only asked for where there is one"
-        contract = self.sight.contract(LISTED[method], server, key)
-        return None if contract.status == "gone" else listed(contract, members)
+        return self.sight.entry(LISTED[method], server, key, members)
 
     def subscribe(self, listener: Callable[[Catalog, Sequence[str]], None]) -> Callable[[], None]:
         """Call *listener* with each new catalog and the lists that changed; returns the way to stop it."""

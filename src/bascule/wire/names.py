@@ -42,6 +42,12 @@ def wire_name(namespace: str, name: str) -> str:
     return f"{full[: MAX_LENGTH - _DIGEST_LENGTH - 1]}_{digest}"
 
 
+def versioned(name: str) -> tuple[str, str]:
+    """*name* without the version that is asked for behind its last `@`, and that version; "" for none."""
+    base, found, version = name.rpartition("@")
+    return (base, version) if base and found and version else (name, "")
+
+
 class Clash(msgspec.Struct, frozen=True):
     """Two logical ids that claim one wire name; the second one is withheld."""
 
@@ -86,3 +92,11 @@ class Table(Generic[Target]):
         """What *name* stands for: a wire name, or a logical id `namespace/name`."""
         found = self._by_name.get(name)
         return found if found is not None else self._by_id.get(name)
+
+    def find_version(self, name: str) -> tuple[Target | None, str]:
+        """What *name* stands for, and the version that it asks for, if there is nothing of the whole name."""
+        found = self.find(name)
+        if found is not None or "@" not in name:
+            return found, ""
+        base, version = versioned(name)
+        return self.find(base), version

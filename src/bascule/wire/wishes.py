@@ -16,6 +16,7 @@ from bascule.wire.jsonrpc import Params, members, replaced, text
 KEY_META: Final = "dev.bascule/idempotencyKey"
 TOKEN_META: Final = "dev.bascule/confirmationToken"
 DEADLINE_META: Final = "dev.bascule/deadlineMs"
+VERSION_META: Final = "dev.bascule/version"
 KEY_HEADER: Final = "idempotency-key"
 DEADLINE_HEADER: Final = "x-request-timeout-ms"
 PREFER_HEADER: Final = "prefer"
@@ -35,6 +36,7 @@ class Wishes(msgspec.Struct, frozen=True):
     wait_s: float = 0.0  # how long to wait for the same call that is still running
     token: str = ""  # of a confirmation that was asked for before
     deadline_s: float | None = None  # from the arrival of the request
+    version: str = ""  # of the tool: exact, or a range
 
 
 NO_WISHES: Final = Wishes()
@@ -53,6 +55,7 @@ def wishes_of(params: Params, head: Mapping[str, str]) -> Wishes:
         wait_s=_wait_of(head.get(PREFER_HEADER, "")),
         token=_text_of(meta, TOKEN_META),
         deadline_s=_deadline_of(head.get(DEADLINE_HEADER), meta.get(DEADLINE_META)),
+        version=_text_of(meta, VERSION_META),
     )
 
 
