@@ -5,8 +5,9 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -40,7 +41,7 @@ from bascule.edge.auth.identify import identify_of
 from bascule.edge.auth.keys import KeyBook
 from bascule.edge.auth.reception import Login, Reception
 from bascule.edge.door import LOOPBACK, Rules, hostname
-from bascule.edge.http import HttpEdge
+from bascule.edge.http import Application, HttpEdge
 from bascule.edge.rim import Rim
 from bascule.edge.tls import Tls
 from bascule.errors import BasculeError, ConfigInvalid
@@ -66,8 +67,10 @@ from bascule.store.generations import Generations
 from bascule.store.keys import KeyStore
 from bascule.store.records import Records
 from bascule.store.shared import MemoryState
+from bascule.store.switches import Switch
 from bascule.upstream.base import Upstream
 from bascule.upstream.http import HttpUpstream
+from bascule.upstream.off import SwitchedOff
 from bascule.upstream.stdio import StdioOptions, StdioUpstream
 from bascule.wire.seal import KEY_BYTES, KeyRing
 
@@ -99,12 +102,11 @@ class Gateway:
         self.parking = Parking(
             lambda: self.ring, ttl_s=config.parking.ttl_s, max_per_caller=config.parking.max_per_caller
         )
-        self.upstreams: dict[str, Upstream] = {
-            name: upstream_for(name, options, self.parking) for name, options in config.servers.items()
-        }
+        self.records = records_of(config)
+        self.off: Mapping[str, Switch] = {} if self.records is None else self.records.switches.all()
+        self.upstreams = {name: self._upstream(name, options) for name, options in config.servers.items()}
         self.registry = Registry(self.upstreams, config.aliases, config.patience_s)
         self.aggregate = Aggregate(self.registry)
-        self.records = records_of(config)
         self.observe = Observe(None if self.records is None else self.records.audit)
         self._timeouts = _timeouts(config)
         deadline, reaching = Deadline(lambda: self._timeouts), Open(self.aggregate)
@@ -136,12 +138,30 @@ class Gateway:
             },
             sole=sole,
             turned_away=self.observe.turned_away,
+            console=self._console if config.console.enabled else None,
             actions=self.actions,
             max_sessions=config.http.max_sessions,
             session_idle_s=config.http.session_idle_s,
             session_max_s=config.http.session_max_s,
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self._pages: Application | None = None
+
+    async def _console(self) -> Application:
+        """The pages for people. What they are made with is loaded when the first one comes."""
+        if self._pages is None:
+            await asyncio.to_thread(import_module, "bascule.console.app")
+            from bascule.console.app import console_of
+
+            self._pages = self._pages or console_of(self)
+        return self._pages
+
+    def _upstream(self, name: str, options: ServerOptions) -> Upstream:
+        """The server, or what stands in its place while it is switched off."""
+        if (off := self.off.get(name)) is not None:
+            kind = "stdio" if isinstance(options, StdioOptions) else "http"
+            return SwitchedOff(name, kind, f"by {off.by}" + (f": {off.note}" if off.note else ""))
+        return upstream_for(name, options, self.parking)
 
     def _reception(self, config: Config, keys: KeyStore, issuers: "Issuers | None") -> Reception:
         identify = identify_of(config, key_book_of(config, keys), issuers, attempts=self.attempts)
@@ -247,7 +267,7 @@ class Gateway:
         reception = self._reception(config, keys, issuers)
         ways = self._ways(config)
         kept = {name: up for name, up in self.upstreams.items() if config.servers.get(name) == old.servers[name]}
-        fresh = {n: upstream_for(n, o, self.parking) for n, o in config.servers.items() if n not in kept}
+        fresh = {n: self._upstream(n, o) for n, o in config.servers.items() if n not in kept}
         leaving = [upstream for name, upstream in self.upstreams.items() if name not in kept]
         if self.tls is not None and config.http.tls is not None:
             self.tls.adopt(config.http.tls)
@@ -270,10 +290,7 @@ class Gateway:
             session_max_s=config.http.session_max_s,
         )
         await self._adopt_ways(ways)
-        for upstream in fresh.values():
-            await self._bring_up(upstream, config.servers[upstream.name])
-        for upstream in leaving:
-            self._tasks.append(asyncio.ensure_future(_retire(upstream)))
+        await self._exchange(fresh, leaving)
         said = [f"servers: {len(fresh)} started or changed, {len(leaving)} stopped or changed, {len(kept)} untouched"]
         parts = [field for field in Config.__struct_fields__ if field != "servers"]
         said += [f"{part} changed" for part in parts if getattr(old, part) != getattr(config, part)]
@@ -287,6 +304,26 @@ class Gateway:
             said.append("to turn TLS on or off needs a restart")
         return "; ".join(said)
 
+    async def _exchange(self, fresh: Mapping[str, Upstream], leaving: Iterable[Upstream]) -> None:
+        """Bring up the servers that are new, and let those end that were there before."""
+        for upstream in fresh.values():
+            await self._bring_up(upstream, self.config.servers[upstream.name])
+        for upstream in leaving:
+            self._tasks.append(asyncio.ensure_future(_retire(upstream)))
+
+    async def _replace(self, names: Iterable[str]) -> None:
+        """Put new servers in the place of those of *names*; calls that run there may end."""
+        leaving = [self.upstreams[name] for name in names]
+        fresh = {each.name: self._upstream(each.name, self.config.servers[each.name]) for each in leaving}
+        self.upstreams = {**self.upstreams, **fresh}
+        self.parts.health.adopt(self.upstreams)
+        await self._adopt_ways(self.govern.ways)
+        await self._exchange(fresh, leaving)
+
+    async def restart(self, name: str) -> None:
+        """Start a server anew."""
+        await self._replace([name])
+
     async def _adopt_ways(self, ways: Ways) -> None:
         """From now on calls go these *ways*, and lists show what is on them."""
         self.govern.ways = self.aggregate.sight = ways
@@ -296,6 +333,8 @@ class Gateway:
         """Adopt what the registry says by now, and what day it is. Raises Unavailable when that cannot be read."""
         if self.records is not None:
             self.registered = self.records.registered()
+            before, self.off = self.off, self.records.switches.all()
+            await self._replace([name for name in self.upstreams if (name in before) != (name in self.off)])
         await self._adopt_ways(self._ways(self.config))
 
     async def _follow_registry(self) -> None:

@@ -19,6 +19,7 @@ from bascule.contract.derive import Sources
 from bascule.contract.model import ConfirmGate, Document, NotNegative, Terms
 from bascule.contract.versions import NOTHING_REGISTERED, Registered
 from bascule.errors import ConfigInvalid
+from bascule.observe.options import LogsOptions, MetricsOptions, TracingOptions
 from bascule.options import Bytes, Count, Options, Port, Seconds
 from bascule.options_tls import TlsOptions
 from bascule.policy import fallbacks, fit
@@ -113,6 +114,9 @@ class _Common(Options, frozen=True):
     cache: CacheOptions = CacheOptions()
     registry: RegistryOptions = RegistryOptions()
     console: ConsoleOptions = ConsoleOptions()
+    metrics: MetricsOptions = MetricsOptions()
+    tracing: TracingOptions = TracingOptions()
+    logs: LogsOptions = LogsOptions()
     drain: DrainOptions = DrainOptions()
     overload: OverloadOptions = OverloadOptions()
     contracts: tuple[str | Document, ...] = ()  # files or folders, beside the configuration, or documents
@@ -373,6 +377,7 @@ class _Source:
             "callers": {name: self._caller(name, each) for name, each in outline.callers.items()},
             "audit": self._audit(outline),
             "console": self._console(outline.console),
+            "tracing": self._tracing(outline.tracing),
         }
         config = Config(
             **said,
@@ -405,6 +410,10 @@ class _Source:
         except ConfigInvalid as error:
             raise self._text.wrong(str(error).removeprefix(f"{error.field}: "), error.field) from error
         return config
+
+    def _tracing(self, said: TracingOptions) -> TracingOptions:
+        headers = {name: self._secret(value, f"tracing.headers.{name}") for name, value in said.headers.items()}
+        return msgspec.structs.replace(said, headers=headers)
 
     def _console(self, said: ConsoleOptions) -> ConsoleOptions:
         if said.oidc is None:

@@ -32,7 +32,7 @@ def report(gateway: "Gateway") -> dict[str, Any]:
         "cache": {name: fact for name, fact in gateway.cache.report().items() if name != "tools"},
         "config": {"loaded_at": gateway.config_loaded_at, "error": gateway.config_error},
         "names": _names(gateway),
-        "servers": {name: _server(gateway, upstream.status()) for name, upstream in gateway.upstreams.items()},
+        "servers": {name: server_report(gateway, upstream.status()) for name, upstream in gateway.upstreams.items()},
     }
 
 
@@ -51,6 +51,8 @@ def _why_not(gateway: "Gateway", name: str) -> str | None:
     status = gateway.upstreams[name].status()
     if status.state is State.READY and any(f.listing and not f.stale for f in gateway.registry.followers(name)):
         return None
+    if status.state is State.OFF:
+        return None  # somebody wants it so
     options = gateway.config.servers[name]
     if status.state is State.IDLE and isinstance(options, StdioOptions) and options.start == "lazy":
         return None  # it is meant to wait for its first call
@@ -71,7 +73,8 @@ def _names(gateway: "Gateway") -> dict[str, Any]:
     }
 
 
-def _server(gateway: "Gateway", status: Status) -> dict[str, Any]:
+def server_report(gateway: "Gateway", status: Status) -> dict[str, Any]:
+    """All that is to be known of one server."""
     followers = list(gateway.registry.followers(status.name))
     listing = next((f.listing for f in followers if f.listing is not None), None)
     error = next((f.error.message for f in followers if f.error is not None), None)

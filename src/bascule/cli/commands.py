@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import bascule
-from bascule.cli import approvals, audit, cache, contract, inspect, journal, keys, policy, serve
+from bascule.cli import approvals, audit, cache, contract, inspect, journal, keys, policy, serve, servers
 
 app = typer.Typer(
     name="bascule",
@@ -39,3 +39,4 @@ policy.register(app)
 approvals.register(app)
 journal.register(app)
 cache.register(app)
+servers.register(app)

@@ -5,7 +5,7 @@ rim. Source: MCP 2026-07-28, Streamable HTTP, and "Versioning" (dual-era servers
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -38,10 +38,12 @@ from bascule.wire.versions import LEGACY_VERSIONS
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Page: TypeAlias = Callable[[], tuple[int, bytes]]
+Application: TypeAlias = Callable[[Scope, Any, Send], Awaitable[None]]  # ASGI, whichever library types it
 
 
 # How long a stream goes on after its client's key was revoked, or its token has expired.
 _LOOK_AGAIN_S: Final = 3.0
+_CONSOLE: Final = "/console"
 _REPLAYED: Final = ((b"idempotent-replayed", b"true"),)
 _UNSURE_S: Final = 60.0  # and how long while its issuer cannot be asked
 
@@ -62,6 +64,7 @@ class HttpEdge:
         actions: Operations[Any],
         sole: str | None,
         turned_away: Callable[[BasculeError, str], None],
+        console: Callable[[], Awaitable[Application]] | None = None,
         max_sessions: int,
         session_idle_s: float,
         session_max_s: float,
@@ -70,6 +73,7 @@ class HttpEdge:
 
         *pages* are plain GET endpoints by path, *actions* what operators can ask for. *sole* is the server that
         `/mcp` stands for when there is exactly one and it has no name of its own (`bascule run -- CMD`).
+        *console* gives the pages for people, which know their visitors by themselves; it is asked when somebody comes.
         *turned_away* hears of requests that are no call, or nobody's: why, and in which words."""
         self._door = Door(rules)
         self.reception = reception
@@ -80,6 +84,7 @@ class HttpEdge:
         self._rest = Rest(actions)
         self._sole = sole
         self._turned_away = turned_away
+        self._console = console
         self.sessions = Sessions(
             ring=ring, limit=max_sessions, idle_s=session_idle_s, max_s=session_max_s, forget=rim.forget
         )
@@ -158,6 +163,10 @@ class HttpEdge:
             return
         if method == "OPTIONS":
             await respond(send, 204, self._door.preflight(scope["headers"]))
+            return
+        if self._console is not None and (path == _CONSOLE or path.startswith(f"{_CONSOLE}/")):
+            door.check_host(door.read_head(scope["headers"]), self._door.rules)
+            await (await self._console())(scope, receive, send)
             return
         page = self._pages.get(path)
         # Probes come without a token and under an address of their own; what they hear is no secret.

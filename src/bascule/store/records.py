@@ -11,6 +11,7 @@ from bascule.store.audit import Audit
 from bascule.store.boots import Boot
 from bascule.store.journal_sqlite import SqliteJournal
 from bascule.store.options import ApprovalOptions, AuditOptions, JournalOptions
+from bascule.store.switches import Switches
 from bascule.store.vault import vault_of
 from bascule.store.writer import Writer
 
@@ -32,6 +33,7 @@ class Records:
         self.audit = None if audit.mode == "off" else Audit(self.writer, state, audit, boot=self.boot.id)
         self.journal = SqliteJournal(self.writer, self.vault, self.boot, journal, self.audit)
         self.approvals = Approvals(self.writer, self.vault, self.audit, approvals)
+        self.switches = Switches(self.writer)
         self._tasks: list[asyncio.Task[None]] = []
 
     def registered(self) -> Registered:

@@ -38,6 +38,7 @@ class State(Enum):
     DOWN = "down"  # failed; tried again after a pause
     FAILED = "failed"  # failed too often; tried again only on demand
     STOPPED = "stopped"
+    OFF = "off"  # an operator has switched it off
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

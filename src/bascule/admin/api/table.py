@@ -5,12 +5,12 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from bascule.admin.actions import Operation
-from bascule.admin.api import approvals, cache, journal
+from bascule.admin.api import approvals, cache, journal, servers
 
 if TYPE_CHECKING:
     from bascule.app import Gateway
 
-_AREAS = (approvals, cache, journal)
+_AREAS = (approvals, cache, journal, servers)
 
 
 def operations(gateway: "Gateway") -> Sequence[Operation]:
