@@ -31,7 +31,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "object": (dict,),
     "array": (list,),
 }
-_LARGEST: Final = 2**31 - 1  # nothing here is counted further
+LARGEST: Final = 2**31 - 1  # nothing here is counted further
 
 
 class Takes(msgspec.Struct, frozen=True):
@@ -139,7 +139,7 @@ def _value(name: str, value: Any, wanted: Takes) -> Any:
         value = _TRUTH.get(value, value)
     if not isinstance(value, _TYPES[wanted.type]) or (wanted.type == "integer" and isinstance(value, bool)):
         raise InvalidParams(f"`{name}` is {_WORDS[wanted.type]}")
-    if isinstance(value, int) and wanted.type == "integer" and not wanted.least <= value <= _LARGEST:
+    if isinstance(value, int) and wanted.type == "integer" and not wanted.least <= value <= LARGEST:
         raise InvalidParams(f"`{name}` is a number from {wanted.least} on")
     if wanted.choices and value not in wanted.choices:
         raise InvalidParams(f"`{name}` is one of {', '.join(wanted.choices)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bascule.admin.keys import date_of
 from bascule.admin.status import server_report
-from bascule.errors import InvalidParams, Unavailable
+from bascule.errors import InvalidParams, InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
     from bascule.app import Gateway
@@ -18,6 +18,12 @@ class NoSuchServer(InvalidParams):
     """The configuration names no server so."""
 
     http = 404
+
+
+class IsOff(InvalidRequest):
+    """It has to be enabled first."""
+
+    http = 409
 
 
 def list_(gateway: "Gateway") -> dict[str, Any]:
@@ -32,10 +38,10 @@ def show(gateway: "Gateway", name: str) -> dict[str, Any]:
 
 
 async def restart(gateway: "Gateway", name: str) -> dict[str, Any]:
-    """The server after it was started anew; its calls may end first. Raises NoSuchServer, Unavailable if it is off."""
+    """The server after it was started anew; its calls may end first. Raises NoSuchServer, IsOff."""
     _check(gateway, name)
     if _off(gateway, name) is not None:
-        raise Unavailable(f"{name} is switched off: bascule servers enable {name}")
+        raise IsOff(f"{name} is switched off: bascule servers enable {name}")
     await gateway.restart(name)
     return show(gateway, name)
 
