@@ -21,6 +21,7 @@ from bascule.errors import (
 )
 from bascule.pipeline.breaker import Breaker
 from bascule.pipeline.chain import compose
+from bascule.pipeline.deadline import Deadline
 from bascule.pipeline.retry import Retry
 from bascule.policy.breaker import Rules
 from bascule.upstream.base import reach
@@ -166,7 +167,8 @@ async def test_a_person_is_not_asked_the_same_twice() -> None:
     upstream, person = Somewhere("crm"), Person()
     health, _ = health_of(upstream, rules=TOLERANT)
     with pytest.raises(UpstreamBrokeProtocol):
-        await compose([Retry(READ, health, chance=lambda: 0.0)], asks_and_dies)(call_to(upstream, READ, client=person))
+        stages = [Deadline(dict), Retry(READ, health, chance=lambda: 0.0)]
+        await compose(stages, asks_and_dies)(call_to(upstream, READ, client=person))
     assert person.asked == 1
 
 

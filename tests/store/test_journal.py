@@ -413,11 +413,11 @@ async def test_neither_the_key_nor_the_result_can_be_read_from_the_disk(
     begin: Callable[..., Life], tmp_path: Path
 ) -> None:
     life = begin()
-    secret = Kept(Raw(b'{"secret":"canary-4f1d"}'), False, "modern")
-    await run(life.journal, secret, key="canary-key-0000000")
+    secret = Kept(Raw(b'{"secret":"kanarie-4f1d"}'), False, "modern")
+    await run(life.journal, secret, key="kanarie-key-000000")
     life.end()
     for file in _files(tmp_path):
-        assert b"canary" not in file.read_bytes(), file
+        assert b"kanarie" not in file.read_bytes(), file
 
 
 def _files(folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from bascule.contract.model import Contract
 from bascule.errors import BasculeError, Draining, Transient
 from bascule.pipeline.chain import Stage, compose
 from bascule.pipeline.health import Health, Outcome, outcome_of
-from bascule.pipeline.retry import has_asked, with_ear
+from bascule.pipeline.retry import has_asked
 from bascule.pipeline.ways import Way, Ways
 from bascule.policy.fallbacks import differences
 from bascule.upstream.base import Upstream
@@ -55,8 +55,6 @@ class Fallback:
         self._health = health
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
-        if not self._contract.side_effect:
-            call = with_ear(call)
         try:
             return await forward(call)
         except Transient as error:

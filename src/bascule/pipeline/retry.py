@@ -9,42 +9,18 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
-from bascule.call import Call, Client, Forward, Result
+from bascule.call import Call, Forward, Result
 from bascule.contract.model import Contract
 from bascule.errors import CircuitOpen, Transient
 from bascule.pipeline.health import Health, Outcome, ServerHealth, outcome_of
 from bascule.policy.backoff import RETRIES, fits, pause_s, repeatable
-from bascule.wire.jsonrpc import Params
 
 _LATER_ROUND: Final = ("requestState", "inputResponses")
 
 
-class Ear:
-    """A client, and whether it has been asked anything. A person is not asked the same twice."""
-
-    __slots__ = ("_client", "asked", "notify")
-
-    def __init__(self, client: Client) -> None:
-        self.asked = False
-        self.notify = client.notify
-        self._client = client
-
-    async def ask(self, method: str, params: Params) -> Result:
-        self.asked = True
-        return await self._client.ask(method, params)
-
-
-def with_ear(call: Call) -> Call:
-    """*call* with an Ear to its client; the same, if it has one."""
-    return call if isinstance(call.client, Ear) else msgspec.structs.replace(call, client=Ear(call.client))
-
-
 def has_asked(call: Call) -> bool:
     """Whether its client was asked something on the way, or in a round before this one: then it has begun."""
-    heard = isinstance(call.client, Ear) and call.client.asked
-    return heard or call.trip.asked or any(name in call.params for name in _LATER_ROUND)
+    return call.trip.asked or any(name in call.params for name in _LATER_ROUND)
 
 
 class Retry:
@@ -69,8 +45,6 @@ class Retry:
         server = self._health.of(call.target.upstream)
         if server is None:
             return await forward(call)
-        if self._harmless(call):
-            call = with_ear(call)  # without it only what was never sent is sent again
         budget = server.retries
         budget.calls += 1
         budget.active += 1

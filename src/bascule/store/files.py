@@ -9,7 +9,7 @@ from typing import Final
 from bascule.errors import ConfigInvalid
 from bascule.store import folder
 
-FILE: Final = "bascule.db"
+FILE: Final = folder.DATABASE
 BUSY_S: Final = 10.0  # how long a transaction waits for another process
 HEAD: Final = "0003"  # the revision of the newest migration: a database that has it is opened without alembic
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from bascule.errors import ConfigInvalid
 
+DATABASE: Final = "bascule.db"
 PRIVATE_FOLDER: Final = 0o700
 PRIVATE_FILE: Final = 0o600
 _LOCK: Final = "bascule.lock"

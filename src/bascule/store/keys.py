@@ -30,11 +30,11 @@ from bascule.policy.keys import (
 )
 from bascule.policy.scopes import Scopes, is_scope
 from bascule.store import pepper as peppers
+from bascule.store.folder import DATABASE
 
 if TYPE_CHECKING:
     from bascule.store.key_table import KeyTable
 
-DATABASE: Final = "bascule.db"
 MAX_NOTE: Final = 200
 _NONE_YET: Final = -1
 _log = logging.getLogger(__name__)

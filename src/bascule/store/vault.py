@@ -18,10 +18,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from bascule.errors import ConfigInvalid, Internal
-from bascule.store import folder
+from bascule.store.secret import SecretFile
 
 FILE: Final = "journal.key"
 KEY_BYTES: Final = 32
+_SECRET: Final = SecretFile(
+    FILE,
+    KEY_BYTES,
+    "others can read what records are encrypted with; chmod 600 %s",
+    "it has %d bytes, this has %d: restore it",
+)
 _NONCE_BYTES: Final = 12  # random: good for 2**32 records under one secret
 _LARGEST: Final = 64 * 1024 * 1024  # bytes of anything that is sealed
 
@@ -63,39 +69,14 @@ def vault_of(state: Path, *, is_used: bool) -> Vault:
     *is_used*: something was sealed with it before. Raises ConfigInvalid for a secret that is gone, or that others can
     read, or that is none.
     """
-    secret = _read(state)
+    secret = _SECRET.read(state)
     if secret is None and is_used:
         raise ConfigInvalid(
             "it is gone, and without it no idempotency key is recognised: a call that was made could be made again."
             " Restore it, from a backup of the state folder; if it is lost for good, begin with another state_dir",
             place=str(state / FILE),
         )
-    return Vault(secret or _made(state))
-
-
-def _read(state: Path) -> bytes | None:
-    path = state / FILE
-    try:
-        secret = path.read_bytes()
-        is_private = folder.is_private(path)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise folder.unusable(path, error) from error
-    if not is_private:
-        raise ConfigInvalid(f"others can read what records are encrypted with; chmod 600 {path}", place=str(path))
-    if len(secret) != KEY_BYTES:
-        raise ConfigInvalid(f"it has {KEY_BYTES} bytes, this has {len(secret)}: restore it", place=str(path))
-    return secret
-
-
-def _made(state: Path) -> bytes:
-    with folder.locked(state):
-        found = _read(state)  # of another process, which was quicker
-        if found is None:
-            found = secrets.token_bytes(KEY_BYTES)
-            folder.create(state / FILE, found)
-        return found
+    return Vault(secret or _SECRET.create(state))
 
 
 def _derived(secret: bytes, use: bytes) -> bytes:
