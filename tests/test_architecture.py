@@ -16,7 +16,7 @@ PURE: Final = [
     *("registry/catalog.py", "edge/door.py", "edge/capsule.py", "errors.py", "call.py", "options.py"),
     *("edge/auth/keys.py", "edge/auth/attempts.py", "edge/auth/jwt.py", "edge/auth/metadata.py"),
     *("edge/auth/certificate.py", "edge/auth/callers.py"),
-    *("console/options.py", "observe/outcome.py"),
+    *("console/options.py", "observe/options.py"),
     *("store/record.py", "store/chain.py", "store/redaction.py", "store/options.py"),
 ]
 # What a pure module may import besides our own: all of these compute and none of them looks outside.
@@ -188,6 +188,7 @@ OTHER_SENDS: Final = {
     "edge/http.py: visit.send": "ASGI: the response to a client",
     "edge/rest.py: visit.send": "ASGI: the answer to an operator",
     "edge/legacy_sse.py: visit.send": "the same",
+    "edge/official.py: visit.send": "ASGI: the answer of the registry API",
     "crossing/as_legacy.py: self._upstream.send": "behind `reach`: the call, in the words of the server's era",
     "crossing/conversation.py: self._host.send": "the same, in a session of the pool",
     "crossing/bilingual.py: self._way(call).send": "behind `reach`: straight through, or translated",

@@ -42,6 +42,7 @@ from bascule.edge.auth.keys import KeyBook
 from bascule.edge.auth.reception import Login, Reception
 from bascule.edge.door import LOOPBACK, Rules, hostname
 from bascule.edge.http import Application, HttpEdge
+from bascule.edge.official import OfficialApi
 from bascule.edge.rim import Rim
 from bascule.edge.tls import Tls
 from bascule.errors import BasculeError, ConfigInvalid
@@ -62,6 +63,7 @@ from bascule.pipeline.resolve import Resolve
 from bascule.pipeline.ways import Ways
 from bascule.policy.keys import PEPPER_BYTES, KeySnapshot
 from bascule.registry.aggregate import Aggregate
+from bascule.registry.official import Official
 from bascule.registry.sync import Registry
 from bascule.store.generations import Generations
 from bascule.store.keys import KeyStore
@@ -138,6 +140,7 @@ class Gateway:
             },
             sole=sole,
             turned_away=self.observe.turned_away,
+            directory=OfficialApi(Official(self.registry)),
             console=self._console if config.console.enabled else None,
             actions=self.actions,
             max_sessions=config.http.max_sessions,

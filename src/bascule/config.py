@@ -403,6 +403,8 @@ class _Source:
             journal=outline.journal,
             approvals=outline.approvals,
             registry=outline.registry,
+            contracts=outline.contracts,
+            documents=tuple(self._documents(outline.contracts)),
             console=outline.console,
         )
         try:

@@ -2,28 +2,37 @@
 
 import csv
 import io
+import itertools
+import re
 import sqlite3
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from bascule.errors import ConfigInvalid, InvalidArgument
+from bascule.errors import ConfigInvalid, InvalidArgument, InvalidParams
 from bascule.store import anchor, chain, folder, signing
 from bascule.store.chain import GENESIS, Head, Keys, Proof, Row, Verdict
 from bascule.store.files import BUSY_S, FILE
 from bascule.store.record import Record
+from bascule.wire.canonical import canonical
 
 _LOOK_EVERY_S: Final = 0.25
 _ROWS_AT_ONCE: Final = 500
+_TELL_EVERY: Final = 50  # entries; between two of them others of this process get their turn
+_LONGEST_S: Final = 15.0  # a search while somebody waits
+_STEPS: Final = 20_000  # of SQLite's machine, between two looks at the clock
+MOST_OF_TRACE: Final = 1000
 _ROW: Final = f"SELECT seq, hash, entry, {', '.join(chain.COLUMNS)} FROM audit"
 _HAS_END: Final = "SELECT 1 FROM audit WHERE call = ? AND kind IN ('call', 'outcome_recovered') LIMIT 1"
 CSV_COLUMNS: Final = ("seq", "time", *Record.__struct_fields__, "hash")
 _FORMULA: Final = ("=", "+", "-", "@")  # what a spreadsheet would run
+_AGO: Final = re.compile(r"(\d{1,9})(s|m|h|d|w)")
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # Unicode: control, format, none at all
 
 
@@ -49,12 +58,21 @@ class Seen(msgspec.Struct, frozen=True):
     endless: bool = False  # an intent that nothing has followed
 
 
+class Part(msgspec.Struct, frozen=True):
+    """Some of the entries that fit, the newest first."""
+
+    entries: Sequence[Seen]
+    has_newer: bool
+    has_older: bool
+
+
 class Log:
     """The audit of a state folder, for reading. One that was never written is empty."""
 
-    def __init__(self, state: Path) -> None:
-        """Raises ConfigInvalid if there is something that cannot be read."""
+    def __init__(self, state: Path, *, any_thread: bool = False) -> None:
+        """Raises ConfigInvalid if there is something that cannot be read. *any_thread*: others may use it, in turn."""
         self.state = state
+        self._any_thread = any_thread
         self._connection: sqlite3.Connection | None = None
         self._open()
 
@@ -63,8 +81,13 @@ class Log:
         if not path.exists():
             return
         try:
-            self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
-            self._connection.isolation_level = None
+            self._connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro",
+                uri=True,
+                timeout=BUSY_S,
+                isolation_level=None,
+                check_same_thread=not self._any_thread,
+            )
             if not self._read("SELECT 1 FROM sqlite_master WHERE name = 'audit_heads'"):
                 self.close()  # of a version that knew no audit
         except sqlite3.Error as error:
@@ -89,9 +112,52 @@ class Log:
         for each in self._fitting(filters, "ORDER BY seq DESC"):
             if len(found) >= most:
                 break
-            if intents or each.entry.get("kind") != "intent" or each.endless:
+            if intents or _is_of_interest(each):
                 found.append(each)
         return found[::-1]
+
+    def part(
+        self,
+        filters: Filters,
+        most: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        intents: bool = False,
+        longest_s: float = _LONGEST_S,
+    ) -> Part:
+        """The *most* entries that fit just *before* an entry, or just *after* one; the newest, if neither is said.
+
+        Of calls that have ended the intents are left out, unless they are wanted. Raises SearchTooLong.
+        """
+        self._end_after(longest_s)
+        if after is not None:
+            found = list(self._some(filters, "ORDER BY seq", most + 1, after=after, intents=intents))
+            if len(found) >= most:
+                return Part(found[:most][::-1], has_newer=len(found) > most, has_older=True)
+            before = None  # so near the end the newest are as good, and more
+        up_to = None if before is None else before - 1
+        found = list(self._some(filters, "ORDER BY seq DESC", most + 1, up_to=up_to, intents=intents))
+        return Part(found[:most], has_newer=before is not None, has_older=len(found) > most)
+
+    def _some(
+        self, filters: Filters, order: str, most: int, *, after: int = 0, up_to: int | None = None, intents: bool
+    ) -> Iterator[Seen]:
+        fitting = self._fitting(filters, order, after=after, up_to=up_to)
+        return itertools.islice((each for each in fitting if intents or _is_of_interest(each)), most)
+
+    def entry(self, seq: int) -> Seen | None:
+        return next(self._fitting(Filters(), "ORDER BY seq", after=seq - 1, up_to=seq), None)
+
+    def trace(self, id: str, most: int = MOST_OF_TRACE) -> list[Seen]:
+        """All entries of a trace, the oldest first."""
+        return list(itertools.islice(self._fitting(Filters(trace=id), "ORDER BY seq"), most))
+
+    def _end_after(self, longest_s: float) -> None:
+        """Give a search up that takes longer: nobody waits for it any more."""
+        if self._connection is not None:
+            end_s = time.monotonic() + longest_s
+            self._connection.set_progress_handler(lambda: time.monotonic() > end_s, _STEPS)
 
     def everything(self, filters: Filters) -> Iterator[Seen]:
         """All entries that fit, the oldest first."""
@@ -129,9 +195,12 @@ class Log:
 
     # ---- verifying
 
-    def verify(self, anchored: Path, keys: Keys, since: int | None = None) -> Verdict:
+    def verify(
+        self, anchored: Path, keys: Keys, since: int | None = None, looked: Callable[[int], None] = lambda count: None
+    ) -> Verdict:
         """What is wrong first: from the beginning, or after the head of entry *since*, which has to be a good one.
 
+        *looked* hears now and then how many entries were looked at, and may take its time.
         Raises ConfigInvalid if there is no such head, or the anchor cannot be read.
         """
         try:  # before the database: what is written in between is in the second only
@@ -142,7 +211,7 @@ class Log:
             stored = self._heads()
             start = None if since is None else _good_head(since, [*stored, *copies], keys)
             rows = self._rows(f"{_ROW} WHERE seq > ? ORDER BY seq", (start.seq if start else 0,))
-            verdict = chain.verify(rows, stored, copies, keys, start)
+            verdict = chain.verify(_counted(rows, looked), stored, copies, keys, start)
         notes = list(verdict.notes)
         if torn:
             notes.append(f"{anchored}: {torn} lines are no heads; after a crash, one may be torn")
@@ -214,7 +283,27 @@ class Log:
                 for seq, hash, entry, *columns in rows:
                     yield Row(seq, _bytes(hash), _bytes(entry), tuple(columns))
         except sqlite3.Error as error:  # a damaged file, for example
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+                raise SearchTooLong("there is too much to look through: say a shorter time, or a trace") from error
             raise folder.unusable(self.state / FILE, OSError(str(error))) from error
+
+
+class SearchTooLong(InvalidParams):
+    """Nobody waits as long as it would take to look through all of it."""
+
+    http = 422
+
+
+def _counted(rows: Iterator[Row], looked: Callable[[int], None]) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        if number % _TELL_EVERY == 0:
+            looked(number)
+        yield row
+
+
+def _is_of_interest(seen: Seen) -> bool:
+    """Whether it is no intent of a call that has ended: its end says more."""
+    return seen.entry.get("kind") != "intent" or seen.endless
 
 
 class _Moment:
@@ -249,6 +338,8 @@ def _where(filters: Filters, after: int, up_to: int | None) -> tuple[str, list[A
         ("kind = ?", filters.kind or None),
         ("at_us >= ?", filters.since_us),
         ("at_us < ?", filters.until_us),
+        # What is hashed is canonical, so that this finds it without decoding all the others.
+        ("instr(entry, ?)", b'"decision":%b' % canonical(filters.decision) if filters.decision else None),
     ):
         if wanted is not None:
             conditions.append(column)
@@ -341,6 +432,19 @@ def csv_row(seen: Seen) -> str:
     at_us = seen.entry.get("at_us")
     cells = {**seen.entry, "seq": seen.seq, "hash": seen.hash, "time": date_of(at_us)}
     return _csv_line([_harmless(cells.get(name, "")) for name in CSV_COLUMNS])
+
+
+def moment_us(text: str, now_s: float) -> int | None:
+    """`2h` ago, or a date with or without a time, in UTC unless it says otherwise. Raises ValueError."""
+    if not (text := text.strip()):
+        return None
+    try:
+        if (ago := _AGO.fullmatch(text)) is not None:
+            return int((now_s - int(ago[1]) * _UNITS_S[ago[2]]) * 1_000_000)
+        moment = datetime.fromisoformat(text)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text[:64]!r}: write how long ago, such as 2h, or 2026-11-20T08:00Z") from error
 
 
 def date_of(at_us: Any) -> str:

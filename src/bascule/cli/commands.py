@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import bascule
-from bascule.cli import approvals, audit, cache, contract, inspect, journal, keys, policy, serve, servers
+from bascule.cli import approvals, audit, cache, contract, inspect, journal, keys, policy, registry, serve, servers
 
 app = typer.Typer(
     name="bascule",
@@ -40,3 +40,4 @@ approvals.register(app)
 journal.register(app)
 cache.register(app)
 servers.register(app)
+registry.register(app)

@@ -78,6 +78,7 @@ def run(
         "cwd": cwd,
         "sharing": "per_session" if stateful else "shared",
         "required": True,  # what was named by hand is what /health/ready is about
+        "trust": "auto",  # whoever starts it by hand has nobody to review what it lists
     }
     servers = {name: {"command": words[0], "args": words[1:], **shared} for name, words in commands.items()}
     listen = {

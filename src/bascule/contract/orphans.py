@@ -75,9 +75,9 @@ def _of_one(
         yield "no_owner", f"it is {contract.status}, and has no {' and no '.join(unsaid)}"
     if (meant := _meant(contract.owner_team, teams)) is not None:
         yield "odd_team", f"nothing else belongs to {contract.owner_team!r}; is it {meant!r}?"
-    if listed is not None and contract.namespace not in listed.unknown:
-        if (contract.kind, contract.id) not in listed.things:
-            yield "not_listed", f"no server lists this {contract.kind}"
+    asked = listed is not None and contract.namespace not in listed.unknown
+    if listed is not None and asked and (contract.kind, contract.id) not in listed.things:
+        yield "not_listed", f"no server lists this {contract.kind}"
     yield from _reviewed(contract.last_security_review, today, days)
 
 

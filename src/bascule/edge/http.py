@@ -18,6 +18,7 @@ from bascule.edge.dialogue import MAX_IN_FLIGHT
 from bascule.edge.door import Door, Head, Headers, Refused, Rules
 from bascule.edge.flights import Flights
 from bascule.edge.legacy_sse import LegacySse
+from bascule.edge.official import OfficialApi
 from bascule.edge.pressure import Pressure
 from bascule.edge.refusals import Answer
 from bascule.edge.replies import JSON, Receive, Reply, respond
@@ -64,6 +65,7 @@ class HttpEdge:
         actions: Operations[Any],
         sole: str | None,
         turned_away: Callable[[BasculeError, str], None],
+        directory: OfficialApi,
         console: Callable[[], Awaitable[Application]] | None = None,
         max_sessions: int,
         session_idle_s: float,
@@ -73,6 +75,7 @@ class HttpEdge:
 
         *pages* are plain GET endpoints by path, *actions* what operators can ask for. *sole* is the server that
         `/mcp` stands for when there is exactly one and it has no name of its own (`bascule run -- CMD`).
+        *directory* is the list of servers for other registries.
         *console* gives the pages for people, which know their visitors by themselves; it is asked when somebody comes.
         *turned_away* hears of requests that are no call, or nobody's: why, and in which words."""
         self._door = Door(rules)
@@ -84,6 +87,7 @@ class HttpEdge:
         self._rest = Rest(actions)
         self._sole = sole
         self._turned_away = turned_away
+        self._directory = directory
         self._console = console
         self.sessions = Sessions(
             ring=ring, limit=max_sessions, idle_s=session_idle_s, max_s=session_max_s, forget=rim.forget
@@ -171,8 +175,9 @@ class HttpEdge:
         page = self._pages.get(path)
         # Probes come without a token and under an address of their own; what they hear is no secret.
         open_to_all = page is not None and path.startswith("/health/")
-        over_sse, is_rest = path.endswith("/sse"), self._rest.knows(path)
-        head = {} if open_to_all else self._door.admit(method, scope["headers"], answered=not (over_sse or is_rest))
+        over_sse, is_rest, is_directory = path.endswith("/sse"), self._rest.knows(path), self._directory.knows(path)
+        answered = not (over_sse or is_rest or is_directory)
+        head = {} if open_to_all else self._door.admit(method, scope["headers"], answered=answered)
         if "origin" in head:
             extra += door.cors(head["origin"])
         if open_to_all and page is not None:
@@ -180,7 +185,7 @@ class HttpEdge:
             return
         if method == "POST" and (stated := head.get(headers.METHOD)) is not None:
             self.pressure.check(stated)
-        resource = self.reception.resource(scope, path)
+        resource = self.reception.resource(scope, "/mcp" if is_directory else path)
         caller = await self.reception.caller(scope, head, resource)
         if page is not None:
             self.reception.check_operator(caller)
@@ -188,9 +193,13 @@ class HttpEdge:
             return
         endpoint = path.removesuffix("/sse") + "/mcp" if over_sse else path
         unwelcome = partial(self._until_unwelcome, scope, head, resource, caller.authority)
-        if is_rest:
+        if is_rest or is_directory:
             visit = Visit("", head, caller, resource, receive, send, extra, unwelcome)
-            await self._rest.serve(method, path, scope["query_string"], visit, self._door.rules, self.reception)
+            query = scope["query_string"]
+            if is_rest:
+                await self._rest.serve(method, path, query, visit, self._door.rules, self.reception)
+            else:
+                await self._directory.serve(method, path, query, visit, self.reception.resource(scope, ""))
             return
         visit = Visit(self._view(endpoint, caller), head, caller, resource, receive, send, extra, unwelcome)
         if over_sse:

@@ -8,6 +8,7 @@ from bascule.call import Call, Forward, Result
 from bascule.contract.model import Contract
 from bascule.errors import (
     BasculeError,
+    DefinitionChanged,
     Gone,
     InvalidParams,
     PromptNotFound,
@@ -16,6 +17,7 @@ from bascule.errors import (
     ToolNotFound,
 )
 from bascule.policy.scopes import Access
+from bascule.registry.judge import Unapproved
 from bascule.wire import jsonrpc
 
 
@@ -37,20 +39,33 @@ def as_asked(call: Call, kind: str) -> BasculeError:
 
 
 class Authorize:
-    """Refuses who lacks a scope, and everybody once the thing is withdrawn."""
+    """Refuses who lacks a scope, and everybody once the thing is withdrawn, or is not what was approved."""
 
-    def __init__(self, contract: Contract, scopes: tuple[str, ...], withheld: str = "") -> None:
-        """*withheld*: why nobody may call it, "" if it is not."""
+    def __init__(
+        self,
+        contract: Contract,
+        scopes: tuple[str, ...],
+        withheld: str = "",
+        unapproved: Unapproved | None = None,
+    ) -> None:
+        """*withheld*: why nobody may call it, "" if it is not. *unapproved*: the same, of what was not approved."""
         self._contract = contract
         self._scopes = scopes
-        self._withheld = withheld
+        self._changed = unapproved if unapproved is not None and unapproved.told else None
+        self._is_hidden = bool(withheld) and self._changed is None
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
         access = call.caller.authority.access(self._scopes)
-        if access is Access.HIDDEN or self._withheld:
+        if access is Access.HIDDEN or self._is_hidden:
             raise as_asked(call, self._contract.kind)
         if access is Access.LACKING:
             raise ScopeDenied(f"{self._contract.id} needs the scope {' '.join(self._scopes)}", self._scopes)
+        if self._changed is not None:
+            raise DefinitionChanged(
+                f"{self._contract.id} must not be called: {self._changed.told}",
+                review=self._changed.id,
+                changed=list(self._changed.changed),
+            )
         if self._contract.status == "gone":
             raise _gone(self._contract)
         return await forward(call)

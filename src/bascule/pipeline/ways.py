@@ -19,6 +19,7 @@ from bascule.pipeline.authorize import Authorize
 from bascule.pipeline.chain import Stage, compose
 from bascule.policy.scopes import Access, Authority
 from bascule.registry.catalog import Item, Listing, Template, resolved
+from bascule.registry.judge import Judge, Unapproved
 from bascule.registry.sight import KINDS
 from bascule.wire.jsonrpc import NOTHING, Params
 
@@ -47,6 +48,7 @@ class Way(msgspec.Struct, frozen=True):
     forward: Forward
     choice: Choice | None = None  # the versions that its callers can ask for, where there are several
     elsewhere: Behind | None = None  # what answers in its place
+    unapproved: Unapproved | None = None  # it is withheld because it is not what was approved
 
     def is_seen(self, authority: Authority) -> bool:
         """Whether a caller may know of it: what it may call, or could if it asked for the scopes."""
@@ -73,12 +75,18 @@ class _Known(msgspec.Struct):
 class Ways:
     """All ways, by server."""
 
-    def __init__(self, sources: Sources, build: Build, last: Forward, *, private: bool) -> None:
-        """*build* makes the stages, *last* is what follows all of them. *private*: callers are told apart."""
+    def __init__(
+        self, sources: Sources, build: Build, last: Forward, *, private: bool, judge: Judge | None = None
+    ) -> None:
+        """*build* makes the stages, *last* is what follows all of them. *private*: callers are told apart.
+
+        *judge* says what of the lists is approved; without it everything is.
+        """
         self.private = private
         self._sources = sources
         self._build = build
         self._last = last
+        self._judge = judge
         self._known: dict[str, _Known] = {}
         self._unlisted: dict[tuple[str, Kind, str], Way] = {}
         self._versions: dict[tuple[str, Kind, str, Known], Way] = {}
@@ -89,13 +97,15 @@ class Ways:
         Whether things of other servers, whose calls go to this one, have changed with it.
         """
         before = self._known.get(server)
+        unapproved = self._judge.judge(server, listings) if self._judge is not None else {}
         ways: dict[Key, tuple[Item, Way]] = {}
         for kind, item in _items(listings):
             key = (kind, item.key)
             old = before.ways.get(key) if before else None
             if key not in ways:
-                same = old is not None and old[0].members == item.members
-                ways[key] = old if same and old else (item, self._made(kind, server, item.key, item))
+                found = unapproved.get(key)
+                same = old is not None and old[0].members == item.members and old[1].unapproved == found
+                ways[key] = old if same and old else (item, self._learnt(kind, server, item, found))
         texts = [item.key for listing in listings for item in listing.templates]
         plain = not any(way.withheld or is_governed(way.contract) or claims(item) for item, way in ways.values())
         templates = [(Template(text), text) for text in dict.fromkeys(texts)]
@@ -169,12 +179,18 @@ class Ways:
 
     def governs(self, kind: Kind, server: str, name: str) -> bool:
         """Whether anybody says anything of it, or might: what a trusted server says is in its lists."""
-        return self._sources.trusts(server) or is_governed(self.way(kind, server, name).contract)
+        if self._sources.trusts(server) or self.pins(server):
+            return True
+        return is_governed(self.way(kind, server, name).contract)
+
+    def pins(self, server: str) -> bool:
+        """Whether what *server* lists is only to be seen once it is approved."""
+        return self._judge is not None and self._judge.pins(server)
 
     def plain(self, server: str, authority: Authority) -> bool:
         """Whether a caller sees the lists of *server* just as the server gives them."""
         known = self._known.get(server)
-        return (known is None or known.plain) and authority.covers((server,))
+        return (known is None or known.plain) and authority.covers((server,)) and not self.pins(server)
 
     def allows(self, authority: Authority, kind: Kind, server: str, name: str) -> bool:
         """Whether a caller may have it."""
@@ -186,12 +202,17 @@ class Ways:
         return self.way(kind, server, name).is_seen(authority)
 
     def withholds(self, kind: Kind, server: str, name: str) -> bool:
-        return bool(self.way(kind, server, name).withheld)
+        way = self.way(kind, server, name)
+        return bool(way.withheld) and not (way.unapproved is not None and way.unapproved.told)
 
     def entry(self, kind: Kind, server: str, name: str, members: Params) -> Params | None:
         """What clients see of the listed *members*; None if they see nothing of it."""
         way = self.way(kind, server, name)
         if way.withheld or way.contract.status == "gone":
+            return None
+        known = self._known.get(server)
+        item, _ = known.ways.get((kind, name), (None, None)) if known is not None else (None, None)
+        if self._judge is not None and not self._judge.fits(server, kind, item, members):
             return None
         if way.elsewhere is not None and way.elsewhere.item is not None:
             members = {**way.elsewhere.item.members, "name": members["name"]}
@@ -214,7 +235,7 @@ class Ways:
 
     def _of_templated(self, server: str, uri: str, item: Item, way: Way) -> Way:
         """The way of a *uri* that is listed by its template alone: what is said of the URI itself holds, too."""
-        if not self._sources.singles_out("resource", f"{server}/{uri}", way.contract.id):
+        if way.withheld or not self._sources.singles_out("resource", f"{server}/{uri}", way.contract.id):
             return way
         own = self._unlisted.get((server, "resource", uri))
         return own or self._kept((server, "resource", uri), self._made("resource", server, item.key, item, uri))
@@ -224,6 +245,12 @@ class Ways:
             self._unlisted.clear()
         self._unlisted[key] = way
         return way
+
+    def _learnt(self, kind: Kind, server: str, item: Item, unapproved: Unapproved | None) -> Way:
+        if unapproved is None:
+            return self._made(kind, server, item.key, item)
+        log.warning("%r is withheld: %s", f"{server}/{item.key}", unapproved.reason)
+        return self._withheld(kind, f"{server}/{item.key}", unapproved.reason, unapproved)
 
     def _made(
         self,
@@ -262,16 +289,19 @@ class Ways:
             return own
         server, _, name = picked.served_by.partition("/")
         known = self._known.get(server)
-        item, _ = known.ways.get(("tool", name), (None, None)) if known else (None, None)
+        item, way = known.ways.get(("tool", name), (None, None)) if known else (None, None)
+        if way is not None and way.unapproved is not None:
+            raise ValueError(f"{picked.version} is served by {picked.served_by}, and {way.withheld}")
         if item is None:
             why = "lists no such tool" if known else "is no server, or has not said yet what it lists"
             raise ValueError(f"{picked.version} is served by {picked.served_by}, and {server!r} {why}")
         return own if (server, name) == (own.server, own.name) else Behind(server, name, item)
 
-    def _withheld(self, kind: Kind, id: str, reason: str) -> Way:
+    def _withheld(self, kind: Kind, id: str, reason: str, unapproved: Unapproved | None = None) -> Way:
         contract = self._sources.effective(kind, id, Definition())
-        refuse = [Authorize(contract, contract.security_scope, reason)]
-        return Way(contract, contract.security_scope, reason, refuse, compose(refuse, self._last))
+        scopes = contract.security_scope
+        refuse = [Authorize(contract, scopes, reason, unapproved)]
+        return Way(contract, scopes, reason, refuse, compose(refuse, self._last), unapproved=unapproved)
 
 
 def claims(item: Item) -> bool:

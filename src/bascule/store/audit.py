@@ -14,9 +14,9 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -58,6 +58,23 @@ _OF_THE_CALL: Final = ("call", "trace_id", "caller", "proof", "method", "thing",
 Posted: TypeAlias = tuple[Record, bytes | None]
 
 
+class Sums(Protocol):
+    """What is added up of records (store/usage.py), in the transactions that write them."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether something is not written yet."""
+        ...
+
+    def add(self, connection: sqlite3.Connection, records: Sequence[Record], before: int, after: int) -> None:
+        """*records* are the entries after *before*, up to *after*."""
+        ...
+
+    def flush(self, connection: sqlite3.Connection) -> bool: ...
+
+    def undone(self) -> None: ...
+
+
 class _Place(NamedTuple):
     """Where the chain has come to."""
 
@@ -76,10 +93,12 @@ class Audit:
         options: AuditOptions,
         *,
         boot: str = "",
+        sums: Sums | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """*boot*: the id of this process, for its intents. Raises ConfigInvalid for a key that cannot be used."""
         self._writer = writer
+        self._sums = sums
         self._options = options
         self._hide = frozenset(name.lower() for name in options.redact)
         self._boot = boot
@@ -227,6 +246,8 @@ class Audit:
     def waiting(self) -> bool:
         place = self._place
         signs = self._sign_now or self._ending
+        if self._ending and self._sums is not None and self._sums.behind:
+            return True
         return bool(self._waiting) or (signs and (place.seq > place.signed or bool(self._behind)))
 
     def begin(self, connection: sqlite3.Connection) -> None:
@@ -241,6 +262,8 @@ class Audit:
     def append(self, connection: sqlite3.Connection, record: Record, arguments: bytes | None = None) -> None:
         """Write *record* within the transaction that is open: it is kept if everything else in there is."""
         connection.execute(_INSERT, self._row(record, arguments))
+        if self._sums is not None:
+            self._sums.add(connection, (record,), self._place.seq - 1, self._place.seq)
 
     def write(self, connection: sqlite3.Connection) -> None:
         waiting, taken = self._waiting, self._taken
@@ -251,8 +274,16 @@ class Audit:
         for start in range(0, whole, _MANY):
             connection.execute(_INSERT_MANY, [value for row in rows[start : start + _MANY] for value in row])
         connection.executemany(_INSERT, rows[whole:])
+        if self._sums is not None:
+            self._add_up(connection, self._sums)
         self._signs, self._sign_now = self._sign_now, False
         self._sign(connection, to_the_end=self._signs or self._ending)
+
+    def _add_up(self, connection: sqlite3.Connection, sums: Sums) -> None:
+        if taken := self._taken:
+            sums.add(connection, [record for record, _ in taken], self._place.seq - len(taken), self._place.seq)
+        if self._ending:
+            sums.flush(connection)
 
     def committed(self) -> None:
         self._bytes_out += sum(len(arguments) for _, arguments in self._taken if arguments is not None)
@@ -271,6 +302,8 @@ class Audit:
         self._signed = []
         self._sign_now = self._sign_now or self._signs
         self._version = None  # the next transaction looks for itself: this one may have failed anywhere
+        if self._sums is not None:
+            self._sums.undone()
         self._tell()
 
     def recover(self, connection: sqlite3.Connection, alive: Callable[[str], bool]) -> None:

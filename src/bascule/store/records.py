@@ -5,12 +5,14 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from bascule.contract.versions import NOTHING_REGISTERED, Registered
+from bascule.contract.versions import Registered
 from bascule.store.approvals import Approvals
 from bascule.store.audit import Audit
 from bascule.store.boots import Boot
+from bascule.store.contracts import Contracts
 from bascule.store.journal_sqlite import SqliteJournal
 from bascule.store.options import ApprovalOptions, AuditOptions, JournalOptions
+from bascule.store.routes import Routes
 from bascule.store.switches import Switches
 from bascule.store.vault import vault_of
 from bascule.store.writer import Writer
@@ -33,12 +35,14 @@ class Records:
         self.audit = None if audit.mode == "off" else Audit(self.writer, state, audit, boot=self.boot.id)
         self.journal = SqliteJournal(self.writer, self.vault, self.boot, journal, self.audit)
         self.approvals = Approvals(self.writer, self.vault, self.audit, approvals)
+        self.contracts = Contracts(self.writer, self.audit)
+        self.routes = Routes(self.writer, self.audit)
         self.switches = Switches(self.writer)
         self._tasks: list[asyncio.Task[None]] = []
 
     def registered(self) -> Registered:
         """What the registry says of contracts now. Raises Unavailable when that cannot be read."""
-        return NOTHING_REGISTERED
+        return Registered(tuple(self.contracts.active()), self.routes.known())
 
     async def start(self) -> None:
         """Begin to write: first of all, what is known of calls that a process which died left behind."""

@@ -41,6 +41,7 @@ class StdioOptions(Options, frozen=True):
     era: Literal["auto", "legacy", "modern"] = "auto"
     required: bool = False  # /health/ready is 503 while this server is down
     trusted: bool = False  # what it says of its tools' side effects, and the contracts it declares, are believed
+    trust: Literal["auto", "pin", "review"] = "pin"  # which of the definitions that it lists need an approval
     call_timeout_s: Seconds = 60.0  # without a sign of life: progress, or a question, starts it anew
     fallback: str | None = None  # the server that takes over while this one fails, for tools of the same contract
     deduplicates: bool = False  # runs calls that have the same key once by itself, so that keys are passed on to it

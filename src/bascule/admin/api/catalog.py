@@ -1,0 +1,57 @@
+"""The catalog of tools: search it, look at one."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from bascule.admin import catalog
+from bascule.admin.actions import Operation, Said, Takes
+from bascule.admin.catalog import Wanted
+from bascule.call import Caller
+
+if TYPE_CHECKING:
+    from bascule.app import Gateway
+
+_SEARCH = {
+    "q": Takes(about="words that are all in its name, its description or the names of its arguments"),
+    "server": Takes(about="only those of this server"),
+    "verb": Takes(about="what it does: the first word of its name, such as create"),
+    "team": Takes(about="only those that this owner_team answers for"),
+    "cost": Takes(about="what a call is estimated to cost, in USD", choices=catalog.COSTS),
+    "level": Takes(about="its security_level", choices=catalog.LEVELS),
+    "status": Takes(about="how far it is in its life", choices=catalog.STATUSES),
+    "effect": Takes(about="whether it changes anything", choices=catalog.EFFECTS),
+    "sort": Takes(about="the order; by name, if it is not said", choices=catalog.SORTS),
+    "page": Takes("integer", "which page; the first, if it is not said"),
+    "size": Takes("integer", f"tools of a page, at most {catalog.MOST_LISTED}"),
+}
+
+
+def operations(gateway: "Gateway") -> Sequence[Operation]:
+    async def search(_: Caller, said: Said) -> Any:
+        wanted = msgspec.convert({name: said[name] for name in Wanted.__struct_fields__ if name in said}, Wanted)
+        size = min(said.get("size", catalog.PAGE), catalog.MOST_LISTED)
+        return catalog.page(gateway, wanted, await catalog.figures(gateway), number=said.get("page", 1), size=size)
+
+    async def tool(_: Caller, said: Said) -> Any:
+        return await catalog.tool(gateway, said["tool"])
+
+    return [
+        Operation(
+            name="catalog.search",
+            method="GET",
+            path="/api/catalog",
+            run=search,
+            about="Tools that fit what is said, with what they cost and how they are used.",
+            takes=_SEARCH,
+        ),
+        Operation(
+            name="catalog.tool",
+            method="GET",
+            path="/api/tool",
+            run=tool,
+            about="All that there is to say of one tool.",
+            takes={"tool": Takes(about="its logical id, such as crm/create_lead", needed=True)},
+        ),
+    ]

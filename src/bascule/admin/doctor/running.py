@@ -1,0 +1,102 @@
+"""A gateway that runs, by what its `/status` says. PURE: whoever asks it hands in the answer."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import bascule
+from bascule.admin.doctor.finding import Finding, finding, names, plural
+
+RESTARTS: Final = 3  # of one server: once or twice is an accident
+MOST_RESTARTS_PER_H: Final = 1.0
+_HOUR_S: Final = 3600.0
+
+Json = Mapping[str, Any]
+
+
+def findings(url: str, status: Json, config: str) -> Iterator[Finding]:
+    """*config*: the file, for the commands that mend something. *status* may be of another version than ours."""
+    if status.get("version") != bascule.__version__:
+        what = f"it runs version {status.get('version')}, and this is {bascule.__version__}"
+        yield finding("version-differs", url, what, f"bascule serve -c {config}   # start it again")
+    if reason := _in(status, "config").get("error"):
+        what = f"the last edit of the configuration is not in use: {reason}"
+        yield finding("configuration-refused", url, what, f"bascule validate {config}")
+    yield from _names(url, _in(status, "names"))
+    yield from _pressure(url, _in(status, "pressure"))
+    yield from _audit(url, _in(status, "audit"))
+    outcomes = _in(_in(status, "calls"), "by_outcome")
+    if faults := outcomes.get("internal"):
+        what = f"{plural(int(faults), 'call')} ended in a fault of Bascule's own"
+        yield finding("internal-errors", url, what, f"bascule audit search --outcome internal -c {config}")
+    for name, server in _in(status, "servers").items():
+        yield from _server(url, name, server, float(status.get("uptime_s") or 0.0), config)
+
+
+def _names(url: str, said: Json) -> Iterator[Finding]:
+    for kind, what in (("withheld", "clash, and nobody can call"), ("shadowed", "stand twice, so that one hides")):
+        if clashing := said.get(kind):
+            fix = "aliases: {crm/find: crm__find_lead}"
+            yield finding("names-clash", url, f"names {what} {names(map(str, clashing))}", fix)
+
+
+def _pressure(url: str, said: Json) -> Iterator[Finding]:
+    now, shed = said.get("now", "none"), sum(_in(said, "shed").values())
+    if now != "none":
+        what = f"it turns work away now, for want of {_WANTED.get(str(now), now)}"
+        yield finding("overloaded", url, what, _ROOM.get(str(now), "replicas: 2"), severity="error")
+    elif shed:
+        reason = max(_in(said, "shed").items(), key=lambda each: int(each[1]))[0]
+        what = f"it has turned {plural(int(shed), 'request')} away, for want of {_WANTED.get(reason, reason)}"
+        yield finding("overloaded", url, what, _ROOM.get(reason, "replicas: 2"))
+
+
+_WANTED: Final = {"calls": "places", "lag": "processor time", "memory": "memory"}
+_ROOM: Final = {
+    "calls": "overload: {max_calls: 20000}",
+    "lag": "limits: {caller: {concurrent: 20}}",
+    "memory": "http: {max_body_bytes: 1048576}",
+}
+
+
+def _audit(url: str, said: Json) -> Iterator[Finding]:
+    if problem := said.get("problem"):
+        yield finding("audit-failing", url, f"the audit is not written: {problem}", "df -h   # is the disk full?")
+    if missed := said.get("unrecorded"):
+        what = f"{plural(int(missed), 'call')} found no room in the audit, and nothing is known of them"
+        yield finding("audit-unrecorded", url, what, "audit: strict")
+    if problem := said.get("anchor_problem"):
+        what = f"heads of the audit are not copied to {said.get('anchor')}: {problem}"
+        yield finding("anchor-failing", url, what, "audit: {anchor: /a/folder/that/can/be/written/audit.heads}")
+
+
+def _server(url: str, name: str, said: Json, uptime_s: float, config: str) -> Iterator[Finding]:
+    at, look = f"{url}/servers/{name}/mcp", f"bascule ping -c {config}"
+    if said.get("state") in ("down", "failed"):
+        lines = said.get("stderr") or ()
+        last = f"; it said last: {lines[-1]}" if lines else ""
+        what = f"{name} is {said['state']}: {said.get('last_error') or 'it does not say why'}{last}"
+        yield finding("server-down", at, what, look, severity="error" if said.get("required") else "warning")
+    elif said.get("state") == "off":
+        yield finding(
+            "server-off", at, f"{name} was switched off by an operator", f"bascule servers enable {name} {url}"
+        )
+    elif said.get("lists") == "stale":
+        yield finding("lists-stale", at, f"{name} no longer says what it offers: {said.get('last_error')}", look)
+    restarts = int(said.get("restarts") or 0)
+    if restarts >= RESTARTS and restarts > MOST_RESTARTS_PER_H * uptime_s / _HOUR_S:
+        what = f"{name} was started again {restarts} times in {uptime_s / 60:.0f} minutes: {said.get('last_error')}"
+        yield finding("server-restarts", at, what, look)
+    circuit = _in(said, "circuit")
+    if circuit.get("state") not in (None, "closed"):
+        what = f"{name} is left alone (circuit {circuit['state']}): {circuit.get('last_failure') or 'by hand'}"
+        yield finding("circuit-open", at, what, look)
+    if withheld := _in(said, "withheld"):
+        thing, why = next(iter(withheld.items()))
+        what = f"{name}: {plural(len(withheld), 'thing')} nobody is shown, such as {thing}: {why}"
+        yield finding("things-withheld", at, what, f"bascule contract lint -c {config} --server {name}")
+
+
+def _in(said: Json, name: str) -> Json:
+    """The object *name*; an empty one where there is none."""
+    found = said.get(name)
+    return found if isinstance(found, dict) else {}

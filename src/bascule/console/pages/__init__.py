@@ -1,0 +1,24 @@
+"""The pages of the console, in the order of the navigation: a file for each, with its `PAGE`."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Final
+
+from bascule.console.page import Page
+
+_NAMES: Final = (
+    "overview",
+    "marketplace",
+    "servers",
+    "approvals",
+    "reviews",
+    "audit",
+    "callers",
+    "cost",
+)
+
+
+def pages() -> tuple[Page, ...]:
+    """All of them; the first is where people come in."""
+    found = (f"{__name__}.{name}" for name in _NAMES)
+    return tuple(import_module(module).PAGE for module in found if find_spec(module) is not None)
