@@ -18,8 +18,9 @@ COLUMNS: Final = 24  # of Grafana's grid
 CALLS: Final = 'bascule_calls_total{server=~"$server",tool=~"$tool"}'
 TOOL_CALLS: Final = 'bascule_calls_total{server=~"$server",tool=~"$tool",tool!=""}'
 TOOK: Final = 'bascule_call_duration_seconds_bucket{server=~"$server",tool=~"$tool"}'
-# Of a tool or its server; what a caller got wrong, or may not do, is none.
-BAD: Final = 'bascule_calls_total{server=~"$server",tool=~"$tool",category=~"failed|refused|transient|internal"}'
+# As promises count: what a caller got wrong, or may not do, says nothing of a tool.
+BAD: Final = f'{TOOL_CALLS[:-1]},category=~"failed|refused|transient|internal"}}'
+JUDGED: Final = f'{TOOL_CALLS[:-1]},category=~"ok|failed|refused|transient|internal"}}'
 
 GREEN: Final = "green"
 ORANGE: Final = "orange"
@@ -111,7 +112,7 @@ def now() -> Iterator[Json]:
     yield stat(
         "Errors",
         "Share of tool calls that a tool, its server or Bascule failed.",
-        f"(sum(rate({BAD}[$__rate_interval])) or vector(0)) / sum(rate({TOOL_CALLS}[$__rate_interval]))",
+        f"(sum(rate({BAD}[$__rate_interval])) or vector(0)) / sum(rate({JUDGED}[$__rate_interval]))",
         "percentunit",
         [(0.01, ORANGE), (0.05, RED)],
     )
@@ -196,7 +197,7 @@ def promises() -> Iterator[Json]:
     )
     yield lines(
         "Burn rate in an hour",
-        "How many times as fast as it may a budget is spent; needs the rules of `bascule slo rules`. 14.4 pages somebody.",
+        "How many times as fast as it may a budget is spent, by the rules of `bascule slo rules`. 14.4 pages somebody.",
         "short",
         {
             "{{tool}} {{objective}}": f"max by (tool, objective) (bascule:slo_bad_ratio:rate1h{of})"

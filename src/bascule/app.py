@@ -63,6 +63,7 @@ from bascule.pipeline.resolve import Resolve
 from bascule.pipeline.ways import Ways
 from bascule.policy.keys import PEPPER_BYTES, KeySnapshot
 from bascule.registry.aggregate import Aggregate
+from bascule.registry.judge import Judge, Standing, standing_of
 from bascule.registry.official import Official
 from bascule.registry.sync import Registry
 from bascule.store.generations import Generations
@@ -107,6 +108,7 @@ class Gateway:
         self.records = records_of(config)
         self.off: Mapping[str, Switch] = {} if self.records is None else self.records.switches.all()
         self.upstreams = {name: self._upstream(name, options) for name, options in config.servers.items()}
+        self.judge = self._judge(config)
         self.registry = Registry(self.upstreams, config.aliases, config.patience_s)
         self.aggregate = Aggregate(self.registry)
         self.observe = Observe(None if self.records is None else self.records.audit)
@@ -166,6 +168,20 @@ class Gateway:
             return SwitchedOff(name, kind, f"by {off.by}" + (f": {off.note}" if off.note else ""))
         return upstream_for(name, options, self.parking)
 
+    def _judge(self, config: Config) -> Judge:
+        judge = Judge(
+            None if self.records is None else self.records.definitions,
+            None if self.records is None else Generations(self.records.writer),
+            relearn=lambda: self._adopt_ways(self.govern.ways),
+            look_again=self._look_again,
+        )
+        judge.adopt(standings_of(config))
+        return judge
+
+    def _look_again(self, server: str) -> None:
+        for follower in self.registry.followers(server):
+            follower.notify("notifications/tools/list_changed", {})
+
     def _reception(self, config: Config, keys: KeyStore, issuers: "Issuers | None") -> Reception:
         identify = identify_of(config, key_book_of(config, keys), issuers, attempts=self.attempts)
         urls = [issuer.issuer for issuer in config.auth.issuers.values()]
@@ -213,7 +229,9 @@ class Gateway:
         return self.parts.results
 
     def _ways(self, config: Config) -> Ways:
-        return ways_of(config, self.parts, self._last, registered=self.registered, today=_today())
+        return ways_of(
+            config, self.parts, self._last, registered=self.registered, today=_today(), judge=self.judge
+        )
 
     async def start(self) -> None:
         """Bring everything up in the background; returns at once, so that a slow server delays nobody."""
@@ -227,6 +245,7 @@ class Gateway:
             await self._bring_up(upstream, self.config.servers[upstream.name])
         self._tasks.append(asyncio.ensure_future(self.edge.sessions.expire()))
         self._tasks.append(asyncio.ensure_future(self._followed_keys().run()))
+        self._tasks.append(asyncio.ensure_future(self.judge.run()))
         for task in self._tasks:
             task.add_done_callback(_say_why_it_ended)
         if self.issuers is not None:
@@ -244,6 +263,7 @@ class Gateway:
             task.cancel()
         await self.edge.sessions.end_all()
         await self.registry.stop()
+        await self._flush_definitions()
         await self.parking.close()
         await self.parts.unfinished.end()
         self.parts.health.stop()
@@ -253,6 +273,12 @@ class Gateway:
         self.keys.close()
         if self.records is not None:
             await self.records.close()
+
+    async def _flush_definitions(self) -> None:
+        try:
+            await self.judge.flush()
+        except BasculeError as error:
+            log.error("what servers list was not written down: %s", error)  # it is seen for the first time once more
 
     async def reload(self, config: Config) -> str:
         """Adopt *config* without dropping a call; returns what changed, in words.
@@ -292,6 +318,7 @@ class Gateway:
             session_idle_s=config.http.session_idle_s,
             session_max_s=config.http.session_max_s,
         )
+        self.judge.adopt(standings_of(config))
         await self._adopt_ways(ways)
         await self._exchange(fresh, leaving)
         said = [f"servers: {len(fresh)} started or changed, {len(leaving)} stopped or changed, {len(kept)} untouched"]
@@ -347,7 +374,7 @@ class Gateway:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             try:
-                if generations.changed() or day != _today():
+                if generations.changed() - {"definitions"} or day != _today():
                     await self.relearn()
                     day = _today()
             except BasculeError as error:
@@ -428,6 +455,11 @@ def records_of(config: Config) -> Records | None:
     return Records(Path(config.state_dir), audit_of(config), config.journal, config.approvals)
 
 
+def standings_of(config: Config) -> Mapping[str, Standing]:
+    """How far each server is trusted."""
+    return {name: standing_of(options) for name, options in config.servers.items()}
+
+
 def ways_of(
     config: Config,
     parts: Parts,
@@ -436,10 +468,11 @@ def ways_of(
     *,
     registered: Registered = NOTHING_REGISTERED,
     today: str = "",
+    judge: Judge | None = None,
 ) -> Ways:
     """The way of each thing under *config* and what is *registered*, down to *last*."""
     sources, build = sources_of(config, registered, today), builder_of(config, parts, registered, clock)
-    return Ways(sources, build, last, private=tells_apart(config))
+    return Ways(sources, build, last, private=tells_apart(config), judge=judge)
 
 
 def builder_of(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from gateway import Bascule, Json, gateway, remote, until
+from gateway import Bascule, Json, failure_of, gateway, remote, until
 from governed import Known, credentials, tool, wide
 
 from bascule.wire.versions import Era
@@ -26,6 +26,12 @@ WRITES: Final = (
     *("publish", "submit", "withdraw", "discard", "promote", "deprecate", "retire", "sign"),
     *("routes", "routes/canary", "routes/rollback"),
 )
+BODIES: Final[dict[str, Json]] = {
+    "publish": {"contract": {"tool": ID, "version": "1.0.0"}},
+    "sign": {"tool": ID, "version": "1.0.0", "aspect": "security", "decision": "approved"},
+    "routes/canary": {"tool": ID, "version": "1.0.0", "percent": 1},
+    "routes/rollback": {"tool": ID},
+}
 
 
 def contract(version: str = "1.0.0", **more: Any) -> Json:
@@ -86,8 +92,7 @@ async def world(tmp_path: Path, **members: Any) -> AsyncIterator[World]:
             {"crm": remote(upstream.url)},
             environ=KEYS.environ,
             state_dir=str(tmp_path / "state"),
-            callers=KEYS.configured(**CALLERS),
-            **members,
+            **{"callers": KEYS.configured(**CALLERS), **members},
         ) as bascule,
     ):
         assert bascule.gateway is not None
@@ -119,12 +124,8 @@ async def test_who_may_call_everything_may_not_for_that_reason_change_the_contra
     tmp_path: Path,
 ) -> None:
     async with world(tmp_path) as w:
-        said = {"tool": ID, "version": "1.0.0", "aspect": "security", "decision": "approved", "percent": 1}
-        takes = {"contract": contract()}
         for path in WRITES:
-            body = takes if path == "publish" else said if path == "sign" else {"tool": ID, "version": "1.0.0"}
-            body = {**body, "percent": 1} if path == "routes/canary" else body
-            body = {"tool": ID} if path == "routes/rollback" else body
+            body = BODIES.get(path, {"tool": ID, "version": "1.0.0"})
             assert (await w.ask("agent", f"/{path}", body))[0] == 403, path
             assert (await w.ask("reader", f"/{path}", body))[0] == 403, path
             assert (await w.ask(None, f"/{path}", body))[0] == 401, path
@@ -166,7 +167,7 @@ async def test_a_deprecated_version_says_so_in_each_result_and_a_retired_one_is_
         assert "2999-01-01" in warned["_meta"][CALL]["warnings"][0]
         await w.done("admin", "/retire", named)
         gone = await until(look, lambda result: result.get("isError") is True)
-        assert gone["_meta"]["dev.bascule/error"]["data"]["code"] == 41001
+        assert failure_of(gone)["code"] == 41001
 
 
 async def test_a_draft_and_a_version_in_review_hold_for_nobody(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ async def test_a_draft_and_a_version_in_review_hold_for_nobody(tmp_path: Path) -
         await w.done("editor", "/submit", {"tool": ID, "version": "2.0.0"})
         client = Known(w.bascule, shown=KEYS.of("agent"))
         result = await client.result("tools/call", {"name": f"{ID}@2", "arguments": {"text": "x"}})
-        assert result["_meta"]["dev.bascule/error"]["data"]["code"] == 40002
+        assert failure_of(result)["code"] == 40002
 
 
 # ---- what is answered

@@ -3,12 +3,15 @@
 import base64
 import copy
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from command import WITHIN_S, Done
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -113,3 +116,30 @@ def change(dotted: str, value: Any) -> Callable[[Json], None]:
             place[last] = value
 
     return changed
+
+
+# As `bascule` itself, whether or not these commands are among its own yet.
+_PROGRAM: Final = (
+    "from bascule.cli import commands, doctor, status;"
+    "doctor.register(commands.app); status.register(commands.app); commands.app()"
+)
+
+
+def arguments(*words: str) -> list[str]:
+    return [sys.executable, "-c", _PROGRAM, *words]
+
+
+def doctored(*words: str, cwd: Path, env: dict[str, str] | None = None) -> Done:
+    """The command, run to its end without a terminal, and without what our own shell has set."""
+    ours = {key: value for key, value in os.environ.items() if key not in ("BASCULE_TOKEN", "COLUMNS", "NO_COLOR")}
+    isolated = {"HOME": str(cwd), "XDG_STATE_HOME": str(cwd / "home-state")}
+    done = subprocess.run(
+        arguments(*words),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        cwd=cwd,
+        env={**ours, **isolated, **(env or {})},
+        timeout=WITHIN_S,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())

@@ -13,8 +13,15 @@ LISTED = frozenset({"crm/create_lead", "crm/find"})
 OUTCOMES = ("answered", "failed", "refused", "cancelled", "unavailable", "scope_denied", "internal", "parse_failed")
 
 
-def over(thing: str = "crm/create_lead", method: str = "tools/call", outcome: str = "answered", **more: int) -> Record:
-    return Record(kind="call", at_us=0, method=method, thing=thing, server="crm", outcome=outcome, **more)
+def over(
+    thing: str = "crm/create_lead",
+    method: str = "tools/call",
+    outcome: str = "answered",
+    took_us: int = 0,
+    cost_nano_usd: int = 0,
+) -> Record:
+    said = {"method": method, "thing": thing, "server": "crm", "outcome": outcome}
+    return Record(kind="call", at_us=0, took_us=took_us, cost_nano_usd=cost_nano_usd, **said)  # type: ignore[arg-type]  # texts alone
 
 
 def counted(*records: Record) -> dict[Labels, Series]:

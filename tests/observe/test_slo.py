@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from bascule.contract.model import Contract, Slo
 from bascule.observe import slo
 from bascule.observe.metrics import BUCKETS_S
-from bascule.policy.outcome import CATEGORIES, UNTIMED
 from bascule.observe.slo import BAD, DAY_S, GOOD, HOUR_S, Counts, Objective
+from bascule.policy.outcome import CATEGORIES, UNTIMED
 
 PROMTOOL: Final = shutil.which("promtool")
 SUCCESS: Final = Objective(tool="crm/create_lead", name="success", target=0.999, window_days=30)
@@ -173,16 +173,16 @@ def test_rules_are_valid_whatever_a_tool_is_called(tmp_path: Path) -> None:
         "crm/`tick`",
         "crm/a}",
     ]
-    promised = [
-        Objective(tool=name, name=which, target=0.999, window_days=days, limit_s=limit_s)
-        for name in names
-        for which in ("success", "latency")
-        for days, limit_s in ((30, 0.8), (1, 0.0001), (3, 1.0), (30, 60.0), (30, 3600.0))
-    ]
-    for number, each in enumerate(promised):
+    names_of: tuple[slo.Name, ...] = ("success", "latency")
+    for number, (days, limit_s) in enumerate(((30, 0.8), (1, 0.0001), (3, 1.0), (30, 60.0), (30, 3600.0))):
+        promised = [
+            Objective(tool=tool, name=name, target=0.999, window_days=days, limit_s=limit_s)
+            for tool in tools
+            for name in names_of
+        ]
         folder = tmp_path / str(number)
         folder.mkdir()
-        checked(written(folder, [each]), "check", "rules")
+        checked(written(folder, promised), "check", "rules")
 
 
 @needs_promtool

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -250,10 +251,7 @@ async def figures(gateway: "Gateway", now_s: float | None = None) -> Figures:
 def _figures(gateway: "Gateway", counted: Usage, contracts: Sequence[Contract], until_s: float) -> Figures:
     cards = usage.cards(counted, until_s - DAYS * DAY, until_s)
     budgets = getattr(gateway, "budgets", None)
-    if budgets is not None:
-        found = budgets.read()
-    else:
-        found = slo.standings(counted, objectives(contracts), until_s)
+    found = budgets.read() if budgets is not None else slo.standings(counted, objectives(contracts), until_s)
     promises: dict[str, list[dict[str, Any]]] = {}
     for each in sorted(found, key=lambda each: _ORDER[each.state]):
         promises.setdefault(each.objective.tool, []).append(slo.report(each))
@@ -300,7 +298,7 @@ def card(entry: Entry, figures: Figures) -> dict[str, Any]:
 
 
 def page(gateway: "Gateway", wanted: Wanted, figures: Figures, *, number: int = 1, size: int = PAGE) -> dict[str, Any]:
-    """One page of what is *wanted*, and what there is to choose among. Raises InvalidParams for a choice that is none."""
+    """One page of what is *wanted*, and what there is to choose among. Raises InvalidParams."""
     _check(wanted)
     everything = entries(gateway)
     found = search(everything, wanted, figures)
@@ -338,8 +336,9 @@ async def tool(gateway: "Gateway", id: str) -> dict[str, Any] | None:
     found = entry(gateway, id)
     if found is None:
         return None
+    known = await figures(gateway)
     return {
-        **card(found, await figures(gateway)),
+        **card(found, known),
         "description": found.contract.description,
         "scopes": list(found.way.scopes),
         "contract": lines(found.contract),
@@ -348,7 +347,7 @@ async def tool(gateway: "Gateway", id: str) -> dict[str, Any] | None:
         **versions(gateway, found),
         "registry": registered(gateway, id),
         "history": history(gateway, id),
-        "promises": list((await figures(gateway)).promises.get(id, ())),
+        "promises": list(known.promises.get(id, ())),
         "calls": await last_calls(gateway, id),
     }
 
@@ -395,7 +394,7 @@ def versions(gateway: "Gateway", entry: Entry) -> dict[str, Any]:
             }
             for each in choice.versions
         ],
-        "changes": [changes(one, other) for one, other in zip(contracts, contracts[1:], strict=False)],
+        "changes": [changes(one, other) for one, other in pairwise(contracts)],
     }
 
 
@@ -439,13 +438,10 @@ def registered(gateway: "Gateway", id: str) -> list[dict[str, Any]]:
     shelf = registry.shelf_of(gateway, datetime.now(UTC).date())
     if shelf is None or "tool" not in shelf.contracts.kinds(id):
         return []
-    found = [registry.show(shelf, id, version=row.key.version, kind="tool") for row in _rows(shelf, id)]
+    rows = shelf.contracts.versions("tool", id)
+    found = [registry.show(shelf, id, version=row.key.version, kind="tool") for row in rows]
     kept = ("version", "status", "published", "published_by", "changed", "changed_by", "note", "signed", "needs", "can")
     return [{name: each[name] for name in kept} for each in reversed(found)]
-
-
-def _rows(shelf: registry.Shelf, id: str) -> Sequence[Any]:
-    return shelf.contracts.versions("tool", id)
 
 
 def history(gateway: "Gateway", id: str) -> list[dict[str, Any]]:

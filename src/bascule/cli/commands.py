@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import bascule
-from bascule.cli import approvals, audit, cache, contract, inspect, journal, keys, policy, registry, serve, servers
+from bascule.cli import approvals, audit, cache, contract, inspect, journal, keys, policy, registry, review, serve, servers
 
 app = typer.Typer(
     name="bascule",
@@ -41,3 +41,4 @@ journal.register(app)
 cache.register(app)
 servers.register(app)
 registry.register(app)
+review.register(app)

@@ -263,7 +263,7 @@ def _print_scorecard(rated: "Scorecard") -> None:
     for group in rated.groups:
         _line((f"{group.name}: {group.points:g} of {group.most}", "bold"))
         for each in group.rated:
-            critical = "critical: " if each.criterion.weight == "critical" and each.state == "not met" else ""
+            critical = "critical:" if each.is_left else ""
             _line(
                 (f"  {each.state:<14}", _STYLES.get(each.state, "dim")),
                 (critical, "bold red"),

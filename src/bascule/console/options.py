@@ -30,3 +30,5 @@ class ConsoleOptions(Options, frozen=True):
     session_idle_s: Seconds = 1800.0
     session_max_s: Annotated[float, msgspec.Meta(gt=0, le=604_800, description="seconds")] = 43_200.0
     oidc: ConsoleLogin | None = None
+    # Scopes of tools that people of a role have beside its own when they try one, and at no other time.
+    try_scopes: Mapping[Role, tuple[str, ...]] = msgspec.field(default_factory=dict)

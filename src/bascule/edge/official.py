@@ -19,6 +19,7 @@ from bascule.edge.visit import Visit
 from bascule.registry.official import DEFAULT_LIMIT, MAX_LIMIT, Official, Query
 
 ROOT: Final = "/v0.1/"
+ENDPOINT: Final = "/mcp"
 _SERVERS: Final = re.compile(r"/v0\.1/servers/?")
 _VERSIONS: Final = re.compile(r"/v0\.1/servers/([^/]+(?:/[^/]+)?)/versions(?:/([^/]+))?")
 _NAME: Final = re.compile(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+")
@@ -44,8 +45,8 @@ class OfficialApi:
     def knows(self, path: str) -> bool:
         return path.startswith(ROOT)
 
-    async def serve(self, method: str, path: str, query: bytes, visit: Visit, base: str) -> None:
-        """Answer one request to a *path* that is known here; *base* is the address of the gateway."""
+    async def serve(self, method: str, path: str, query: bytes, visit: Visit, resource: str) -> None:
+        """Answer one request to a *path* that is known here; *resource* is the id of `/mcp`, in full."""
         status, told = 200, list(visit.extra)
         try:
             if method not in ("GET", "HEAD"):
@@ -53,7 +54,7 @@ class OfficialApi:
                 raise _Wrong(405, "this registry is read-only")
             if not door.accepts(visit.head, "application/json"):
                 raise _Wrong(406, "Accept has to list application/json")
-            answer = self._answer(path, query, visit, base)
+            answer = self._answer(path, query, visit, resource.removesuffix(ENDPOINT))
         except _Wrong as wrong:
             status, answer = wrong.status, {"error": str(wrong)}
         body = b"" if method == "HEAD" else msgspec.json.encode(answer)

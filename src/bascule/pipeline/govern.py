@@ -110,7 +110,7 @@ class Govern:
         return msgspec.structs.replace(call, target=Target(upstream, params))
 
     async def _list(self, call: Call, server: str, forward: Forward) -> Result:
-        if self.ways.private and not self.ways.knows(server):
+        if (self.ways.private or self.ways.pins(server)) and not self.ways.knows(server):
             await self._registry.settled(server, call.era)
         result = await forward(call)
         if result.refused or self.ways.plain(server, call.caller.authority):

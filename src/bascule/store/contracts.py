@@ -141,7 +141,10 @@ class Contracts:
 
     def kinds(self, id: str) -> Sequence[Kind]:
         """The kinds of thing that have contracts under *id*."""
-        return [kind for (kind,) in self._writer.read("SELECT DISTINCT kind FROM contracts WHERE thing = ?", (id,))]
+        return [
+            kind
+            for (kind,) in self._writer.read("SELECT DISTINCT kind FROM contracts WHERE thing = ? ORDER BY 1", (id,))
+        ]
 
     def get(self, key: Key) -> Registration:
         """Raises NoSuchContract."""

@@ -246,7 +246,7 @@ class Definitions:
         if before.state == decision:
             return "decided"
         if before.state != "pending":
-            sign_offs.forget(connection, [id])
+            sign_offs.take_back(connection, id, before.state)
         said = SignOff(subject=id, aspect=aspect, decision=decision, signer=by, at_s=self._clock(), note=note)
         all_said = sign_offs.sign(connection, said) if needed else [said]
         if all_said is None:

@@ -9,6 +9,7 @@ from bascule.contract.versions import Registered
 from bascule.store.approvals import Approvals
 from bascule.store.audit import Audit
 from bascule.store.boots import Boot
+from bascule.store.definitions import Definitions
 from bascule.store.contracts import Contracts
 from bascule.store.journal_sqlite import SqliteJournal
 from bascule.store.options import ApprovalOptions, AuditOptions, JournalOptions
@@ -35,6 +36,7 @@ class Records:
         self.audit = None if audit.mode == "off" else Audit(self.writer, state, audit, boot=self.boot.id)
         self.journal = SqliteJournal(self.writer, self.vault, self.boot, journal, self.audit)
         self.approvals = Approvals(self.writer, self.vault, self.audit, approvals)
+        self.definitions = Definitions(self.writer, self.audit)
         self.contracts = Contracts(self.writer, self.audit)
         self.routes = Routes(self.writer, self.audit)
         self.switches = Switches(self.writer)

@@ -62,6 +62,11 @@ def forget(connection: sqlite3.Connection, subjects: Iterable[str]) -> None:
     connection.executemany("DELETE FROM sign_offs WHERE subject = ?", [(each,) for each in subjects])
 
 
+def take_back(connection: sqlite3.Connection, subject: str, decision: Decision) -> None:
+    """What was said for *decision*, which is being decided otherwise. Within a transaction."""
+    connection.execute("DELETE FROM sign_offs WHERE subject = ? AND decision = ?", (subject, decision))
+
+
 def missing(said: Sequence[SignOff], needed: Sequence[str]) -> list[str]:
     """The aspects of *needed* for which nobody has approved yet."""
     approved = {each.aspect for each in said if each.decision == "approved"}

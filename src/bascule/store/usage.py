@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 import msgspec
 
 from bascule.errors import Unavailable
-from bascule.policy.outcome import category_of
+from bascule.policy.outcome import UNTIMED, category_of
 from bascule.store.files import BUSY_S
 from bascule.store.writer import Writer
 
@@ -40,8 +40,6 @@ COUNTED_METHODS: Final = frozenset({
     *("tools/call", "prompts/get", "resources/read", "completion/complete"),
     *("resources/subscribe", "resources/unsubscribe"),
 })  # fmt: skip
-# How long it took is no fact about a tool when the call never got as far as it, or nobody waited to the end.
-UNTIMED: Final = frozenset({"client", "security", "protocol", "cancelled"})
 
 MOST_TEXT_CHARS: Final = 1024  # as in the audit
 _MOST_NANO: Final = 10_000 * 1_000_000_000  # of one call: sums of it have to fit into 64 bits

@@ -166,7 +166,7 @@ GROUP: Final = Group(
     [
         Criterion("multi-stage-image", "The image holds only what runs", "important", _multi_stage),
         Criterion("reverse-proxy", "A proxy with TLS stands before it", "critical", _reverse_proxy),
-        Criterion("certificates", "Certificates are good, and renewed", "critical", _certificates),
+        Criterion("certificates", "Certificates are good and renewed", "critical", _certificates),
         Criterion("ci-cd", "A pipeline checks each change", "important", _pipeline),
         Criterion("version-tags", "Everything that runs has a version", "important", _version_tags),
         Criterion("rollback", "There is a way back", "important", _rollback),

@@ -40,7 +40,8 @@ td p + p { margin-top: .25rem; }
 .met { color: var(--met); } .partly { color: var(--partly); } .not-met { color: var(--not-met); }
 .not-applicable { color: var(--quiet); }
 .weight { display: block; font-weight: normal; font-size: .85rem; color: var(--quiet); }
-.weight.critical { color: var(--not-met); }
+tr.left .weight { color: var(--not-met); font-weight: 600; }
+th:first-child { padding-left: 0; }
 code { font: .9em ui-monospace, monospace; background: var(--soft); padding: .1rem .35rem; border-radius: .25rem;
   overflow-wrap: anywhere; }
 @media (max-width: 40rem) { tr, th, td, td.state { display: block; width: auto; border: 0; padding: .15rem 0; }
@@ -74,7 +75,7 @@ def page(card: Scorecard) -> str:
 def _bar(group: RatedGroup) -> str:
     return (
         f"<dt>{escape(group.name)}</dt>"
-        f'<dd><meter min="0" max="{max(group.most, 1)}" value="{group.points:g}">{group.points:g}</meter></dd>'
+        f'<dd><meter aria-label="{escape(group.name)}" min="0" max="{max(group.most, 1)}" value="{group.points:g}">{group.points:g}</meter></dd>'
         f"<dd>{group.points:g} of {group.most}</dd>\n"
     )
 
@@ -86,10 +87,11 @@ def _group(group: RatedGroup) -> str:
 
 def _row(rated: Rated) -> str:
     criterion, kind = rated.criterion, rated.state.replace(" ", "-")
+    left = ' class="left"' if rated.is_left else ""
     gain = f"<p><code>{escape(rated.gain)}</code></p>" if rated.gain else ""
     return (
-        f'<tr id="{escape(criterion.id)}"><th scope="row">{escape(criterion.title)}'
-        f'<span class="weight {criterion.weight}">{criterion.weight}</span></th>'
+        f'<tr id="{escape(criterion.id)}"{left}><th scope="row">{escape(criterion.title)}'
+        f'<span class="weight">{criterion.weight}</span></th>'
         f'<td class="state {kind}">{_MARKS[rated.state]} {rated.state}</td>'
         f"<td><p>{escape(rated.evidence)}</p>{gain}</td></tr>\n"
     )

@@ -38,6 +38,11 @@ class Rated(msgspec.Struct, frozen=True):
     def counts(self) -> bool:
         return self.state != "not applicable"
 
+    @property
+    def is_left(self) -> bool:
+        """Whether it stands between this and production."""
+        return self.criterion.weight == "critical" and self.state == "not met"
+
 
 class RatedGroup(msgspec.Struct, frozen=True):
     name: str
@@ -75,8 +80,7 @@ class Scorecard(msgspec.Struct, frozen=True):
     @property
     def critical_left(self) -> list[Rated]:
         """What stands between this and production: critical, and not met at all."""
-        every = [each for group in self.groups for each in group.rated]
-        return [each for each in every if each.criterion.weight == "critical" and each.state == "not met"]
+        return [each for group in self.groups for each in group.rated if each.is_left]
 
     @property
     def grade(self) -> Grade:

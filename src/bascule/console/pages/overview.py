@@ -131,7 +131,8 @@ def _attention(report: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     found = [("bad", f"The audit cannot be written: {report['audit']['problem']}")] if _audit_fails(report) else []
     for name, server in report["servers"].items():
         if _STATES.get(server["state"]) == "bad":
-            found.append(("bad", f"{name} is {server['state']}: {server['last_error'] or 'no reason is known'}"))
+            state = {"failed": "has failed"}.get(server["state"], f"is {server['state']}")
+            found.append(("bad", f"{name} {state}: {server['last_error'] or 'no reason is known'}"))
     if report["config"]["error"]:
         found.append(("warn", f"The configuration was changed but not adopted: {report['config']['error']}"))
     if report["pressure"]["now"] != "none":

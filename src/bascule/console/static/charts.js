@@ -24,7 +24,7 @@
       tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
       axes: [
         { ...axis, grid: { show: false }, space: 70, size: 28, values: (_, ats, __, space, step) => ats.map((at) => clock(at, step)) },
-        { ...axis, size: 58, space: 34, values: (_, values) => values.map((value) => written(value, unit)) },
+        { ...axis, size: (_, said) => 14 + 6.2 * Math.max(0, ...(said ?? []).map((each) => each.length)), space: 34, values: (_, values) => values.map((value) => written(value, unit)) },
       ],
       scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
       series: [
@@ -33,12 +33,19 @@
           stroke: css(`--chart-${number}`),
           width: 1.75,
           dash: DASHES[number],
-          points: { show: false },
+          points: { show: true, size: 5, fill: css(`--chart-${number}`), filter: alone },
           spanGaps: false,
         })),
       ],
       hooks: { setCursor: [(plot) => tell(element, plot)] },
     };
+  }
+
+  // Of what stands between gaps there is no line to see: it gets a point.
+  function alone(plot, number) {
+    const line = plot.data[number];
+    const is = (at) => line[at] != null;
+    return line.map((_, at) => at).filter((at) => is(at) && !is(at - 1) && !is(at + 1));
   }
 
   function clock(at, step) {
@@ -110,16 +117,21 @@
     }
   });
 
-  for (const element of document.querySelectorAll("[data-chart]")) {
-    load(element);
-    sizes.observe(element);
-    const { liveName, every } = element.dataset;
-    if (liveName) {
+  function adopt() {
+    for (const element of document.querySelectorAll("[data-chart]")) {
+      if (charts.has(element)) continue;
+      load(element);
+      sizes.observe(element);
+      const { liveName, every } = element.dataset;
+      if (!liveName) continue;
       document.body.addEventListener(`live:${liveName}`, () => {
         if (Date.now() - charts.get(element).loaded > every * 1000) load(element);
       });
     }
   }
+  adopt();
+  document.addEventListener("htmx:after:swap", adopt);
+
   const redraw = () => { for (const element of charts.keys()) again(element); };
   document.addEventListener("bascule:theme", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
