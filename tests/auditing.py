@@ -36,7 +36,7 @@ class Life:
     ) -> None:
         self.state = state
         self.writer = Writer(state)
-        more = {} if clock is None else {"clock": clock}
+        more: dict[str, Any] = {} if clock is None else {"clock": clock}
         self.audit = Audit(self.writer, state, AuditOptions(**options), boot=boot, **more)
         self.ended = False
 

@@ -112,6 +112,7 @@ class Trip:
         "cost_nano_usd",
         "counted",
         "due",
+        "listed",
         "overdue",
         "record",
         "replayed",
@@ -140,6 +141,7 @@ class Trip:
         self.served_by = ""  # the server that answered in the place of the one that was called
         self.replayed = False
         self.cached = False
+        self.listed = False  # by its server: the name of what was called is not made up
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,7 +48,7 @@ async def cached(
     async with (
         listening(server) as upstream,
         gateway(
-            {"it": remote(upstream.url)},
+            {"it": remote(upstream.url, trust="auto")},
             environ=KEYS.environ,
             policy=policy,
             callers=KEYS.configured(**callers),

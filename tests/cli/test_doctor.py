@@ -12,11 +12,7 @@ from doctoring import SEAL, Json, change, doctored, good, write
 from gateway import local, serving
 
 SECRETS = {"SEAL_KEY": SEAL, "CRM_TOKEN": "t" * 32}
-LOCAL: Json = {
-    "servers": {"plain": local("plain")},
-    "state_dir": "state",
-    "audit": {"anchor": "/dev/shm/bascule-tests/a"},
-}
+LOCAL: Json = {"servers": {"plain": local("plain")}, "state_dir": "state"}
 
 
 @pytest.fixture
@@ -117,7 +113,7 @@ def test_secrets_need_not_be_set_in_a_pipeline(tmp_path: Path, config: Json) -> 
     write(tmp_path, config)
     done = doctored("doctor", "-c", "bascule.json", "--elsewhere", "--json", cwd=tmp_path)
     assert done.code == 0
-    assert found(done)["reference-unset"]["fix"] == "export SEAL_KEY=…"
+    assert found(done)["reference-unset"]["fix"].startswith("export ")
 
 
 # ---- repairs
@@ -132,7 +128,7 @@ def test_fix_mends_what_is_safe_and_says_how_to_undo_it(tmp_path: Path) -> None:
     assert doctored("doctor", cwd=tmp_path).code == 1
     done = doctored("doctor", "--fix", cwd=tmp_path)
     assert done.code == 0, done.out
-    assert f"fixed: chmod 750 {state}; chmod 755 {state} undoes it" in done.out
+    assert "fixed: chmod 750 state; chmod 755 state undoes it" in done.out
     assert state.stat().st_mode & 0o777 == 0o750
     assert path.read_bytes() == before
     assert "state-folder-open" not in doctored("doctor", cwd=tmp_path).out
@@ -153,7 +149,7 @@ async def test_a_gateway_that_is_well_adds_nothing(tmp_path: Path) -> None:
     async with serving(path) as bascule:
         await bascule.up("plain")
         done = await asked("doctor", "-c", str(path), "--url", bascule.url, "--json", cwd=tmp_path)
-    assert {*found(done)} == {"no-callers", "tool-blind"}, (
+    assert {*found(done)} == {"no-callers", "anchor-same-disk", "tool-blind"}, (
         "one of its tools takes an object that says nothing of itself"
     )
     looked_at = json.loads(done.out)["looked_at"]

@@ -164,7 +164,7 @@ def annotations(objective: Objective, name: str) -> dict[str, str]:
 
 @needs_promtool
 def test_rules_are_valid_whatever_a_tool_is_called(tmp_path: Path) -> None:
-    names = [
+    tools = [
         'crm/"quoted"',
         "crm/back\\slash",
         "crm/{{ $labels.x }}",
@@ -270,7 +270,7 @@ def each_rule(promised: Sequence[Objective]) -> Iterator[dict[str, Any]]:
 
 def test_windows_longer_than_that_of_the_promise_are_not_watched() -> None:
     day = Objective(tool="t", name="success", target=0.99, window_days=1)
-    names = [rule.get("record") or rule["alert"] for rule in each_rule([day])]
+    tools = [rule.get("record") or rule["alert"] for rule in each_rule([day])]
     assert names == [
         *(f"bascule:slo_bad_ratio:rate{span}" for span in ("5m", "30m", "1h", "2h", "6h", "1d")),
         *("BasculeSloBurnsFast", "BasculeSloBurns"),

@@ -143,20 +143,16 @@ def test_the_source_of_a_server_is_its_command_or_its_address() -> None:
 
 
 def test_a_live_list_may_say_less_than_was_approved_but_nothing_else() -> None:
-    asked: list[str] = []
-    mine = Judge(None, look_again=asked.append)
-    mine.adopt({"bank": Standing("pin", "s")})
+    mine = judge()
     listing = tools(raw("pay", title="Pay"))
     mine.judge("bank", [listing])
     (item,) = listing.tools
     less = {key: value for key, value in item.members.items() if key != "title"}
     assert mine.fits("bank", "tool", item, less)
     assert mine.fits("bank", "tool", item, {**item.members, "name": Raw(b'"bank__pay"')})
-    assert not asked
     for other in ({**item.members, "description": Raw(b'"Pays!"')}, {**less, "annotations": Raw(b"{}")}):
         assert not mine.fits("bank", "tool", item, other)
     assert not mine.fits("bank", "tool", None, _one(raw("fresh")).members)
-    assert asked == ["bank"] * 3
     assert mine.fits("bank", "resource", None, {"uri": Raw(b'"a://b"')})
 
 

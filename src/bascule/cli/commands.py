@@ -5,7 +5,22 @@ from typing import Annotated
 import typer
 
 import bascule
-from bascule.cli import approvals, audit, cache, contract, inspect, journal, keys, policy, registry, review, serve, servers
+from bascule.cli import (
+    approvals,
+    audit,
+    cache,
+    contract,
+    inspect,
+    journal,
+    keys,
+    policy,
+    registry,
+    review,
+    serve,
+    servers,
+    slo,
+    usage,
+)
 
 app = typer.Typer(
     name="bascule",
@@ -39,6 +54,8 @@ policy.register(app)
 approvals.register(app)
 journal.register(app)
 cache.register(app)
+usage.register(app)
+slo.register(app)
 servers.register(app)
 registry.register(app)
 review.register(app)

@@ -142,8 +142,10 @@ class _Reader:
         match schema.get("type"):
             case "string":
                 return _kind_of_text(name, schema)
-            case "number" | "integer" as kind:
-                return kind  # type: ignore[return-value]  # one of both, which mypy does not see through a mapping
+            case "number":
+                return "number"
+            case "integer":
+                return "integer"
             case "boolean":
                 return "choice"
             case "object" if schema.get("properties"):
@@ -276,7 +278,7 @@ def filled(form: Field, texts: Texts) -> Filled:
     """The arguments that *texts* say, or what is wrong with them. What is left empty is left out."""
     wrong: dict[str, str] = {}
     value = _value(form, texts, wrong)
-    return Filled(None, wrong) if wrong else Filled({} if value is None and form.kind == "group" else value)
+    return Filled(None, wrong) if wrong else Filled(value)
 
 
 _NOTHING: Final = object()

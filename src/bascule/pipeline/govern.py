@@ -55,6 +55,7 @@ class Govern:
             if way.choice is not None or call.target.version or call.wishes.version:
                 way = await self._chosen(call, server, kind, name, way)
             call.trip.contract, call.trip.server = way.contract, server
+            call.trip.listed = way.listed
             if way.elsewhere is not None:
                 call = self._sent_elsewhere(call, way.elsewhere)
             result = await way.forward(msgspec.structs.replace(call, contract=way.contract))

@@ -136,7 +136,7 @@ def recorded(call: Call, outcome: str, result: Result | None, failure: BasculeEr
         proof=call.caller.proof,
         method=call.method,
         thing=contract.id if contract is not None else _named(call),
-        version=contract.version if contract is not None else "",
+        version=contract.version if contract is not None and trip.listed else "",
         server=trip.server or call.view,
         era=call.era.value,
         session="" if call.session is None else call.session.id,

@@ -48,6 +48,7 @@ class Way(msgspec.Struct, frozen=True):
     forward: Forward
     choice: Choice | None = None  # the versions that its callers can ask for, where there are several
     elsewhere: Behind | None = None  # what answers in its place
+    listed: bool = True  # by its server; otherwise its callers may have made it up
     unapproved: Unapproved | None = None  # it is withheld because it is not what was approved
 
     def is_seen(self, authority: Authority) -> bool:
@@ -210,13 +211,19 @@ class Ways:
         way = self.way(kind, server, name)
         if way.withheld or way.contract.status == "gone":
             return None
-        known = self._known.get(server)
-        item, _ = known.ways.get((kind, name), (None, None)) if known is not None else (None, None)
-        if self._judge is not None and not self._judge.fits(server, kind, item, members):
+        if self.is_news(kind, server, name, members):
             return None
         if way.elsewhere is not None and way.elsewhere.item is not None:
             members = {**way.elsewhere.item.members, "name": members["name"]}
         return listed(way.contract, members, way.choice.said if way.choice else ())
+
+    def is_news(self, kind: Kind, server: str, name: str, members: Params) -> bool:
+        """Whether *server* shows a client more than was judged when its lists were learnt."""
+        if self._judge is None:
+            return False
+        known = self._known.get(server)
+        item, _ = known.ways.get((kind, name), (None, None)) if known is not None else (None, None)
+        return not self._judge.fits(server, kind, item, members)
 
     def opens(self, authority: Authority, server: str) -> bool:
         """Whether a caller may know that there is such a server."""
@@ -231,7 +238,9 @@ class Ways:
 
     def _of_unlisted(self, kind: Kind, server: str, name: str) -> Way:
         way = self._unlisted.get((server, kind, name))
-        return way or self._kept((server, kind, name), self._made(kind, server, name, None))
+        return way or self._kept(
+            (server, kind, name), msgspec.structs.replace(self._made(kind, server, name, None), listed=False)
+        )
 
     def _of_templated(self, server: str, uri: str, item: Item, way: Way) -> Way:
         """The way of a *uri* that is listed by its template alone: what is said of the URI itself holds, too."""

@@ -89,7 +89,7 @@ def _status(entry: Mapping[str, Any]) -> str:
 
 
 def _of(server: Mapping[str, Any], status: str, taken: Collection[str]) -> Imported:
-    name, version = _text(server, "name"), _text(server, "version")
+    name, version = (_plain(server.get(each)) for each in ("name", "version"))
     here = _name(name, taken)
     said = [] if status == "active" else [f"the registry says that it is {status}"]
     try:
@@ -289,6 +289,11 @@ def _text(said: Mapping[str, Any], name: str) -> str:
             return ""
         raise Unusable(f"its {name} is no plain text")
     return value
+
+
+def _plain(value: Any) -> str:
+    """A name as it can be shown, whatever it is."""
+    return _comment(value) if isinstance(value, str) else "?"
 
 
 def _dict(said: Mapping[str, Any], name: str) -> Mapping[str, Any]:

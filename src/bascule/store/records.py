@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 from typing import Final
 
@@ -9,12 +10,13 @@ from bascule.contract.versions import Registered
 from bascule.store.approvals import Approvals
 from bascule.store.audit import Audit
 from bascule.store.boots import Boot
-from bascule.store.definitions import Definitions
 from bascule.store.contracts import Contracts
+from bascule.store.definitions import Definitions
 from bascule.store.journal_sqlite import SqliteJournal
 from bascule.store.options import ApprovalOptions, AuditOptions, JournalOptions
 from bascule.store.routes import Routes
 from bascule.store.switches import Switches
+from bascule.store.usage import Usage
 from bascule.store.vault import vault_of
 from bascule.store.writer import Writer
 
@@ -33,7 +35,10 @@ class Records:
         self.boot = Boot(state)
         used = self.writer.read("SELECT 1 FROM journal UNION ALL SELECT 1 FROM approvals LIMIT 1")
         self.vault = vault_of(state, is_used=bool(used))
-        self.audit = None if audit.mode == "off" else Audit(self.writer, state, audit, boot=self.boot.id)
+        self.usage = Usage(self.writer.path)
+        self.audit = (
+            None if audit.mode == "off" else Audit(self.writer, state, audit, boot=self.boot.id, sums=self.usage)
+        )
         self.journal = SqliteJournal(self.writer, self.vault, self.boot, journal, self.audit)
         self.approvals = Approvals(self.writer, self.vault, self.audit, approvals)
         self.definitions = Definitions(self.writer, self.audit)
@@ -59,6 +64,7 @@ class Records:
         self._tasks.append(asyncio.ensure_future(self._sweep_again()))
         if self.audit is not None:
             self._tasks.append(asyncio.ensure_future(self.audit.keep_heads()))
+            self._tasks.append(asyncio.ensure_future(self.usage.keep_up(self.writer)))
 
     async def close(self) -> None:
         """Write what waits, sign the end of the audit, and end this life."""
@@ -69,6 +75,7 @@ class Records:
         await asyncio.to_thread(self.writer.close)
         if self.audit is not None:
             self.audit.close()
+        self.usage.close()
         self.boot.end()
 
     async def _sweep_again(self) -> None:
@@ -78,5 +85,6 @@ class Records:
 
     async def _sweep(self) -> None:
         lost, _ = await self.journal.sweep()
+        await self.usage.sweep(self.writer, time.time())
         if lost:
             log.warning("calls that ran when a process died: %d; see `bascule journal list --state UNKNOWN`", lost)

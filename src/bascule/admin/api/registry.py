@@ -203,7 +203,16 @@ class _Registry:
     async def step(self, step: Step, caller: Caller, said: Said) -> Any:
         shelf = self._shelf
         more = {name: value for name, value in said.items() if name not in _ONE}
-        return await step(shelf, _key(shelf, said), _by(caller), **more)
+        return await self._felt(step(shelf, _key(shelf, said), _by(caller), **more))
+
+    async def _felt(self, change: Awaitable[Any]) -> Any:
+        """What *change* comes to; calls go by it when it is answered."""
+        done = await change
+        try:
+            await self._gateway.relearn()
+        except Unavailable:
+            pass  # it is done, and whoever follows the registry tries again, and says so
+        return done
 
     async def sign(self, caller: Caller, said: Said) -> Any:
         wanted = f"{REVIEW}:{said['aspect']}"
@@ -219,18 +228,20 @@ class _Registry:
         return {"routes": registry.routes(self._shelf)}
 
     async def route(self, caller: Caller, said: Said) -> Any:
-        return await registry.route(
-            *(self._shelf, said["tool"], said.get("version", ""), _by(caller)), note=said.get("note", "")
+        return await self._felt(
+            registry.route(
+                *(self._shelf, said["tool"], said.get("version", ""), _by(caller)), note=said.get("note", "")
+            )
         )
 
     async def canary(self, caller: Caller, said: Said) -> Any:
         version, percent = said.get("version", ""), said["percent"]
-        return await registry.canary(
-            *(self._shelf, said["tool"], version, percent, _by(caller)), note=said.get("note", "")
+        return await self._felt(
+            registry.canary(*(self._shelf, said["tool"], version, percent, _by(caller)), note=said.get("note", ""))
         )
 
     async def rollback(self, caller: Caller, said: Said) -> Any:
-        return await registry.rollback(self._shelf, said["tool"], _by(caller), note=said.get("note", ""))
+        return await self._felt(registry.rollback(self._shelf, said["tool"], _by(caller), note=said.get("note", "")))
 
 
 def _key(shelf: Shelf, said: Said) -> Key:

@@ -5,12 +5,12 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from bascule.admin.actions import Operation
-from bascule.admin.api import approvals, cache, journal, openapi, registry, reviews, servers
+from bascule.admin.api import approvals, cache, journal, openapi, registry, reviews, servers, usage
 
 if TYPE_CHECKING:
     from bascule.app import Gateway
 
-_AREAS = (approvals, cache, journal, reviews, registry, servers, openapi)
+_AREAS = (approvals, cache, journal, reviews, registry, servers, openapi, usage)
 
 
 def operations(gateway: "Gateway") -> Sequence[Operation]:

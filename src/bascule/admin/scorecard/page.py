@@ -73,10 +73,11 @@ def page(card: Scorecard) -> str:
 
 
 def _bar(group: RatedGroup) -> str:
+    name, points = escape(group.name), f"{group.points:g}"
     return (
-        f"<dt>{escape(group.name)}</dt>"
-        f'<dd><meter aria-label="{escape(group.name)}" min="0" max="{max(group.most, 1)}" value="{group.points:g}">{group.points:g}</meter></dd>'
-        f"<dd>{group.points:g} of {group.most}</dd>\n"
+        f"<dt>{name}</dt>"
+        f'<dd><meter aria-label="{name}" min="0" max="{max(group.most, 1)}" value="{points}">{points}</meter></dd>'
+        f"<dd>{points} of {group.most}</dd>\n"
     )
 
 
