@@ -172,7 +172,7 @@ class _Nowhere:
 
 
 async def answer(call: Call) -> Result:
-    call.trip.contract = CONTRACT
+    call.trip.contract, call.trip.listed = CONTRACT, True
     call.trip.server = "echo"
     return ANSWER
 
@@ -190,13 +190,10 @@ def watched(config: Json) -> Watched:
         MetricsOptions(**config.get("metrics", {})),
         TracingOptions(),
         LogsOptions(**config.get("logs", {})),
-        lists=lambda thing: True,
         trusts=lambda server: False,
         stream=io.StringIO(),
     )
-    instruments.tracing = (
-        None if tracing is None else Tracing(_Nowhere(), sample=tracing["sample"], lists=lambda t: True)
-    )
+    instruments.tracing = None if tracing is None else Tracing(_Nowhere(), sample=tracing["sample"])
     observe = Observe(None, metrics=instruments.metrics, log=instruments.log, tracing=instruments.tracing)
     stages: list[Stage] = [observe]
     if instruments.tracing is not None:

@@ -17,6 +17,7 @@ from bascule.admin import status
 from bascule.admin.actions import Actions
 from bascule.admin.api.table import operations
 from bascule.admin.doubts import doubts
+from bascule.admin.slo import Budgets, contracts_in
 from bascule.call import Forward
 from bascule.config import (
     Config,
@@ -126,12 +127,16 @@ class Gateway:
         self.attempts = Attempts()
         self.tls = None if config.http.tls is None else Tls(config.http.tls)
         self.issuers = issuers_of(config)
+        self.budgets = None if self.records is None else Budgets(self.records.usage, lambda: contracts_in(self))
         self.actions = Actions(operations(self), None if self.records is None else self.records.audit)
+        self.rim = Rim(
+            forward=forward, registry=self.registry, aggregate=self.aggregate, refused=self.observe.refused
+        )
         self.edge = HttpEdge(
             rules=rules_of(config),
             reception=self._reception(config, self.keys, self.issuers),
             sight=lambda: self.govern.ways,
-            rim=Rim(forward=forward, registry=self.registry, aggregate=self.aggregate, refused=self.observe.refused),
+            rim=self.rim,
             registry=self.registry,
             ring=self.ring,
             pages={

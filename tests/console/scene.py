@@ -21,9 +21,9 @@ _DEMO: Final = str(Path(__file__).with_name("demo_server.py"))
 _CALLERS: Final = ("sales-agent", "support-agent", "nightly-report", "mai@example.com", "research-notebook")
 # Of each tool: how much of the traffic it has, how long it takes in ms, what a call costs, how often it fails.
 _TRAFFIC: Final[dict[str, tuple[float, float, float, float]]] = {
-    "docs/search": (9, 42, 0.0004, 0.004),
+    "docs/search": (9, 42, 0.0004, 0.0006),
     "crm/find_customer": (7, 18, 0.0, 0.002),
-    "crm/create_lead": (3, 120, 0.002, 0.02),
+    "crm/create_lead": (3, 120, 0.002, 0.012),
     "docs/summarize": (2.5, 1900, 0.0125, 0.01),
     "billing/get_invoice": (2, 25, 0.0, 0.001),
     "crm/list_activities": (1.6, 64, 0.0, 0.006),
@@ -125,7 +125,7 @@ async def ask(at: Visitor) -> None:
         )
 
 
-def history(hours: float, per_minute: float = 4.0) -> Iterator[Record]:
+def history(hours: float, per_minute: float = 10.0) -> Iterator[Record]:
     """The calls of the last *hours*, the oldest first: busier by day, with an hour in which one server was slow."""
     chance = random.Random(7)
     now_s = time.time()

@@ -7,7 +7,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(_ROOT / "tests" / each) for each in (".", "behaviour", "clients", "servers", "console")]
@@ -19,7 +19,8 @@ from visiting import NARROW, WIDE, Visitor, browser, open_page  # noqa: E402
 from bascule.console.pages import pages  # noqa: E402
 
 FOLDER: Final = _ROOT / "docs" / "screenshots"
-THEMES: Final = ("light", "dark")
+Theme: TypeAlias = Literal["light", "dark"]
+THEMES: Final[tuple[Theme, ...]] = get_args(Theme)
 _SETTLED_S: Final = 0.4  # for charts to be drawn
 
 # What is behind a link of a page, as (name, the page that has the link, a selector of it).
@@ -41,7 +42,7 @@ async def main(words: list[str]) -> None:
                     await _shoot(page, f"{name}-{theme}")
 
 
-async def _shown(at: Visitor, launched: Browser, theme: str) -> AsyncIterator[tuple[str, Page]]:
+async def _shown(at: Visitor, launched: Browser, theme: Theme) -> AsyncIterator[tuple[str, Page]]:
     outside = await open_page(await launched.new_context(viewport=WIDE, color_scheme=theme))
     await outside.goto(f"{at.url}/sign-in")
     yield "sign-in", outside

@@ -16,13 +16,13 @@ from typing import Any, Final
 import aiohttp
 import pytest
 from gateway import Bascule, Json, gateway
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, async_playwright
 
 from bascule.app import Gateway
 from bascule.store.console import ConsoleSessions
 
-WIDE: Final = {"width": 1360, "height": 860}
-NARROW: Final = {"width": 380, "height": 780}
+WIDE: Final = ViewportSize(width=1360, height=860)
+NARROW: Final = ViewportSize(width=380, height=780)
 _CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
 
 

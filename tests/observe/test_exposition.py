@@ -30,11 +30,11 @@ GAUGES = Gauges(
 
 
 def calls() -> CallMetrics:
-    made = CallMetrics(lambda thing: True)
+    made = CallMetrics()
     for took_us, outcome in ((800, "answered"), (3000, "answered"), (90_000_000, "timeout"), (10, "scope_denied")):
         record = Record(
-            kind="call", at_us=0, method="tools/call", thing=ODD, server="crm", outcome=outcome, took_us=took_us,
-            cost_nano_usd=2_000_000,
+            kind="call", at_us=0, method="tools/call", thing=ODD, version="1.0.0", server="crm", outcome=outcome,
+            took_us=took_us, cost_nano_usd=2_000_000,
         )  # fmt: skip
         made.count(record)
     return made

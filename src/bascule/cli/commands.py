@@ -9,7 +9,9 @@ from bascule.cli import (
     approvals,
     audit,
     cache,
+    console,
     contract,
+    doctor,
     inspect,
     journal,
     keys,
@@ -19,6 +21,7 @@ from bascule.cli import (
     serve,
     servers,
     slo,
+    status,
     usage,
 )
 
@@ -45,17 +48,8 @@ def main(
     """The governed bridge between AI agents and tools."""
 
 
-serve.register(app)
-inspect.register(app)
-contract.register(app)
-keys.register(app)
-audit.register(app)
-policy.register(app)
-approvals.register(app)
-journal.register(app)
-cache.register(app)
-usage.register(app)
-slo.register(app)
-servers.register(app)
-registry.register(app)
-review.register(app)
+# In the order of the help: what runs, what shows, what is decided, what is kept.
+for each in (serve, inspect, status, doctor, console, contract, policy, registry, review, approvals, servers, keys):
+    each.register(app)
+for each in (audit, journal, cache, usage, slo):
+    each.register(app)

@@ -1,6 +1,7 @@
 """How the console writes what it shows: times, durations, amounts, counts. Plain functions, filters of templates."""
 
 import difflib
+import re
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 import jinja2
 import msgspec
+from markupsafe import Markup
 
 _NONE: Final = "\N{EN DASH}"
 _SPANS: Final = ((86_400, "d"), (3600, "h"), (60, "min"))
@@ -69,6 +71,16 @@ def took(seconds: float | None) -> str:
     return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
 
 
+def took_ms(ms: float | None) -> str:
+    """The same of milliseconds, as operations say them."""
+    return took(None if ms is None else ms / 1000)
+
+
+def parted(text: str) -> Markup:
+    """*text*, which a line may break behind each of its parts."""
+    return Markup("<wbr>").join(part for part in re.split(r"(?<=[/_.:-])", text) if part)
+
+
 def money(usd: float | None) -> str:
     """`$0.0021`, `$12.50`, `$1,204`: what is small keeps its digits."""
     if usd is None:
@@ -125,7 +137,10 @@ def _marked(before: list[str], after: list[str]) -> Iterator[tuple[str, str]]:
             yield from (("new", line) for line in after[b_from:b_to])
 
 
-FILTERS: Final = {each.__name__: each for each in (ago, count, date, diff, money, percent, pretty, rfc3339, span, took)}
+FILTERS: Final = {
+    each.__name__: each
+    for each in (ago, count, date, diff, money, percent, parted, pretty, rfc3339, span, took, took_ms)
+}
 
 
 def environment(templates: str) -> jinja2.Environment:

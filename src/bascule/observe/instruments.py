@@ -23,14 +23,14 @@ class Instruments:
         tracing: TracingOptions,
         logs: LogsOptions,
         *,
-        lists: Callable[[str], bool],
         trusts: Callable[[str], bool],
         stream: TextIO,
     ) -> None:
-        """*lists* tells whether a logical id is of something that a server lists, *trusts* whether a server is
-        trusted; the log is written to *stream*. Raises ConfigInvalid where traces cannot be made."""
-        self.metrics = CallMetrics(lists) if metrics.enabled else None
-        self.tracing = tracing_of(tracing, lists, trusts)
+        """*trusts* tells whether a server is trusted; the log is written to *stream*.
+
+        Raises ConfigInvalid where traces cannot be made."""
+        self.metrics = CallMetrics() if metrics.enabled else None
+        self.tracing = tracing_of(tracing, trusts)
         self.calls = CallLog(logs, stream)  # those that are over
         self._exposition: Exposition | None = None
 

@@ -5,7 +5,7 @@ that some server lists. What a client makes up is counted, and gets no line of i
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -46,9 +46,7 @@ class Series(msgspec.Struct):
 class CallMetrics:
     """The series of all calls."""
 
-    def __init__(self, lists: Callable[[str], bool]) -> None:
-        """*lists* tells whether a logical id is of something that a server lists, and not made up by a caller."""
-        self._lists = lists
+    def __init__(self) -> None:
         self._series: dict[Labels, Series] = {}
         self._numbers: dict[str, int] = {}  # of categories, by outcome: those are our own words, and few
 
@@ -74,7 +72,7 @@ class CallMetrics:
 
     def _found(self, record: Record) -> Series:
         method = record.method if record.method in METHODS else OTHER
-        tool = record.thing if record.thing and self._lists(record.thing) else ""
+        tool = record.thing if record.version else ""  # only what is listed has one
         if len(self._series) >= MOST_SERIES and (method, tool, record.server) not in self._series:
             tool = ""
         return self._series.setdefault((method, tool, record.server), Series())

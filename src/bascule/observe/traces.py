@@ -87,7 +87,6 @@ class _Over(msgspec.Struct, frozen=True):
     revision: str  # of the protocol
     request_id: bytes
     over_http: bool
-    listed: bool  # its thing is one that a server lists
 
 
 class Tracing:
@@ -98,13 +97,12 @@ class Tracing:
         tell: Teller,
         *,
         sample: float,
-        lists: Callable[[str], bool] = lambda thing: False,
         trusts: Callable[[str], bool] = lambda server: False,
     ) -> None:
-        """*tell* delivers spans, in a thread; *sample* is the part of the calls that have any. *lists* tells whether
-        a server lists a logical id, *trusts* whether a server may read what clients say to their own services."""
+        """*tell* delivers spans, in a thread; *sample* is the part of the calls that have any.
+
+        *trusts* tells whether a server may read what clients say to their own services."""
         self.sample = sample
-        self.lists = lists
         self.trusts = trusts
         self._tell = tell
         self._batches: Batches[Span | _Over] = Batches("spans", self._deliver, every_s=EVERY_S)
@@ -130,9 +128,8 @@ class Tracing:
         """Tell of *call*, which is over, as its *record* does. Never waits, never raises."""
         span = call.trip.span or self.begin(call)
         if span.sampled:
-            id, listed = bytes(call.id)[:_MOST_REQUEST_ID], self.lists(record.thing)
-            over = _Over(span, time.time_ns(), record, call.revision.version, id, bool(call.headers), listed)
-            self._batches.put(over)
+            id = bytes(call.id)[:_MOST_REQUEST_ID]
+            self._batches.put(_Over(span, time.time_ns(), record, call.revision.version, id, bool(call.headers)))
 
     def tell(
         self, whole: CallSpan, id: str, name: str, kind: Kind, began_ns: int, facts: Mapping[str, Fact], error: str = ""
@@ -159,7 +156,7 @@ class Tracing:
         self._tell([_whole(each) if isinstance(each, _Over) else each for each in spans])
 
 
-def tracing_of(options: TracingOptions, lists: Callable[[str], bool], trusts: Callable[[str], bool]) -> Tracing | None:
+def tracing_of(options: TracingOptions, trusts: Callable[[str], bool]) -> Tracing | None:
     """What traces calls under *options*; None without an endpoint. Raises ConfigInvalid where it cannot be loaded."""
     if options.endpoint is None:
         return None
@@ -170,7 +167,7 @@ def tracing_of(options: TracingOptions, lists: Callable[[str], bool], trusts: Ca
             f"traces need more packages ({error.name} is missing): pip install 'bascule[otel]'",
             field="tracing.endpoint",
         ) from error
-    return Tracing(Otlp(options), sample=options.sample, lists=lists, trusts=trusts)
+    return Tracing(Otlp(options), sample=options.sample, trusts=trusts)
 
 
 def new_id() -> str:
@@ -189,7 +186,7 @@ def _whole(over: _Over) -> Span:
         state=span.state,
         flags=span.flags,
         # What a client made up is no name of a span, and a URI is none: there would be too many.
-        name=f"{record.method} {record.thing}" if over.listed and record.method in semconv.NAMED else record.method,
+        name=f"{record.method} {record.thing}" if record.version and record.method in semconv.NAMED else record.method,
         kind="server",
         began_ns=span.began_ns,
         ended_ns=max(over.ended_ns, span.began_ns),

@@ -83,7 +83,7 @@ class Attempt:
             return call.method, facts
         facts[named] = contract.id
         # What a client made up is no name of a span: there would be too many.
-        return f"{call.method} {contract.id}" if self._tracing.lists(contract.id) else call.method, facts
+        return f"{call.method} {contract.id}" if call.trip.listed else call.method, facts
 
 
 def _came_of(method: str, result: Result) -> tuple[str, int | None]:

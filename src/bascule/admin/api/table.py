@@ -2,15 +2,33 @@
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bascule.admin.actions import Operation
-from bascule.admin.api import approvals, cache, journal, openapi, registry, reviews, servers, usage
+from bascule.admin.api import (
+    approvals,
+    audit,
+    cache,
+    callers,
+    catalog,
+    cost,
+    journal,
+    keys,
+    openapi,
+    registry,
+    reviews,
+    servers,
+    tryout,
+    usage,
+)
 
 if TYPE_CHECKING:
     from bascule.app import Gateway
 
-_AREAS = (approvals, cache, journal, reviews, registry, servers, openapi, usage)
+_AREAS: Final = (
+    *(catalog, tryout, usage, cost, servers, approvals, reviews, registry, audit, callers, keys, journal, cache),
+    openapi,
+)
 
 
 def operations(gateway: "Gateway") -> Sequence[Operation]:

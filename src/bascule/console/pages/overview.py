@@ -85,6 +85,8 @@ async def series(view: View) -> Response:
     except Unavailable as error:
         return JSONResponse({"at": [], "lines": [], "said": error.message})
     points, minutes = found["points"], found["step_s"] / 60
+    if points and not points[-1]["calls"]:
+        points = points[:-1]  # it has just begun
     per = {"calls": minutes, "errors": minutes}
     return JSONResponse(
         {

@@ -8,7 +8,7 @@
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const written = (value, unit) => {
     if (value == null) return "–";
-    if (unit === "ms" && value >= 1000) return `${(value / 1000).toFixed(2)} s`;
+    if (unit === "ms" && value >= 1000) return `${Number((value / 1000).toFixed(2))} s`;
     const digits = value === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2;
     return `${Number(value.toFixed(digits))}${unit ? ` ${unit}` : ""}`;
   };

@@ -1,0 +1,174 @@
+"""One tool: what holds for it, its versions and definitions, how it is used, and a form to try it with."""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import msgspec
+from starlette.responses import Response
+
+from bascule.admin import catalog, tryout
+from bascule.admin.catalog import Entry
+from bascule.config import identifies
+from bascule.console import schema_form
+from bascule.console.page import ROOT, At, Missing, View, get, post
+from bascule.console.schema_form import Field, Filled
+from bascule.console.snippets import Snippet
+from bascule.errors import BasculeError
+
+TABS: Final = {
+    "": "Overview",
+    "try": "Try it",
+    "contract": "Contract",
+    "versions": "Versions",
+    "definition": "Definition",
+}
+_ARGUMENT: Final = "arg:"  # before the place of a field, in the names of a form
+_JSON: Final = "json"  # the field for all arguments
+_MOST_SHOWN: Final = 40_000  # characters of a result
+_GOOD: Final = frozenset({"answered", "completed"})
+
+
+# ---- looking -------------------------------------------------------------------------------------
+
+
+async def show(view: View) -> Response:
+    tab = view.query.get("tab", "")
+    if tab not in TABS:
+        raise Missing(f"there is no {tab[:40]!r} of a tool")
+    if tab == "try":
+        return _page(view, tab, {**_try_said(view, _entry(view), _Draft.begun(view.query.get("version", "")))})
+    found = await view.perform("catalog.tool", tool=view.path["id"], calls="20" if tab == "" else "0")
+    return _page(view, tab, {"tool": found, "mark_of": _mark_of})
+
+
+def _page(view: View, tab: str, said: Mapping[str, Any], status: int = 200) -> Response:
+    id = view.path["id"]
+    here = path_of(id)
+    tabs = [(word, f"{here}?{urlencode({'tab': name})}" if name else here, name == tab) for name, word in TABS.items()]
+    return view.page(f"tool_{tab or 'overview'}.html", title=id, status=status, id=id, here=here, tabs=tabs, **said)
+
+
+def path_of(id: str) -> str:
+    """The address of a tool's page: logical ids may hold anything."""
+    return f"{ROOT}/tools/{quote(id, safe='/')}"
+
+
+def _entry(view: View) -> Entry:
+    found = catalog.entry(view.gateway, view.path["id"])
+    if found is None:
+        raise Missing(f"no server is known to list the tool {view.path['id']!r}")
+    return found
+
+
+def _mark_of(outcome: str) -> str:
+    """The kind of badge of a call's outcome."""
+    return "ok" if outcome in _GOOD else "warn" if outcome in ("confirmation_required", "cancelled") else "bad"
+
+
+# ---- trying --------------------------------------------------------------------------------------
+
+
+class _Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """A try, as somebody has written it so far."""
+
+    key: str
+    texts: Mapping[str, Sequence[str]] = {}  # by the place of a field
+    as_json: bool = False
+    version: str = ""
+    token: str = ""
+    is_sure: bool = False
+
+    @classmethod
+    def begun(cls, version: str = "") -> "_Draft":
+        return cls(key=_new_key(), version=version)
+
+
+def _new_key() -> str:
+    return f"try-{secrets.token_hex(12)}"
+
+
+async def attempt(view: View) -> Response:
+    """What the form of a try is posted to: a call, or another look at the same form."""
+    entry, draft = _entry(view), _draft_of(view)
+    form = _form(entry, draft)
+    match view.form.get("do", "call"):
+        case "json" | "form":
+            return _page(view, "try", _switched(view, entry, draft))
+        case "code":
+            filled = schema_form.filled(form, draft.texts)
+            return _page(view, "try", _try_said(view, entry, draft, filled=filled), 422 if filled.wrong else 200)
+    filled = schema_form.filled(form, draft.texts)
+    wrong = dict(filled.wrong)
+    if entry.contract.side_effect and not draft.is_sure:
+        wrong["sure"] = "tick it: the call changes something"
+    if wrong:
+        return _page(view, "try", _try_said(view, entry, draft, filled=Filled(filled.value, wrong)), 422)
+    return await _called(view, entry, draft, filled)
+
+
+async def _called(view: View, entry: Entry, draft: _Draft, filled: Filled) -> Response:
+    said: dict[str, str] = {
+        "version": draft.version,
+        "confirmation_token": draft.token,
+        "idempotency_key": draft.key if entry.contract.side_effect else "",
+    }
+    try:
+        found = await view.perform(
+            "tools.call", tool=entry.id, arguments=filled.value, **{name: text for name, text in said.items() if text}
+        )
+    except BasculeError as error:
+        return _page(view, "try", _try_said(view, entry, draft, filled=filled, refused=error.message), 422)
+    # What waits for a person is the same call when it is sent again; anything else is a new one.
+    waits = found["outcome"] == "needs_confirmation"
+    after = draft if waits else msgspec.structs.replace(draft, key=_new_key(), token="", is_sure=False)
+    wrong = schema_form.placed(_form(entry, draft), _problems(found))
+    said_of_it = _try_said(view, entry, after, filled=Filled(filled.value, wrong), came=_came(found))
+    return _page(view, "try", said_of_it)
+
+
+def _problems(found: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
+    details = (found["error"] or {}).get("details") or {}
+    problems = details.get("problems")
+    return problems if isinstance(problems, list) and found["error"].get("kind") == "invalid_argument" else ()
+
+
+def _draft_of(view: View) -> _Draft:
+    texts: dict[str, list[str]] = {}
+    for name, value in view.forms:
+        if name.startswith(_ARGUMENT):
+            texts.setdefault(name.removeprefix(_ARGUMENT), []).append(value)
+    as_json = view.form.get("as") == _JSON
+    return _Draft(
+        key=view.form.get("key") or _new_key(),
+        texts={"": [view.form.get(_JSON, "")]} if as_json else texts,
+        as_json=as_json,
+        version=view.form.get("version", ""),
+        token=view.form.get("token", "").strip(),
+        is_sure="sure" in view.form,
+    )
+
+
+def _form(entry: Entry, draft: _Draft) -> Field:
+    whole = Field(place="", kind="json", needed=True)
+    return whole if draft.as_json else schema_form.form_of(entry.contract.input_schema)
+
+
+def _switched(view: View, entry: Entry, draft: _Draft) -> dict[str, Any]:
+    """The same arguments in the other way to write them, or where they are with what stands in the way."""
+    form, filled = _form(entry, draft), schema_form.filled(_form(entry, draft), draft.texts)
+    if filled.wrong and not draft.as_json and set(filled.wrong.values()) == {_missing_word(form, filled)}:
+        filled = Filled(_so_far(form, draft))  # what is not there yet is no reason to stay
+    if filled.wrong:
+        return _try_said(view, entry, draft, filled=filled)
+    if not draft.as_json:
+        texts = {"": [json.dumps(filled.value, indent=2, ensure_ascii=False)]}
+        return _try_said(view, entry, msgspec.structs.replace(draft, as_json=True, texts=texts))
+    fields = schema_form.form_of(entry.contract.input_schema)
+    found = schema_form.written(fields, filled.value)
+    if found is None:
+        wrong = {"": "the form has no place for all of this: it can only be said in JSON"}
+        return _try_said(view, entry, draft, filled=Filled(None, wrong))
+    return _try_said(view, entry, msgspec.structs.replace(draft, as_json=False, texts=found))
