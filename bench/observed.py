@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import gc
 import io
+import random
 import shlex
 import statistics
 import sys
@@ -41,6 +42,7 @@ from bascule.observe.traces import Span, Tracing
 from bascule.pipeline.chain import Stage, compose
 from bascule.pipeline.observe import Observe
 from bascule.pipeline.trace import Attempt, Begin
+from bascule.store.record import Record
 from bascule.wire import jsonrpc
 from bascule.wire.versions import LATEST_MODERN
 from echo import Json
@@ -49,7 +51,7 @@ from report import GATEWAY_CPU, P99, RATE, Point, Results, by_round
 from targets import Target, running
 
 CONNECTIONS: Final = (1, 16)
-NOTHING: Final = "nothing"
+NOTHING: Final = "nothing but the audit"
 OFF: Final[Json] = {"metrics": {"enabled": False}, "logs": {"calls": "off"}}
 JSON_ALL: Final[Json] = {"format": "json", "calls": "all"}
 
@@ -161,6 +163,15 @@ class _Server:
     name = "echo"
 
 
+class _Deaf:
+    """In the place of the audit, which is on by default: the record of a call is made, and goes nowhere."""
+
+    full = False
+
+    def post(self, record: Record, arguments: bytes | None = None) -> None:
+        pass
+
+
 class _Nowhere:
     """Hears of spans, and tells nobody."""
 
@@ -194,7 +205,8 @@ def watched(config: Json) -> Watched:
         stream=io.StringIO(),
     )
     instruments.tracing = None if tracing is None else Tracing(_Nowhere(), sample=tracing["sample"])
-    observe = Observe(None, metrics=instruments.metrics, log=instruments.log, tracing=instruments.tracing)
+    audit: Any = _Deaf()
+    observe = Observe(audit, metrics=instruments.metrics, log=instruments.log, tracing=instruments.tracing)
     stages: list[Stage] = [observe]
     if instruments.tracing is not None:
         stages = [Begin(instruments.tracing), observe, Attempt(instruments.tracing)]
@@ -211,15 +223,15 @@ async def each_us(chain: Any) -> float:
             method="tools/call",
             params=PARAMS,
             id=Raw(b"1"),
-            trace_id=f"{number:032x}",
+            trace_id=f"{random.getrandbits(128):032x}",
             target=Goal(_Server(), PARAMS),  # type: ignore[arg-type]  # nobody is reached
         )
-        for number in range(CALLS)
+        for _ in range(CALLS)
     ]
-    began_s = time.perf_counter()
+    began_s = time.thread_time()  # others use the machine too
     for call in made:
         await chain(call)
-    return (time.perf_counter() - began_s) * 1_000_000 / CALLS
+    return (time.thread_time() - began_s) * 1_000_000 / CALLS
 
 
 async def alone(rounds: int) -> str:
@@ -233,10 +245,10 @@ async def alone(rounds: int) -> str:
             await asyncio.sleep(0.01)  # for the threads
     for each in chains.values():
         each.instruments.close()
-    lines = ["| turned on | µs a call | above nothing |", "|---|---|---|"]
+    lines = ["| turned on | µs of CPU a call | above nothing |", "|---|---|---|"]
     for name, figures in seen.items():
         above = statistics.median(map(sub, figures, seen[NOTHING]))
-        lines.append(f"| {name} | {statistics.median(figures):.2f} | {above:.2f} |")
+        lines.append(f"| {name} | {min(figures):.2f} | {above:.2f} |")
     return "\n".join(lines)
 
 
@@ -262,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.quick:
         options.rounds, options.seconds = 1, 0.5
     if options.stages:
-        print(asyncio.run(alone(15)))
+        print(asyncio.run(alone(40)))
         return
     results = measured(options)
     print(table(results))

@@ -178,14 +178,9 @@ class Gateway:
             None if self.records is None else self.records.definitions,
             None if self.records is None else Generations(self.records.writer),
             relearn=lambda: self._adopt_ways(self.govern.ways),
-            look_again=self._look_again,
         )
         judge.adopt(standings_of(config))
         return judge
-
-    def _look_again(self, server: str) -> None:
-        for follower in self.registry.followers(server):
-            follower.notify("notifications/tools/list_changed", {})
 
     def _reception(self, config: Config, keys: KeyStore, issuers: "Issuers | None") -> Reception:
         identify = identify_of(config, key_book_of(config, keys), issuers, attempts=self.attempts)

@@ -155,6 +155,7 @@ OF_THE_MACHINE: Final = {"tls-expired", "tls-expires", "tls-name", "tls-key-read
 OF_A_GATEWAY: Final = {
     *("version-differs", "configuration-refused", "server-down", "server-off", "server-restarts", "circuit-open"),
     *("lists-stale", "things-withheld", "names-clash", "overloaded", "audit-failing", "audit-unrecorded"),
+    *("errors-many", "budget-burns", "orphan"),
     *("anchor-failing", "internal-errors", "tool-blind", "tool-fat", "list-token-heavy", "description-hostile"),
     "ungoverned",
 }
@@ -660,6 +661,35 @@ def test_a_server_that_is_not_required_weighs_less() -> None:
 @pytest.mark.parametrize("said", [{}, {"servers": []}, {"servers": {"a": {}}, "config": "x", "calls": None}])
 def test_what_another_version_says_is_no_reason_to_fall_over(said: Json) -> None:
     assert [each.rule for each in running.findings("http://x", said, "b.yaml")] == ["version-differs"]
+
+
+def test_many_errors_are_told_with_the_tool_that_makes_most_of_them() -> None:
+    tools = [{"tool": "crm/find", "categories": {"ok": 500}}, {"tool": "crm/pay", "categories": {"transient": 60}}]
+    day = {"calls": 1000, "categories": {"ok": 900, "client": 40, "transient": 60}, "tools": tools}
+    (finding,) = running.of_usage("http://x", day, "b.yaml")
+    assert finding.what == "6.0 % of 1,000 calls failed; most of them of crm/pay"
+    fine = day | {"categories": {"ok": 900, "client": 100}}
+    assert list(running.of_usage("http://x", fine, "b.yaml")) == [], "what callers do wrong is their own"
+
+
+@pytest.mark.parametrize(("state", "severities"), [("ok", []), ("burning", ["warning"]), ("spent", ["error"])])
+def test_a_promise_that_is_not_kept_is_told(state: str, severities: list[str]) -> None:
+    budget = {"tool": "crm/find", "objective": "success", "target": 99.9, "remaining": 0.25, "state": state}
+    assert [each.severity for each in running.of_budgets("http://x", [budget], "b.yaml")] == severities
+
+
+def test_what_the_registry_holds_and_nobody_looks_after_is_told_once() -> None:
+    rows = [
+        {"lack": lack, "id": id, "message": "it is so", "mend": "mend it"}
+        for lack, id in [
+            ("no_owner", "crm/a"),
+            ("no_owner", "crm/b"),
+            ("not_listed", "crm/b"),
+            ("no_contract", "crm/c"),
+        ]
+    ]
+    (unowned, unlisted) = running.of_orphans("http://x", rows, known={"crm/a"})
+    assert (unowned.what, unlisted.what) == ("crm/b: it is so", "crm/b: it is so")
 
 
 # ---- what is listed

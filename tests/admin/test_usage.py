@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from gateway import CALMLY, Bascule, Json, Legacy, local, remote, running, serving
+from gateway import CALMLY, Bascule, Json, Legacy, local, remote, running, serving, until
 from governed import Credentials, Known, Wide, credentials, tool, wide
 
 from auditing import call
@@ -90,12 +90,14 @@ async def test_calls_of_a_gateway_are_counted_by_tool_caller_version_and_what_be
     async with searching() as server, used(tmp_path, server=server) as bascule:
         await work(bascule)
         found = await counted(bascule)
-        assert {keys: dict(each.categories) for keys, each in found.sums(("caller", "thing", "version"), 0, EVER).items()} == {
+        sums = found.sums(("caller", "thing", "version"), 0, EVER)
+        assert {keys: dict(each.categories) for keys, each in sums.items()} == {
             ("ann", "it/find", "1.2.0"): {"ok": 3},
             ("bot", "it/find", "1.2.0"): {"ok": 2},
             ("ann", "it/fail", "2.0.0"): {"failed": 2},
-            ("bot", "", ""): {"protocol": 3},
-        }  # fmt: skip
+            ("bot", "it/fail", "2.0.0"): {"protocol": 1},  # hidden, and there
+            ("bot", "", ""): {"protocol": 2},
+        }
         assert found.recount(0, EVER) == []
 
 
@@ -132,6 +134,8 @@ async def test_a_gateway_that_is_killed_leaves_sums_that_agree_with_its_audit(tm
             await bascule.up("it")
             session = await bascule.session()
             await asyncio.gather(*(_add(session, number) for number in range(40)))
+            await until(bascule.status, lambda said: said["audit"]["queued"] == 0)
+            await asyncio.gather(*(_add(session, number) for number in range(40)))
             assert bascule.process is not None
             bascule.process.kill()
             await bascule.process.wait()
@@ -143,7 +147,7 @@ async def test_a_gateway_that_is_killed_leaves_sums_that_agree_with_its_audit(tm
     found = Usage(database)
     assert (found.waiting(), found.recount(0, EVER)) == (0, [])
     entries = found._read("SELECT count(*) FROM audit WHERE kind = 'call' AND thing = 'it/add'")[0][0]
-    assert found.sums((), 0, EVER, thing="it/add")[()].calls == entries > 0
+    assert found.sums((), 0, EVER, thing="it/add")[()].calls == entries >= 3 * 40
     found.close()
 
 
@@ -162,7 +166,7 @@ async def test_operators_see_what_was_used_and_others_do_not(tmp_path: Path) -> 
         assert (status, found["calls"], found["errors"], found["error_rate"]) == (200, 10, 5, 0.5)
         assert found["categories"] == {"failed": 2, "ok": 5, "protocol": 3}
         assert [(each["tool"], each["calls"], each["cost_usd"]) for each in found["tools"]] == [
-            *(("it/find", 5, 1.25), ("", 3, 0.0), ("it/fail", 2, 0.0)),
+            *(("it/find", 5, 1.25), ("it/fail", 3, 0.0), ("", 2, 0.0)),
         ]
         assert [(each["caller"], each["calls"]) for each in found["callers"]] == [("ann", 5), ("bot", 5)]
         assert sum(each["calls"] for each in found["series"]["points"]) == 10
@@ -170,7 +174,7 @@ async def test_operators_see_what_was_used_and_others_do_not(tmp_path: Path) -> 
         status, found = await bascule.get("/api/usage?tool=it/find", KNOWN.of("ann"))
         assert [(each["version"], each["calls"]) for each in found["versions"]] == [("1.2.0", 5)]
         status, found = await bascule.get("/api/series?since=2h&step=300&tool=it/fail", KNOWN.of("ann"))
-        assert (found["step_s"], sum(each["errors"] for each in found["points"])) == (300, 2)
+        assert (found["step_s"], sum(each["errors"] for each in found["points"])) == (300, 3)
         assert 24 <= len(found["points"]) <= 26, "steps without calls are there, too"
         for page in ("usage", "series", "slo", "usage/chargeback?month=2026-11"):
             assert (await bascule.get(f"/api/{page}", KNOWN.of("bot")))[0] == 403, page
@@ -187,7 +191,8 @@ async def test_the_charge_back_of_this_month_has_every_call_once(tmp_path: Path)
         assert rows == [
             ("ann", "chaos", "it/fail", "2.0.0", 2, 0.0),
             ("ann", "search", "it/find", "1.2.0", 3, 0.75),
-            ("bot", "", "", "", 3, 0.0),
+            ("bot", "", "", "", 2, 0.0),
+            ("bot", "chaos", "it/fail", "2.0.0", 1, 0.0),
             ("bot", "search", "it/find", "1.2.0", 2, 0.5),
         ]
         assert (await bascule.get("/api/usage/chargeback?month=1999-01", KNOWN.of("ann")))[1]["rows"] == []
@@ -196,7 +201,8 @@ async def test_the_charge_back_of_this_month_has_every_call_once(tmp_path: Path)
 @pytest.mark.parametrize(
     "query",
     ["usage?since=yesterday", "usage?since=2h&until=3h", "series?step=7", "series?step=60&since=400d", "series?step=x",
-     "usage/chargeback", "usage/chargeback?month=2026-13", "usage/chargeback?month=9999-12", "usage?since=0001-01-01&until=0001-01-02"],
+     "usage/chargeback", "usage/chargeback?month=2026-13", "usage/chargeback?month=9999-12",
+     "usage?since=0001-01-01&until=0001-01-02"],
 )  # fmt: skip
 async def test_what_makes_no_sense_is_refused_in_words(query: str, tmp_path: Path) -> None:
     async with searching() as server, used(tmp_path, server=server) as bascule:
@@ -277,7 +283,7 @@ def test_totals_are_by_tool_caller_version_or_team(counts: Usage) -> None:
 
     assert of("tool", "tool", "calls", "errors", "p50_ms") == [
         ("crm/create_lead", 30, 0, 0.861),
-        ("crm/find_lead", 10, 10, 1722.156),
+        ("crm/find_lead", 10, 10, 1763.488),
         ("crm/gone", 1, 0, 0.861),
     ]
     assert of("caller", "caller", "calls") == [("agent", 30), ("bot", 10), ("old", 1)]
@@ -298,7 +304,7 @@ def test_of_nothing_there_is_an_overview_too(tmp_path: Path) -> None:
     counts = Usage(writer.path)
     found = usage.overview(counts, BEGAN, BEGAN + DAY)
     assert (found["calls"], found["error_rate"], found["p99_ms"], found["tools"]) == (0, 0.0, None, [])
-    assert len(found["series"]["points"]) > 100
+    assert len(found["series"]["points"]) == 97
     assert usage.per_tool(counts, "crm/none", BEGAN, BEGAN + DAY)["calls"] == 0
     counts.close()
     writer.close()
@@ -306,8 +312,8 @@ def test_of_nothing_there_is_an_overview_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("ago_s", "long_s", "step_s"),
-    [(HOUR, HOUR, 60), (DAY, DAY, 900), (7 * DAY, 7 * DAY, 6 * HOUR), (7 * DAY, HOUR, HOUR), (30 * DAY, 30 * DAY, 6 * HOUR),
-     (100 * DAY, 100 * DAY, DAY), (400 * DAY, 400 * DAY, 7 * DAY)],
+    [(HOUR, HOUR, 60), (DAY, DAY, 900), (7 * DAY, 7 * DAY, 6 * HOUR), (7 * DAY, HOUR, HOUR),
+     (30 * DAY, 30 * DAY, 6 * HOUR), (100 * DAY, 100 * DAY, DAY), (400 * DAY, 400 * DAY, 7 * DAY)],
 )  # fmt: skip
 def test_a_step_fits_the_time_and_what_is_kept_of_it(ago_s: int, long_s: int, step_s: int) -> None:
     since_s = time.time() - ago_s + 1
@@ -421,7 +427,7 @@ async def test_each_window_has_its_own_calls(tmp_path: Path) -> None:
         *(made(n, at_us=(now_s - 120) * 1_000_000, outcome="scope_denied") for n in range(99)),
     )
     (month,) = slo.standings(counts, [promise()], now_s)
-    assert (month.window.good, month.window.total, month.state) == (80, 85, "ok")
+    assert (month.window.good, month.window.total, month.state) == (80, 85, "burning")
     assert month.remaining == pytest.approx(1 - 5 / 85 / 0.1)
     (week,) = slo.standings(counts, [promise(window_days=7, target=0.5)], now_s)
     assert (week.window.good, week.window.total, week.state) == (0, 5, "spent")

@@ -183,7 +183,7 @@ async def test_a_reload_ends_what_it_changes_and_nothing_else(changed: str) -> N
         rule = {"match": "it/*", **POLICY, **({"version": "2.0.0"} if changed == "version" else {})}
         url = f"{upstream.url}?other" if changed == "server" else upstream.url
         config = configured(
-            {"it": remote(url)},
+            {"it": remote(url, trust="auto")},
             KEYS.environ,
             policy={"rules": [rule]},
             callers=KEYS.configured(**CALLERS),

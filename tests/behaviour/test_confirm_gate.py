@@ -71,7 +71,11 @@ async def gated(
     async with (
         wide(modern=modern, tools=[tool("pay"), *tools]) as server,
         gateway(
-            {"bank": remote(server.url)}, environ=known.environ, callers=people, contracts=[said], **members
+            {"bank": remote(server.url, trust="auto")},
+            environ=known.environ,
+            callers=people,
+            contracts=[said],
+            **members,
         ) as bascule,
     ):
         await Known(bascule, "/mcp", known.of("ann")).result("tools/list")
@@ -180,7 +184,7 @@ async def _relearnt(world: World) -> None:
     assert gateway is not None
     for follower in gateway.registry.followers("bank"):
         await follower.refresh()
-    assert "everybody" in gateway.govern.ways.contract("tool", "bank", "pay").description
+    assert "everybody" in gateway.govern.ways.way("tool", "bank", "pay").contract.description
 
 
 async def test_a_yes_that_came_too_late_or_was_not_used_in_time_is_none() -> None:

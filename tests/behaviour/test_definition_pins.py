@@ -268,13 +268,9 @@ async def test_the_list_of_the_server_alone_shows_nothing_of_a_change_either(ban
         client = await bascule.session(path="/servers/bank/mcp")
         assert await names(client) == {"pay", "look", "nudge"}
         bank.lists(worse(PAY), LOOK, {"name": "fresh", "inputSchema": {"type": "object"}})
-        assert await names(client) == {"look", "nudge"}  # nobody had told the gateway
-
-        async def refused() -> bool:
-            return bool((await client.call("pay")).get("isError"))
-
-        await until(refused, bool)
-        assert await names(client) == {"look", "nudge", "fresh"}  # which was taken at first sight, meanwhile
+        assert await names(client) == {"look", "nudge", "fresh"}  # nobody had told the gateway: it has looked
+        assert failure_of(await client.call("pay"))["kind"] == "definition_changed"
+        assert text_of(await client.call("fresh")) == "fresh ran"
 
 
 async def test_without_records_pins_hold_as_long_as_the_process(bank: Bank) -> None:

@@ -161,7 +161,7 @@ async def test_what_is_wrong_with_a_running_gateway_is_found(tmp_path: Path) -> 
     ends = {"command": "sh", "args": ["-c", "echo no token >&2; exit 3"], "required": True}
     path = write(tmp_path, LOCAL | {"servers": {"plain": local("plain"), "ends": ends}}, "bascule.json")
     async with serving(path) as bascule:
-        await bascule.until("ends", lambda said: said["state"] == "failed")
+        await bascule.until("ends", lambda said: said["state"] == "failed" and said["stderr"])
         path.write_text('{"servers": 1}')
         from gateway import until
 

@@ -3,24 +3,28 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 import yaml
 from command import Done, bascule
 from gateway import gateway
 from governed import credentials
 
-from bascule.store.contracts import By, Contracts, Key
+from bascule.contract.model import Document
+from bascule.store.contracts import By, Contracts
 from bascule.store.options import ApprovalOptions, AuditOptions, JournalOptions
 from bascule.store.records import Records
 
 ID: Final = "crm/create_lead"
+CI: Final = By("ci", "key")
 KEYS: Final = credentials("ci")
 SCHEMA: Final = {
     "type": "object",
@@ -57,11 +61,28 @@ class Place:
         return name
 
     def activate(self, *contracts: dict[str, Any]) -> None:
-        for each in contracts:
-            assert self.say("registry", "publish", self.write(each)).code == 0
-            for step in ("submit", "promote"):
-                done = self.say("registry", step, f"{ID}@{each['version']}")
-                assert done.code == 0, done.err
+        """What `publish`, `submit` and `promote` would come to, without three processes for each."""
+
+        async def active(store: Contracts) -> None:
+            for each in contracts:
+                _, row = await store.publish(msgspec.convert(each, Document), CI)
+                await store.submit(row.key, CI)
+                await store.promote(row.key, CI, today=date(2026, 11, 21))
+
+        self.change(active)
+
+    def change(self, work: Callable[[Contracts], Awaitable[None]]) -> None:
+        """Do *work* with the registry of this folder, as another process would."""
+
+        async def changed() -> None:
+            records = Records(self.folder / "state", AuditOptions(), JournalOptions(), ApprovalOptions())
+            await records.start()
+            try:
+                await work(Contracts(records.writer, records.audit))
+            finally:
+                await records.close()
+
+        asyncio.run(changed())
 
     def route(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.say("registry", "show", ID, "--json").out)["route"]
@@ -143,7 +164,12 @@ def test_a_draft_can_be_thrown_away(place: Place) -> None:
 def test_who_publishes_does_not_sign_off_and_what_lacks_is_said(place: Place) -> None:
     with (place.folder / "bascule.yaml").open("a") as file:
         file.write("registry: {sign_offs: [security]}\n")
-    _published_by(place, "ci")
+
+    async def in_review(store: Contracts) -> None:
+        _, row = await store.publish(msgspec.convert(contract(), Document), CI)
+        await store.submit(row.key, CI)
+
+    place.change(in_review)
     lacking = place.say("registry", "promote", ID, "1.0.0")
     assert (lacking.code, "nobody has signed off security" in lacking.err) == (1, True)
     signed = place.say("registry", "sign", ID, "1.0.0", "--aspect", "security", "--note", "bounded")
@@ -153,25 +179,6 @@ def test_who_publishes_does_not_sign_off_and_what_lacks_is_said(place: Place) ->
     place.say("registry", "submit", ID, "1.0.1")
     own = place.say("registry", "sign", ID, "1.0.1")
     assert (own.code, "nobody signs off what they have published" in own.err) == (1, True)
-
-
-def _published_by(place: Place, name: str) -> None:
-    """A contract in review that somebody else has published."""
-    import msgspec
-
-    from bascule.contract.model import Document
-
-    async def left() -> None:
-        records = Records(place.folder / "state", AuditOptions(), JournalOptions(), ApprovalOptions())
-        await records.start()
-        try:
-            contracts = Contracts(records.writer, records.audit)
-            await contracts.publish(msgspec.convert(contract(), Document), By(name, "key"))
-            await contracts.submit(Key("tool", ID, "1.0.0"), By(name, "key"))
-        finally:
-            await records.close()
-
-    asyncio.run(left())
 
 
 # ---- routes
@@ -189,8 +196,7 @@ def test_a_rollback_is_one_command_and_says_what_it_did(place: Place) -> None:
 
 
 def test_a_canary_begins_grows_and_is_ended_by_a_rollback(place: Place) -> None:
-    place.activate(contract())
-    place.activate(contract("1.0.1"))
+    place.activate(contract(), contract("1.0.1"))
     place.say("registry", "route", ID, "1.0.0")
     for percent in ("10", "50"):
         done = place.say("registry", "canary", ID, "1.0.1", "--percent", percent)
@@ -260,7 +266,7 @@ async def test_ci_publishes_to_a_gateway_with_a_key_of_its_own(place: Place) -> 
 class Answers(BaseHTTPRequestHandler):
     """A registry of three servers, two on a page."""
 
-    entries: Final = [
+    entries: Final[list[dict[str, Any]]] = [
         {"name": "com.example/weather", "version": "1.0.2", "description": "Weather.",
          "remotes": [{"type": "streamable-http", "url": "https://weather.example/mcp",
                       "headers": [{"name": "X-Key", "isSecret": True, "isRequired": True}]}]},
@@ -276,7 +282,7 @@ class Answers(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if parts.path == "/v0.1/servers":
-            wanted = [each for each in self.entries if query.get("search", "") in str(each["name"])]
+            wanted = [each for each in self.entries if query.get("search", "") in each["name"]]
             start = int(query.get("cursor", "0"))
             more = {"nextCursor": str(start + 2)} if start + 2 < len(wanted) else {}
             page = wanted[start : start + 2]

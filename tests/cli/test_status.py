@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 from command import Done
 from doctoring import Json, arguments, doctored, write
-from gateway import WITHIN_S, local, serving
+from gateway import WITHIN_S, local, serving, until
 
 from bascule.cli import status
 from bascule.cli.status import Look
@@ -35,6 +35,7 @@ async def test_a_running_gateway_is_shown_at_a_glance(tmp_path: Path) -> None:
         await bascule.until("ends", lambda said: said["state"] == "failed")
         session = await bascule.session()
         await session.call("plain__add", a=1, b=2)
+        await until(lambda: bascule.get("/api/usage"), lambda found: found[1]["calls"] > 0)
         await session.ask("tools/call", {"name": "no-such-tool", "arguments": {}})
         said = await bascule.status()
         done = await shown(bascule.url, cwd=tmp_path)
@@ -43,6 +44,7 @@ async def test_a_running_gateway_is_shown_at_a_glance(tmp_path: Path) -> None:
     assert done.lines[0].startswith(f"bascule {said['version']}  ready  for ")
     assert done.lines[0].endswith(bascule.url)
     assert "so far    " in done.out
+    assert re.search(r"^last hour \d+ calls, \S+ % not ok, p50 \d+ ms, p95 \d+ ms, p99 \d+ ms$", done.out, re.MULTILINE)
     (plain,) = [line.split() for line in done.lines if line.startswith("plain ")]
     tools = str(len(said["servers"]["plain"]["tools"]))
     assert plain == ["plain", "ready", str(said["servers"]["plain"]["pids"][0]), "0", "0", "closed", tools]
@@ -148,7 +150,7 @@ def look(at_s: float = 0.0, **more: Any) -> Look:
         "uptime_s": 10.0,
         "calls": {"in_flight": 1, "by_outcome": {"answered": 30}},
     }
-    return Look(at_s, {**report, **more}, None)
+    return Look(at_s, {**report, **more})
 
 
 def test_the_rate_is_that_of_the_last_second() -> None:
@@ -156,6 +158,12 @@ def test_the_rate_is_that_of_the_last_second() -> None:
     assert status.summary(look(), None) == "ready, 3.0 calls/s since its start, 1 in flight"
     assert status.summary(later, look()) == "ready, 12.0 calls/s, 3 in flight"
     assert status.by_category(later.report) == {"ok": 50, "transient": 4}
+
+
+def test_a_promise_that_is_not_kept_is_said() -> None:
+    budget = {"tool": "crm/find", "objective": "success", "target": 99.9, "state": "spent"}
+    now = look()._replace(budgets=[budget, budget | {"state": "ok", "tool": "crm/other"}])
+    assert status.summary(now, None).endswith("; crm/find: of success 99.9 it is spent")
 
 
 def test_a_gateway_that_was_started_again_counts_from_nothing() -> None:

@@ -38,7 +38,8 @@ class Reply:
     @property
     def text(self) -> str:
         """What one reads of it, white space made one."""
-        without = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", self.html, flags=re.DOTALL)
+        whole = self.html.replace("<wbr>", "")
+        without = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", whole, flags=re.DOTALL)
         return " ".join(unescape(re.sub(r"<[^>]*>", " ", without)).split())
 
 

@@ -1,5 +1,6 @@
 """Which documents may follow which versions: SemVer between neighbours, and no change of what was promised."""
 
+from datetime import date
 from itertools import combinations
 from typing import Any, Final
 
@@ -9,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bascule.contract.diff import verdicts
+from bascule.contract.lifecycle import faults_of
 from bascule.contract.model import Document
 from bascule.contract.semver import parse
-from bascule.contract.succession import contract_of, digest_of, planned
+from bascule.contract.succession import MAX_BYTES, contract_of, digest_of, planned
 
+TODAY: Final = date(2026, 11, 21)
 SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {"email": {"type": "string"}, "name": {"type": "string"}},
@@ -128,3 +131,44 @@ def test_a_thing_can_always_be_published_with_the_version_that_a_refusal_names()
         assert planned(document(least, schema), known).outcome == "new_version"
         known.append(document(least, schema, status="active"))
     assert [each.version for each in known] == ["1.0.0", "1.1.0", "2.0.0", "2.1.0"]
+
+
+# ---- documents of any kind
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=10,
+)
+_KEYWORDS = st.sampled_from(
+    ["type", "properties", "required", "$ref", "allOf", "anyOf", "items", "enum", "pattern", "minimum", "$defs", "if"]
+)
+_SCHEMAS = st.recursive(
+    _JSON | st.sampled_from(["#", "#/$defs/a", "object", "(", {"$ref": "#"}]),
+    lambda inner: st.dictionaries(_KEYWORDS, inner, max_size=4) | st.lists(inner, max_size=2),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(_KEYWORDS | st.text(max_size=5), _SCHEMAS, max_size=4), st.sampled_from([SCHEMA, TIGHTER]))
+def test_whatever_stands_in_a_schema_there_is_a_plan_and_a_judgement(schema: Any, before: Any) -> None:
+    new = document("1.1.0", schema)
+    plan = planned(new, [document(schema=before, status="active")])
+    assert plan.outcome in ("new_version", "refused")
+    if plan.outcome == "new_version":
+        assert planned(new, [new]).outcome == "unchanged"
+        faults_of(contract_of(new), TODAY)
+
+
+@pytest.mark.parametrize("odd", ["\ud800", float("inf")])
+def test_what_cannot_be_written_as_json_is_refused(odd: Any) -> None:
+    plan = planned(document(schema={"type": "object", "default": odd}), [])
+    assert (plan.outcome, "cannot be written as JSON" in plan.reason) == ("refused", True)
+
+
+def test_what_is_nested_without_end_or_too_large_is_refused() -> None:
+    deep: Any = {}
+    for _ in range(5000):
+        deep = {"not": deep}
+    assert planned(document(schema=deep), []).outcome == "refused"
+    assert "larger than" in planned(document(description="x" * MAX_BYTES), []).reason

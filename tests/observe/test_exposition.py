@@ -4,12 +4,14 @@ import shutil
 import subprocess
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
-from bascule.observe.exposition import Exposition
+from bascule.observe.exposition import Exposition, told
 from bascule.observe.gauges import Gauges, ServerGauges, SloGauges
-from bascule.observe.metrics import CallMetrics
+from bascule.observe.metrics import CallMetrics, Series
 from bascule.store.record import Record
 
 PROMTOOL = shutil.which("promtool")
@@ -119,6 +121,20 @@ async def test_openmetrics_is_for_who_asks_for_it() -> None:
 async def test_everybody_else_gets_the_text_format(accept: str) -> None:
     kind, _ = await page(accept)
     assert kind == "text/plain; version=0.0.4; charset=utf-8"
+
+
+@given(st.lists(st.tuples(st.text(max_size=6), st.text(max_size=6), st.text(max_size=6)), max_size=4, unique=True))
+def test_whatever_things_are_called_it_can_be_read(labels: list[tuple[str, str, str]]) -> None:
+    calls = [(each, Series(calls=[number, *[0] * 8])) for number, each in enumerate(labels, 1)]
+    # The parser takes other line ends of Unicode for ends of lines, which Prometheus does not.
+    if any(len(text.splitlines()) > 1 or text.endswith(("\r", "\x1c")) for each in labels for text in each):
+        return
+    found = samples(told(calls, suffix="_total").decode())
+    wanted = {
+        of("bascule_calls_total", method=method, tool=tool, server=server, category="ok"): number
+        for number, (method, tool, server) in enumerate(labels, 1)
+    }
+    assert {name: value for name, value in found.items() if name[0] == "bascule_calls_total"} == wanted
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool of Prometheus is not installed")

@@ -305,3 +305,13 @@ async def test_a_row_that_somebody_has_changed_is_no_contract_rather_than_anothe
 
 def _overwrite(connection: sqlite3.Connection, text: bytes) -> None:
     connection.execute("UPDATE contracts SET document = ?", (text,))
+
+
+async def test_a_document_comes_back_as_it_was_published_to_the_last_digit(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"n": {"maximum": 2**53 + 1, "multipleOf": 0.1}, "é\n": {"const": -0.0}}}
+    async with opened(tmp_path) as world:
+        published = document(input_schema=schema, cost_model={"price_usd": 1e-7})
+        await world.contracts.publish(published, ANN)
+        kept = world.contracts.get(ONE).document
+        assert msgspec.to_builtins(kept) == {**msgspec.to_builtins(published), "status": "draft"}
+        assert (await world.contracts.publish(published, ANN))[0].outcome == "unchanged"

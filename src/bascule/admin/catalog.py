@@ -331,7 +331,7 @@ def _check(wanted: Wanted) -> None:
 # ---- one tool ------------------------------------------------------------------------------------
 
 
-async def tool(gateway: "Gateway", id: str) -> dict[str, Any] | None:
+async def tool(gateway: "Gateway", id: str, *, calls: int = LAST_CALLS) -> dict[str, Any] | None:
     """All that there is to say of one tool; None where no server is known to list it."""
     found = entry(gateway, id)
     if found is None:
@@ -348,7 +348,7 @@ async def tool(gateway: "Gateway", id: str) -> dict[str, Any] | None:
         "registry": registered(gateway, id),
         "history": history(gateway, id),
         "promises": list(known.promises.get(id, ())),
-        "calls": await last_calls(gateway, id),
+        "calls": await last_calls(gateway, id, calls),
     }
 
 
@@ -457,7 +457,7 @@ def history(gateway: "Gateway", id: str) -> list[dict[str, Any]]:
 
 async def last_calls(gateway: "Gateway", id: str, most: int = LAST_CALLS) -> list[dict[str, Any]]:
     """The last calls of a tool, the newest first, out of the audit."""
-    if gateway.records is None or gateway.records.audit is None:
+    if gateway.records is None or gateway.records.audit is None or not most:
         return []
     return await asyncio.to_thread(_last_calls, gateway, id, most)
 

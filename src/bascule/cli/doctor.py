@@ -134,7 +134,26 @@ def _gateway(url: str | None, path: Path | None, setup: "Setup | None") -> "tupl
             return None, []
         fix = "export BASCULE_TOKEN=…" if error.details.get("http_status") in (401, 403) else f"curl -i {base}/status"
         return None, [finding("gateway-unreachable", base, str(error), fix)]
-    return Running(base, status, _listed(base, status)), []
+    return Running(
+        base,
+        status,
+        _listed(base, status),
+        usage=_member(base, "/api/usage"),
+        budgets=_member(base, "/api/slo").get("budgets", ()),
+        orphans=_member(base, "/api/registry/orphans").get("orphans", ()),
+    ), []
+
+
+def _member(base: str, path: str) -> dict[str, Any]:
+    """What a gateway says there; nothing, where it says that to others only, or keeps no records."""
+    from bascule.cli import remote
+
+    try:
+        found = remote.ask(base, "GET", path)
+    except BasculeError as error:
+        note(f"{path} is not looked at: {error}")
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _listed(base: str, status: Mapping[str, Any]) -> "list[Listed]":

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from bascule.cli.talk import failing, note
-from bascule.cli.usage import ConfigOption, JsonOption, loaded_from, opened
+from bascule.cli.usage import ConfigOption, JsonOption, document, loaded_from, opened
 
 if TYPE_CHECKING:
+    from bascule.config import Config
     from bascule.observe.slo import Objective
 
 _HEADINGS: Final = ("tool", "promise", "window", "good", "of", "budget left", "burn 1h", "burn 6h", "state")
@@ -33,7 +34,7 @@ def budgets(as_json: JsonOption = False, config: ConfigOption = None) -> None:
         promised = objectives(slo.contracts_of(loaded, sums.things()))
         found = [slo.report(each) for each in slo.standings(sums, promised, time.time())]
     if as_json:
-        show.document({"budgets": found})
+        document({"budgets": found})
         return
     show.table("error budgets", _HEADINGS, [_row(each) for each in found])
     _say_if_none(promised)
@@ -54,8 +55,8 @@ def rules(
     from bascule.errors import ConfigInvalid
     from bascule.observe.slo import objectives
 
-    # No state folder has to be there: rules are made where a configuration is kept, and not only where it runs.
-    promised = objectives(slo.contracts_of(loaded_from(config, contracts=True)))
+    loaded = loaded_from(config, contracts=True)
+    promised = objectives(slo.contracts_of(loaded, _called(loaded)))
     text = slo.rules(promised)
     if output is None:
         show.text(text.rstrip("\n"))
@@ -65,6 +66,24 @@ def rules(
         except OSError as error:
             raise ConfigInvalid(f"cannot be written: {error.strerror}", place=str(output)) from error
     _say_if_none(promised)
+
+
+def _called(loaded: "Config") -> list[str]:
+    """Tools that were called, of which perhaps rules alone say something.
+
+    None where no gateway has run: rules for Prometheus are made where a configuration is kept, too.
+    """
+    from bascule.store.files import FILE, is_newest
+    from bascule.store.usage import Usage
+
+    path = Path(loaded.state_dir) / FILE
+    if not is_newest(path):
+        return []
+    sums = Usage(path)
+    try:
+        return sums.things()
+    finally:
+        sums.close()
 
 
 def _say_if_none(promised: "list[Objective]") -> None:

@@ -22,9 +22,11 @@ EVERY_S: Final = 1.0
 _NARROW: Final = 80  # columns of what is no terminal
 _GOOD: Final = frozenset({"ready", "idle", "closed", "fresh", "off"})
 _HEADINGS: Final = ("server", "state", "pid", "restarts", "calls", "circuit", "tools")
+_QUANTILES: Final = (("p50", "p50_ms"), ("p95", "p95_ms"), ("p99", "p99_ms"))
 _SPANS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 Json = Mapping[str, Any]
+_NOTHING: Final[Json] = {}
 
 
 class Look(NamedTuple):
@@ -32,7 +34,9 @@ class Look(NamedTuple):
 
     at_s: float  # of a clock that only goes on
     report: Json
-    waiting: int | None  # questions for a person; None for who may not know
+    waiting: int | None = None  # questions for a person; None for who may not know
+    hour: Json = _NOTHING  # what was used in the last hour
+    budgets: Sequence[Json] = ()  # of errors, one for each promise
 
     @property
     def calls(self) -> int:
@@ -58,7 +62,7 @@ def status(
     base = base_of(url)
     first = _look(base)
     if as_json:
-        print(json.dumps({**first.report, "approvals_waiting": first.waiting}, ensure_ascii=False))
+        print(json.dumps({**first.report, **_beside(first)}, ensure_ascii=False))
     elif not watch:
         _console().print(view(base, first, None))
     else:
@@ -71,12 +75,24 @@ def status(
 def _look(base: str) -> Look:
     """Ask the gateway. Raises Unavailable, or its refusal."""
     report = ask(base, "GET", "/status")
+    questions = _also(base, "/api/approvals", state="pending").get("approvals")
+    waiting = len(questions) if isinstance(questions, list) else None
+    hour, budgets = _also(base, "/api/usage", since="1h"), _also(base, "/api/slo").get("budgets", ())
+    return Look(time.monotonic(), report, waiting, hour, budgets)
+
+
+def _beside(look: Look) -> Json:
+    """What is not of `/status` itself, for --json."""
+    return {"approvals_waiting": look.waiting, "last_hour": look.hour or None, "budgets": look.budgets}
+
+
+def _also(base: str, path: str, **query: str) -> Json:
+    """What is said there; nothing, if it is for others only: the rest is worth seeing without."""
     try:
-        found = ask(base, "GET", "/api/approvals", query={"state": "pending"})
-        waiting = len(found["approvals"])
-    except (BasculeError, KeyError, TypeError):
-        waiting = None  # it is not for everybody, and the rest is worth seeing without
-    return Look(time.monotonic(), report, waiting)
+        found = ask(base, "GET", path, query=query)
+    except BasculeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _follow(base: str, first: Look) -> None:
@@ -129,12 +145,16 @@ def summary(now: Look, before: Look | None) -> str:
         parts.append(f"{now.waiting} waiting")
     down = [name for name, server in _in(report, "servers").items() if server.get("state") in ("down", "failed")]
     problems = [f"down: {', '.join(down)}"] if down else []
-    problems += [text for _, text in troubles(report)]
+    problems += [text for _, text in troubles(now)]
     return "; ".join([", ".join(parts), *problems])
 
 
-def troubles(report: Json) -> Iterator[tuple[str, str]]:
+def troubles(now: Look) -> Iterator[tuple[str, str]]:
     """(where, what) of what somebody should look at soon."""
+    report = now.report
+    for each in now.budgets:
+        if each.get("state") in ("burning", "spent"):
+            yield "budget", f"{each.get('tool')}: of {each.get('objective')} {each.get('target')} it is {each['state']}"
     if error := _in(report, "config").get("error"):
         yield "config", f"the last edit is not in use: {error}"
     audit = _in(report, "audit")
@@ -196,7 +216,7 @@ def view(base: str, now: Look, before: Look | None, problem: str = "") -> "Rende
     if problem:
         head.append(f"\n{clean(problem)}; what follows is what it said last", "bold red")
     facts = [Text(f"{name:<9} {clean(text)}", overflow="fold") for name, text in _facts(now, before)]
-    worries = [Text(f"{name:<9} {clean(text)}", "bold red", overflow="fold") for name, text in troubles(report)]
+    worries = [Text(f"{name:<9} {clean(text)}", "bold red", overflow="fold") for name, text in troubles(now)]
     return Group(head, *facts, *worries, Text(), _servers(_in(report, "servers")))
 
 
@@ -205,9 +225,11 @@ def _facts(now: Look, before: Look | None) -> Iterator[tuple[str, str]]:
     yield "calls", f"{_rate(now, before)}, {_in(report, 'calls').get('in_flight', 0)} in flight"
     if counted := by_category(report):
         yield "so far", ", ".join(f"{count:,} {category}" for category, count in counted.most_common())
-    if latency := _in(report, "latency_ms"):
-        yield "took", ", ".join(f"{name} {float(took):,.0f} ms" for name, took in latency.items())
-    waiting = "not shown: it takes a key with bascule.approvals:read" if now.waiting is None else f"{now.waiting} waiting"
+    if now.hour.get("calls"):
+        yield "last hour", _last_hour(now.hour)
+    waiting = (
+        "not shown: it takes a key with bascule.approvals:read" if now.waiting is None else f"{now.waiting} waiting"
+    )
     yield "approvals", waiting
     yield "sessions", f"{report.get('sessions', 0)}, {report.get('parked', 0)} calls parked"
     audit = _in(report, "audit")
@@ -221,6 +243,12 @@ def _facts(now: Look, before: Look | None) -> Iterator[tuple[str, str]]:
             "pressure",
             f"{pressure.get('lag_ms', 0):g} ms late{used}, {sum(_in(pressure, 'shed').values())} turned away",
         )
+
+
+def _last_hour(hour: Json) -> str:
+    """`1,234 calls, 1.2 % not ok, p50 12 ms, p95 80 ms, p99 200 ms`."""
+    took = [f"{name} {hour[key]:,.0f} ms" for name, key in _QUANTILES if hour.get(key) is not None]
+    return ", ".join([f"{hour['calls']:,} calls", f"{100 * float(hour.get('error_rate', 0)):.1f} % not ok", *took])
 
 
 def _servers(servers: Json) -> "RenderableType":

@@ -1,6 +1,7 @@
 """`bascule usage`, `usage charge-back`, `recount`, `rebuild`: how much tools are used, by whom, and at what cost."""
 
 import asyncio
+import json
 import os
 import sys
 import time
@@ -72,7 +73,7 @@ def usage(
         teams = _teams(loaded, sums) if by == "team" else {}
         rows = admin.totals(sums, by, since_s, until_s, teams)
     if as_json:
-        show.document({"since": date_of(since_s), "until": date_of(until_s), "rows": rows})
+        document({"since": date_of(since_s), "until": date_of(until_s), "rows": rows})
         return
     names = ("tool", "version") if by == "version" else (by,)
     headings = (*names, *_MEASURES, *(_QUANTILES if by == "tool" else ()))
@@ -92,6 +93,7 @@ def charge_back(
     Example: bascule usage charge-back --month 2026-11 --csv > november.csv
     """
     from bascule.admin import usage as admin
+    from bascule.admin.audit import escaped
     from bascule.cli import show
 
     with opened(config, contracts=True) as (loaded, sums):
@@ -102,9 +104,9 @@ def charge_back(
     if as_csv:
         sys.stdout.write(admin.charge_back_csv(rows))
     elif as_json:
-        show.document({"month": month, "rows": rows})
+        document({"month": month, "rows": rows})
     else:
-        shown = [[*(str(row[name]) for name in admin.CHARGED[:-1]), _cost(row["cost_usd"])] for row in rows]
+        shown = [[*(escaped(str(row[name])) for name in admin.CHARGED[:-1]), _cost(row["cost_usd"])] for row in rows]
         show.table(month, [name.removesuffix("_usd") for name in admin.CHARGED], shown)
 
 
@@ -123,7 +125,7 @@ def recount(
         found = admin.recount(sums, since_s, until_s, now_s)
         waiting = sums.waiting()
     if as_json:
-        show.document({"agrees": not found, "differences": [admin.difference(each) for each in found]})
+        document({"agrees": not found, "differences": [admin.difference(each) for each in found]})
     elif found:
         show.table("differences", ("day", "what", "of", "audit", "sums"), [_line(each) for each in found[:_SHOWN]])
         if len(found) > _SHOWN:
@@ -198,8 +200,15 @@ def _teams(loaded: "Config", sums: "Usage") -> "Teams":
 # ---- what is said --------------------------------------------------------------------------------
 
 
+def document(value: Any) -> None:
+    """A value as JSON, in ASCII: what clients have made up reaches no terminal, and says the same to a program."""
+    print(json.dumps(value, indent=2), flush=True)
+
+
 def _cells(row: dict[str, Any], names: tuple[str, ...]) -> list[str]:
-    said = [row[name] or "-" for name in names]
+    from bascule.admin.audit import escaped
+
+    said = [escaped(row[name]) or "-" for name in names]
     measures = [str(row["calls"]), str(row["errors"]), f"{row['error_rate']:.1%}", _cost(row["cost_usd"])]
     times = [_milliseconds(row[f"{name}_ms"]) for name in _QUANTILES] if "p50_ms" in row else []
     return [*said, *measures, *times]
@@ -214,7 +223,8 @@ def _milliseconds(ms: float | None) -> str:
 
 
 def _line(each: "Difference") -> list[str]:
+    from bascule.admin.audit import escaped
     from bascule.admin.keys import date_of
 
     of = " ".join(part for part in (each.thing or "-", each.version, each.caller, each.category) if part)
-    return [str(date_of(each.at)), each.what, of, str(each.audited), str(each.summed)]
+    return [str(date_of(each.at)), each.what, escaped(of), str(each.audited), str(each.summed)]

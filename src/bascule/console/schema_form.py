@@ -28,6 +28,16 @@ _LONG_NAMES: Final = frozenset(
 )
 # What says more of a value than one field can: then it is JSON.
 _INTRICATE: Final = ("allOf", "anyOf", "oneOf", "not", "if", "patternProperties", "dependentSchemas", "$dynamicRef")
+_MOST_DIGITS: Final = 400
+_SAMPLES: Final[Mapping[str, Any]] = {
+    "text": "…",
+    "area": "…",
+    "date": "2026-11-20",
+    "number": 1,
+    "integer": 1,
+    "choices": [],
+    "lines": [],
+}
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9]\d*)")
 _FORMATS: Final = {
@@ -274,92 +284,90 @@ def _between(schema: Schema, low: str, high: str, unit: str) -> Iterator[str]:
 # ---- from what was written to arguments ----------------------------------------------------------
 
 
-def filled(form: Field, texts: Texts) -> Filled:
-    """The arguments that *texts* say, or what is wrong with them. What is left empty is left out."""
-    wrong: dict[str, str] = {}
-    value = _value(form, texts, wrong)
-    return Filled(None, wrong) if wrong else Filled(value)
+def filled(form: Field, texts: Texts, *, complete: bool = True) -> Filled:
+    """The arguments that *texts* say, or what is wrong with them. What is left empty is left out.
+
+    Unless they have to be *complete*, nothing is missing.
+    """
+    reading = _Reading(texts, complete)
+    value = reading.value(form)
+    return Filled(None, reading.wrong) if reading.wrong else Filled({} if value is _NOTHING else value)
 
 
-_NOTHING: Final = object()
+_NOTHING: Final = object()  # the value of a field that is left out
 
 
-def _value(field: Field, texts: Texts, wrong: dict[str, str]) -> Any:
-    """The value of a field; _NOTHING for one that is left out."""
-    if field.kind == "group":
-        return _group(field, texts, wrong)
-    written = [each.replace("\r\n", "\n") for each in texts.get(field.place, ())]
-    if field.kind == "choices":
-        return _choices(field, written, wrong)
-    text = written[0] if written else ""
-    if not text.strip() if field.kind not in ("text", "area") else not text:
-        if field.needed:
-            wrong[field.place] = _is_missing(field)
+class _Reading:
+    """Reads what is written in fields, and notes what is wrong with it."""
+
+    def __init__(self, texts: Texts, complete: bool) -> None:
+        self.wrong: dict[str, str] = {}
+        self._texts = texts
+        self._complete = complete
+
+    def value(self, field: Field) -> Any:
+        if field.kind == "group":
+            return self._group(field)
+        said = [each.replace("\r\n", "\n") for each in self._texts.get(field.place, ())]
+        if field.kind == "choices":
+            return self._choices(field, said)
+        text = said[0] if said else ""
+        if not (text if field.kind in ("text", "area") else text.strip()):
+            return self._nothing(field)
+        if field.kind == "lines":
+            return [self._one(field, field.items, line.strip()) for line in text.split("\n") if line.strip()]
+        return self._one(field, field.kind, text)
+
+    def _nothing(self, field: Field) -> Any:
+        if field.needed and self._complete:
+            empty = "; for an empty text, edit it as JSON" if field.kind in ("text", "area") else ""
+            self.wrong[field.place] = f"is required{empty}"
         return _NOTHING
-    if field.kind == "lines":
-        return _lines(field, text, wrong)
-    return _one(field, field.kind, text, wrong)
 
+    def _group(self, field: Field) -> Any:
+        if field.place and not field.needed and not self._is_begun(field):
+            return _NOTHING
+        found = {each.name: self.value(each) for each in field.fields}
+        return {name: value for name, value in found.items() if value is not _NOTHING}
 
-def _is_missing(field: Field) -> str:
-    return "is required; for an empty text, edit it as JSON" if field.kind in ("text", "area") else "is required"
+    def _is_begun(self, field: Field) -> bool:
+        return any(text.strip() for each in field.everything() for text in self._texts.get(each.place, ()))
 
-
-def _group(field: Field, texts: Texts, wrong: dict[str, str]) -> Any:
-    if field.place and not field.needed and not _is_begun(field, texts):
-        return _NOTHING
-    found = {each.name: _value(each, texts, wrong) for each in field.fields}
-    return {name: value for name, value in found.items() if value is not _NOTHING}
-
-
-def _is_begun(field: Field, texts: Texts) -> bool:
-    return any(text.strip() for each in field.everything() for text in texts.get(each.place, ()))
-
-
-def _choices(field: Field, written: Sequence[str], wrong: dict[str, str]) -> Any:
-    chosen = [each for each in written if each]
-    if not chosen:
+    def _choices(self, field: Field, said: Sequence[str]) -> Any:
+        chosen = [each for each in said if each]
+        if chosen:
+            return [self._one(field, "choice", each) for each in chosen]
         # Boxes of which none is ticked say as much as an empty list; what need not be there is left out.
-        return [] if field.needed else _NOTHING
-    return [_one(field, "choice", each, wrong) for each in chosen]
+        return [] if field.needed and self._complete else _NOTHING
 
+    def _one(self, field: Field, kind: Kind, text: str) -> Any:
+        match kind:
+            case "text" | "area" | "date":
+                return text
+            case "integer" | "number":
+                return self._number(field, kind, text.strip())
+            case _:
+                return self._parsed(field, text)
 
-def _lines(field: Field, text: str, wrong: dict[str, str]) -> Any:
-    return [_one(field, field.items, line.strip(), wrong) for line in text.split("\n") if line.strip()]
+    def _number(self, field: Field, kind: Kind, text: str) -> Any:
+        pattern = _INTEGER if kind == "integer" else _NUMBER
+        if len(text) > _MOST_DIGITS or not pattern.fullmatch(text):
+            asked = "a whole number, such as 3" if kind == "integer" else "a number, such as 3.5"
+            self.wrong[field.place] = f"must be {asked}"
+            return _NOTHING
+        return int(text) if _INTEGER.fullmatch(text) else float(text)
 
-
-def _one(field: Field, kind: Kind, text: str, wrong: dict[str, str]) -> Any:
-    match kind:
-        case "text" | "area" | "date":
-            return text
-        case "integer" | "number":
-            pattern = _INTEGER if kind == "integer" else _NUMBER
-            if not pattern.fullmatch(text.strip()):
-                asked = "a whole number, such as 3" if kind == "integer" else "a number, such as 3.5"
-                wrong[field.place] = f"must be {asked}"
-                return _NOTHING
-            return _number(text.strip())
-        case _:
-            return _parsed(field, text, wrong)
-
-
-def _number(text: str) -> int | float:
-    if not _INTEGER.fullmatch(text):
-        return float(text)
-    return int(text) if len(text) < 1000 else float(text)
-
-
-def _parsed(field: Field, text: str, wrong: dict[str, str]) -> Any:
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        said = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
-        wrong[field.place] = f"is no JSON: {said}"
-        return _NOTHING
-    if field.place == "" and not isinstance(value, dict):
-        wrong[field.place] = "has to be a JSON object, such as {}"
-        return _NOTHING
-    return value
+    def _parsed(self, field: Field, text: str) -> Any:
+        try:
+            value = json.loads(text, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            said = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
+            self.wrong[field.place] = f"is no JSON: {said}"
+            return _NOTHING
+        if field.place == "" and not isinstance(value, dict):
+            self.wrong[field.place] = "has to be a JSON object, such as {}"
+            return _NOTHING
+        return value
 
 
 def _no_constant(word: str) -> Any:
@@ -372,7 +380,21 @@ def _no_constant(word: str) -> Any:
 def written(form: Field, value: Any) -> dict[str, list[str]] | None:
     """What stands in the fields of *form* for arguments; None where a form cannot say them."""
     texts: dict[str, list[str]] = {}
-    return texts if _write(form, value, texts) and filled(form, texts) == Filled(value) else None
+    said = _write(form, value, texts) and filled(form, texts, complete=False) == Filled(value)
+    return texts if said else None
+
+
+def sample(field: Field) -> Any:
+    """A value such as the schema's examples: what has to be there, and what has an example."""
+    if field.kind == "group":
+        found = {each.name: sample(each) for each in field.fields if each.needed or each.example}
+        return {name: value for name, value in found.items() if value is not None}
+    if field.options and field.kind == "choice":
+        return json.loads(field.options[0][0])
+    read = _Reading({field.place: [field.example]}, complete=False).value(field) if field.example else _NOTHING
+    if read is not _NOTHING:
+        return read
+    return {} if field.kind == "json" else _SAMPLES.get(field.kind)
 
 
 def _write(field: Field, value: Any, texts: dict[str, list[str]]) -> bool:

@@ -21,6 +21,7 @@ from bascule.wire.canonical import canonical
 Outcome: TypeAlias = Literal["new", "new_version", "changed", "unchanged", "refused"]
 
 MAX_VERSION_CHARS: Final = 32  # as long as the table's column
+MAX_BYTES: Final = 512 * 1024  # of a document in JSON
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +54,8 @@ def planned(document: Document, known: Sequence[Document], fixed: Sequence[Docum
         return _refused("it does not say which version it is: add `version`, such as 1.0.0")
     if len(document.version) > MAX_VERSION_CHARS:
         return _refused(f"its version is longer than {MAX_VERSION_CHARS} characters")
+    if unfit := _unfit(document):
+        return _refused(unfit)
     if any(each.version == document.version for each in fixed):
         return _refused(f"{document.version} stands in the configuration, and what stands there holds: change it there")
     same = next((each for each in known if each.version == document.version), None)
@@ -62,6 +65,16 @@ def planned(document: Document, known: Sequence[Document], fixed: Sequence[Docum
         return _refused(_settled(same, document))
     others = [each for each in (*known, *fixed) if each.version != document.version]
     return _among(document, others, is_draft=same is not None)
+
+
+def _unfit(document: Document) -> str:
+    """Why *document* cannot be kept, whatever it says; "" when it can be."""
+    try:
+        size = len(msgspec.json.encode(_bare(document)))
+        canonical(msgspec.to_builtins(_bare(document)))
+    except (ValueError, OverflowError, RecursionError) as error:
+        return f"it cannot be written as JSON that everybody reads alike: {error}"
+    return f"it is larger than {MAX_BYTES} bytes" if size > MAX_BYTES else ""
 
 
 def _among(document: Document, others: Sequence[Document], *, is_draft: bool) -> Planned:

@@ -1,18 +1,17 @@
 """The page that Prometheus reads. Imported with the first scrape: prometheus_client takes longer to load than Bascule.
 
-What is read is copied in the loop's thread, which takes well under a millisecond, and written in another one: of
-hundreds of tools that takes longer than a call may wait.
+What is read is copied in the loop's thread, which takes well under a millisecond, and written in another one.
 Source: Prometheus text format 0.0.4; OpenMetrics 1.0.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics
 
@@ -21,7 +20,7 @@ from bascule.observe.metrics import BUCKETS_S, Labels, Series
 from bascule.policy.outcome import CATEGORIES
 
 _OPENMETRICS: Final = "application/openmetrics-text"
-_CALL: Final = ("method", "tool", "server")
+_EOF: Final = b"# EOF\n"
 _LE: Final = (*(str(bound) for bound in BUCKETS_S), "+Inf")
 _NANO: Final = 1_000_000_000
 
@@ -33,7 +32,6 @@ class Exposition:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
-        self._calls: Sequence[tuple[Labels, Series]] = ()
         self._gauges = Gauges()
         self._rising = _Rising()
         self._one = asyncio.Lock()  # a scrape at a time: many at once would only be slower
@@ -41,17 +39,22 @@ class Exposition:
     async def page(self, calls: Sequence[tuple[Labels, Series]], gauges: Gauges, accept: str) -> tuple[str, bytes]:
         """(content type, body), in the format that *accept*, the header of that name, asks for."""
         async with self._one:
-            self._calls, self._gauges = calls, gauges
+            self._gauges = gauges
             if _OPENMETRICS in accept.lower():
-                body = await asyncio.to_thread(openmetrics.generate_latest, self._registry, version="1.0.0")
-                return openmetrics.CONTENT_TYPE_LATEST, body
-            return CONTENT_TYPE_PLAIN_0_0_4, await asyncio.to_thread(generate_latest, self._registry)
+                return openmetrics.CONTENT_TYPE_LATEST, await asyncio.to_thread(self._as_openmetrics, calls)
+            return CONTENT_TYPE_PLAIN_0_0_4, await asyncio.to_thread(self._as_text, calls)
+
+    def _as_text(self, calls: Sequence[tuple[Labels, Series]]) -> bytes:
+        return generate_latest(self._registry) + told(calls, suffix="_total")
+
+    def _as_openmetrics(self, calls: Sequence[tuple[Labels, Series]]) -> bytes:
+        rest: bytes = openmetrics.generate_latest(self._registry, version="1.0.0")  # type: ignore[no-untyped-call]  # it has no types
+        return rest.removesuffix(_EOF) + told(calls, suffix="") + _EOF
 
     # ---- prometheus_client.registry.Collector
 
     def collect(self) -> Iterator[Metric]:
         """In the thread that writes the page."""
-        yield from _of_calls(self._calls)
         yield from _of_gateway(self._gauges, self._rising)
         yield from _of_servers(self._gauges, self._rising)
         yield from _of_objectives(self._gauges)
@@ -71,30 +74,53 @@ class _Rising:
         return self._total[name]
 
 
-def _of_calls(calls: Sequence[tuple[Labels, Series]]) -> Iterator[Metric]:
-    total = CounterMetricFamily("bascule_calls", "Calls that are over, by how they ended.", labels=(*_CALL, "category"))
-    took = HistogramMetricFamily(
-        "bascule_call_duration_seconds",
-        "How long calls took that got as far as their tool, until the answer; waiting for people included.",
-        labels=_CALL,
-    )
-    costs: defaultdict[str, int] = defaultdict(int)
+def told(calls: Sequence[tuple[Labels, Series]], *, suffix: str) -> bytes:
+    """What there is to say of calls. *suffix*: of the name of a counter where it is described, which formats differ in.
+
+    Written here: of hundreds of tools the library takes twenty times as long, and no call gets on meanwhile.
+    """
+    totals, times, costs = [], [], Counter[str]()
     for labels, series in calls:
+        said = 'method="{}",tool="{}",server="{}"'.format(*map(_escaped, labels))
         for category, count in zip(CATEGORIES, series.calls, strict=True):
             if count or category == "ok":  # from nothing to one is a rise only where there was a nothing
-                total.add_metric((*labels, category), count)
-        if any(series.took):
-            took.add_metric(labels, _buckets(series.took), series.took_us / 1_000_000)
+                totals.append(f'bascule_calls_total{{{said},category="{category}"}} {count}')
+        times += _timed(said, series)
         if series.cost_nano_usd:
             costs[labels[1]] += series.cost_nano_usd
-    cost = CounterMetricFamily("bascule_cost_usd", "What calls have cost, in US dollars.", labels=("tool",))
-    for tool, nano_usd in costs.items():
-        cost.add_metric((tool,), nano_usd / _NANO)
-    yield from (total, took, cost)
+    lines = [
+        *_about(f"bascule_calls{suffix}", "counter", "Calls that are over, by how they ended."),
+        *totals,
+        *_about("bascule_call_duration_seconds", "histogram",
+                "How long calls took that got as far as their tool, until the answer; waiting for people included."),
+        *times,
+        *_about(f"bascule_cost_usd{suffix}", "counter", "What calls have cost, in US dollars."),
+        *(f'bascule_cost_usd_total{{tool="{_escaped(tool)}"}} {nano / _NANO}' for tool, nano in costs.items()),
+        "",
+    ]  # fmt: skip
+    return "\n".join(lines).encode("utf-8", "replace")
 
 
-def _buckets(counts: Sequence[int]) -> list[tuple[str, float]]:
-    return [(bound, float(count)) for bound, count in zip(_LE, accumulate(counts), strict=True)]
+def _about(name: str, kind: str, text: str) -> tuple[str, str]:
+    return f"# HELP {name} {text}", f"# TYPE {name} {kind}"
+
+
+def _timed(said: str, series: Series) -> list[str]:
+    """The lines of one histogram; none where no call got as far as the tool."""
+    count = sum(series.took)
+    if not count:
+        return []
+    name = "bascule_call_duration_seconds"
+    buckets = zip(_LE, accumulate(series.took), strict=True)
+    return [
+        *(f'{name}_bucket{{{said},le="{bound}"}} {below}' for bound, below in buckets),
+        f"{name}_count{{{said}}} {count}",
+        f"{name}_sum{{{said}}} {series.took_us / 1_000_000}",
+    ]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _of_gateway(now: Gauges, rising: _Rising) -> Iterator[Metric]:

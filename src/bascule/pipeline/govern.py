@@ -4,6 +4,8 @@ Nothing reaches a server past this stage without a decision: what names a thing 
 are filtered by the same function, and what is neither is left to those who may do everything at the server.
 """
 
+import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -11,7 +13,7 @@ import msgspec
 from bascule.call import Call, Forward, Result, Target
 from bascule.contract.model import Kind
 from bascule.contract.versions import only
-from bascule.errors import InvalidParams, MethodNotFound, Unavailable, VersionNotFound
+from bascule.errors import BasculeError, InvalidParams, MethodNotFound, Unavailable, VersionNotFound
 from bascule.pipeline.guard import Guard
 from bascule.pipeline.resolve import completed
 from bascule.pipeline.ways import Behind, Way, Ways
@@ -30,6 +32,7 @@ _NAMING: Final[dict[str, tuple[Kind, str]]] = {
     "resources/unsubscribe": ("resource", "uri"),
 }
 _LONGEST_NAME: Final = 8192  # characters; ways of unlisted things are kept under it, whoever made it up
+_NEWS_WITHIN_S: Final = 5.0  # a list that says other things than we have heard waits until we have heard them
 _MOST_URIS: Final = 1000  # of one subscription; each is judged before anything else runs
 # What concerns a server as a whole and does nothing there that its lists would not say.
 _HARMLESS: Final = frozenset({legacy.INITIALIZE, modern.DISCOVER, "ping", "logging/setLevel"})
@@ -119,8 +122,22 @@ class Govern:
         found = jsonrpc.members(result.value)
         member, _ = LISTS[call.method]
         entries = [jsonrpc.members(raw) for raw in jsonrpc.items(found[member])] if member in found else []
+        await self._heard(call, server, entries)
         seen = [each for entry in entries if (each := self._shown(call, server, entry)) is not None]
         return msgspec.structs.replace(result, value=jsonrpc.encode(jsonrpc.replaced(found, **{member: seen})))
+
+    async def _heard(self, call: Call, server: str, entries: Sequence[Params]) -> None:
+        """Have *server* list to us what it lists to a client, so that it is judged before anybody sees or calls it."""
+        kind, key = LISTED[call.method], KEYS[call.method]
+        for _ in range(2):  # the first may be one that had begun before the list changed
+            named = [(jsonrpc.text(entry.get(key)) or "", entry) for entry in entries]
+            if not any(self.ways.is_news(kind, server, name, entry) for name, entry in named):
+                return
+            try:
+                async with asyncio.timeout(_NEWS_WITHIN_S):
+                    await asyncio.gather(*(follower.refresh() for follower in self._registry.followers(server)))
+            except (BasculeError, TimeoutError):
+                return  # what it does not tell us is shown to nobody
 
     def _shown(self, call: Call, server: str, entry: Params) -> Params | None:
         kind, key = LISTED[call.method], jsonrpc.text(entry.get(KEYS[call.method]))

@@ -115,14 +115,11 @@ class Judge:
         generations: Generations | None = None,
         *,
         relearn: Callable[[], Awaitable[None]] | None = None,
-        look_again: Callable[[str], None] = lambda server: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """*generations* tells of decisions, also of other processes. *relearn* has all lists learnt again, as something
-        else is approved than when they were; *look_again* is called with a server that shows a client other things than
-        it listed to us."""
+        else is approved than when they were."""
         self.relearn = relearn
-        self.look_again = look_again
         self._definitions = definitions
         self._generations = generations
         self._clock = clock
@@ -170,8 +167,7 @@ class Judge:
     def fits(self, server: str, kind: Kind, item: Item | None, listed: Params) -> bool:
         """Whether *listed*, which *server* shows a client, says nothing that *item*, which it showed us, does not.
 
-        It may say less: servers leave out what an older revision does not know. For what does not fit the server is
-        asked for its lists anew.
+        It may say less: servers leave out what an older revision does not know.
         """
         shelf = self._shelves.get(server)
         pinned: PinKind = kind if kind != "resource" else "template"
@@ -181,10 +177,7 @@ class Judge:
             listed = {**listed, "name": item.members["name"]}  # by which it was found; on /mcp it has another
         if item is not None and listed == item.members:
             return True
-        if _was_approved(shelf, pinned, item, listed):
-            return True
-        self.look_again(server)
-        return False
+        return _was_approved(shelf, pinned, item, listed)
 
     def pending(self, server: str) -> int:
         """How many things of *server*, as it lists them now, wait for somebody to decide."""

@@ -31,7 +31,6 @@ from bascule.store.sign_offs import Decision, SignOff
 from bascule.store.writer import Writer
 
 MAX_NOTE: Final = 500  # characters
-MAX_DOCUMENT_BYTES: Final = 512 * 1024
 PLACE: Final = "registry"  # before the version: where a document comes from, in words
 
 _TRIES: Final = 5  # when others publish versions of the same thing at the same moment
@@ -197,8 +196,6 @@ class Contracts:
 
     def _draft(self, key: Key, document: Document, by: By, note: str) -> Registration:
         bare = replace(document, status="draft", deprecation=UNSET)
-        if len(msgspec.json.encode(bare)) > MAX_DOCUMENT_BYTES:
-            raise NotAllowed(f"{key}: it is larger than {MAX_DOCUMENT_BYTES} bytes")
         now_s = self._clock()
         return Registration(
             key, "draft", bare, digest_of(document), now_s, by.signer, now_s, by.signer, note[:MAX_NOTE]

@@ -35,7 +35,8 @@ def operations(gateway: "Gateway") -> Sequence[Operation]:
         return catalog.page(gateway, wanted, await catalog.figures(gateway), number=said.get("page", 1), size=size)
 
     async def tool(_: Caller, said: Said) -> Any:
-        return await catalog.tool(gateway, said["tool"])
+        calls = min(said.get("calls", catalog.LAST_CALLS), catalog.MOST_LISTED)
+        return await catalog.tool(gateway, said["tool"], calls=calls)
 
     return [
         Operation(
@@ -52,6 +53,9 @@ def operations(gateway: "Gateway") -> Sequence[Operation]:
             path="/api/tool",
             run=tool,
             about="All that there is to say of one tool.",
-            takes={"tool": Takes(about="its logical id, such as crm/create_lead", needed=True)},
+            takes={
+                "tool": Takes(about="its logical id, such as crm/create_lead", needed=True),
+                "calls": Takes("integer", "how many of its last calls", least=0),
+            },
         ),
     ]

@@ -1,6 +1,6 @@
 """Everything that there is to say of a setup, the worst first. Reads files, the database and what a gateway says."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -34,7 +34,10 @@ class Running(msgspec.Struct, frozen=True):
 
     url: str
     status: Mapping[str, Any]
-    things: Sequence[Listed] = ()  # what it lists, as far as whoever asked may see it
+    things: Sequence[Listed] = ()  # what it lists, as far as whoever asked may see it, which goes for the rest too
+    usage: Mapping[str, Any] = {}  # of the last day
+    budgets: Sequence[Mapping[str, Any]] = ()
+    orphans: Sequence[Mapping[str, Any]] = ()
 
 
 def examine(setup: Setup, gateway: Running | None, *, elsewhere: bool = False) -> list[Finding]:
@@ -47,14 +50,17 @@ def examine(setup: Setup, gateway: Running | None, *, elsewhere: bool = False) -
     else:
         found += [each for each in servers.findings(setup) if each.rule not in _OF_THE_MACHINE]
     if gateway is not None:
-        found += of_gateway(gateway, str(setup.path))
+        found += of_gateway(gateway, str(setup.path), {each.id for _, each in setup.contracts()})
         found += listed.findings(gateway.things, setup)
     return ordered(found)
 
 
-def of_gateway(gateway: Running, config: str = "bascule.yaml") -> list[Finding]:
-    """What a gateway says of itself."""
-    return ordered(running.findings(gateway.url, gateway.status, config))
+def of_gateway(gateway: Running, config: str = "bascule.yaml", known: Collection[str] = ()) -> list[Finding]:
+    """What a gateway says of itself; *known* are tools whose contracts were looked at already."""
+    url = gateway.url
+    found = [*running.findings(url, gateway.status, config), *running.of_usage(url, gateway.usage, config)]
+    found += [*running.of_budgets(url, gateway.budgets, config), *running.of_orphans(url, gateway.orphans, known)]
+    return ordered(found)
 
 
 def _of_records(setup: Setup) -> Iterator[Finding]:

@@ -108,6 +108,9 @@ RULES: Final[Mapping[str, Severity]] = {
     "approval-waits": "warning",
     "definitions-pending": "warning",
     "internal-errors": "error",
+    "errors-many": "warning",
+    "budget-burns": "warning",
+    "orphan": "warning",
     # what was called
     "tool-failing": "warning",
     "tool-slow": "warning",

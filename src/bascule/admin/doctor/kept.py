@@ -68,7 +68,7 @@ def findings(kept: Kept, config: Path, state: Path, now_s: float) -> Iterator[Fi
         yield finding("approval-waits", at, what, f"bascule approvals list -c {config}")
     for server, count in kept.pending:
         what = f"{plural(count, 'definition')} of {server} withheld until somebody has looked at the difference"
-        yield finding("definitions-pending", at, what, f"bascule reviews list -c {config}")
+        yield finding("definitions-pending", at, what, f"bascule review list -c {config}")
     for tool, largest, count in kept.fat:
         what = f"{tool}: results of up to {largest // 1000} kB, {plural(count, 'time')}: a model reads all of it"
         fix = f"bascule contract show {tool} -c {config}   # ask its owner for a `limit` argument"

@@ -1,14 +1,19 @@
-"""A gateway that runs, by what its `/status` says. PURE: whoever asks it hands in the answer."""
+"""A gateway that runs, by what it says of itself. PURE: whoever asks it hands in the answers."""
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import bascule
-from bascule.admin.doctor.finding import Finding, finding, names, plural
+from bascule.admin.doctor.finding import Finding, Severity, finding, names, plural
 
 RESTARTS: Final = 3  # of one server: once or twice is an accident
 MOST_RESTARTS_PER_H: Final = 1.0
+LEAST_CALLS: Final = 100  # before a share of them means something
+MANY_ERRORS: Final = 0.05
 _HOUR_S: Final = 3600.0
+_FAULTS: Final = ("failed", "refused", "transient", "internal")
+_OF_THE_FILE: Final = frozenset({"no_owner", "review_missing", "review_old"})  # said of contracts in files already
 
 Json = Mapping[str, Any]
 
@@ -30,6 +35,44 @@ def findings(url: str, status: Json, config: str) -> Iterator[Finding]:
         yield finding("internal-errors", url, what, f"bascule audit search --outcome internal -c {config}")
     for name, server in _in(status, "servers").items():
         yield from _server(url, name, server, float(status.get("uptime_s") or 0.0), config)
+
+
+def of_usage(url: str, usage: Json, config: str) -> Iterator[Finding]:
+    """What `/api/usage` says of a day, for all tools together."""
+    calls, faults = int(usage.get("calls") or 0), _faults(usage)
+    if calls >= LEAST_CALLS and faults >= MANY_ERRORS * calls:
+        tools = [each for each in usage.get("tools") or () if each.get("tool")]
+        worst = f"; most of them of {max(tools, key=_faults)['tool']}" if tools else ""
+        what = f"{100 * faults / calls:.1f} % of {calls:,} calls failed{worst}"
+        yield finding("errors-many", url, what, f"bascule audit search --outcome failed -c {config}")
+
+
+def _faults(usage: Json) -> int:
+    """Calls that failed, and not for what their caller asked."""
+    return sum(int(_in(usage, "categories").get(name) or 0) for name in _FAULTS)
+
+
+def of_budgets(url: str, budgets: Sequence[Json], config: str) -> Iterator[Finding]:
+    """What `/api/slo` says: promises that are not kept, or soon will not be."""
+    for each in budgets:
+        if each.get("state") in ("burning", "spent"):
+            promise = f"{each.get('objective')} {each.get('target'):g}"
+            left = f"{100 * max(float(each.get('remaining') or 0), 0):.0f} % of it is left"
+            what = f"{each.get('tool')}: the error budget of {promise} is {each['state']}; {left}"
+            severity: Severity = "error" if each["state"] == "spent" else "warning"
+            yield finding("budget-burns", url, what, f"bascule slo budgets -c {config}", severity=severity)
+
+
+def of_orphans(url: str, orphans: Sequence[Json], known: Collection[str]) -> Iterator[Finding]:
+    """What `/api/registry/orphans` says, one line for each kind; *known* are tools whose contracts are in files."""
+    several: dict[str, list[Json]] = defaultdict(list)
+    for each in orphans:
+        lack = str(each.get("lack"))
+        if lack != "no_contract" and not (lack in _OF_THE_FILE and each.get("id") in known):
+            several[lack].append(each)
+    for found in several.values():
+        what = f"{names(str(each.get('id')) for each in found)}: {found[0].get('message')}"
+        yield finding("orphan", url, what, f"bascule registry orphans --url {url}   # {found[0].get('mend')}")
 
 
 def _names(url: str, said: Json) -> Iterator[Finding]:

@@ -173,7 +173,9 @@ async def _cost_today(gateway: "Gateway") -> float | None:
 def _pulse(gateway: "Gateway") -> Any:
     servers = [(name, each.status().state.value) for name, each in gateway.upstreams.items()]
     calls = sum(gateway.observe.calls.values())
-    return calls, gateway.observe.in_flight, servers, gateway.config_error, gateway.edge.leaving
+    # Calls are seen in the sums some seconds after they ended.
+    counted = gateway.records is None or not gateway.records.usage.behind
+    return calls, counted, gateway.observe.in_flight, servers, gateway.config_error, gateway.edge.leaving
 
 
 PAGE: Final = Page(

@@ -39,7 +39,7 @@ async def show(view: View) -> Response:
     if tab not in TABS:
         raise Missing(f"there is no {tab[:40]!r} of a tool")
     if tab == "try":
-        return _page(view, tab, {**_try_said(view, _entry(view), _Draft.begun(view.query.get("version", "")))})
+        return _page(view, tab, _try_said(view, _entry(view), _Draft.begun(view.query.get("version", ""))))
     found = await view.perform("catalog.tool", tool=view.path["id"], calls="20" if tab == "" else "0")
     return _page(view, tab, {"tool": found, "mark_of": _mark_of})
 
@@ -98,14 +98,14 @@ async def attempt(view: View) -> Response:
         case "json" | "form":
             return _page(view, "try", _switched(view, entry, draft))
         case "code":
-            filled = schema_form.filled(form, draft.texts)
-            return _page(view, "try", _try_said(view, entry, draft, filled=filled), 422 if filled.wrong else 200)
+            filled = schema_form.filled(form, draft.texts, complete=False)
+            return _page(view, "try", _try_said(view, entry, draft, filled), 422 if filled.wrong else 200)
     filled = schema_form.filled(form, draft.texts)
     wrong = dict(filled.wrong)
     if entry.contract.side_effect and not draft.is_sure:
         wrong["sure"] = "tick it: the call changes something"
     if wrong:
-        return _page(view, "try", _try_said(view, entry, draft, filled=Filled(filled.value, wrong)), 422)
+        return _page(view, "try", _try_said(view, entry, draft, Filled(filled.value, wrong)), 422)
     return await _called(view, entry, draft, filled)
 
 
@@ -120,13 +120,12 @@ async def _called(view: View, entry: Entry, draft: _Draft, filled: Filled) -> Re
             "tools.call", tool=entry.id, arguments=filled.value, **{name: text for name, text in said.items() if text}
         )
     except BasculeError as error:
-        return _page(view, "try", _try_said(view, entry, draft, filled=filled, refused=error.message), 422)
+        return _page(view, "try", _try_said(view, entry, draft, filled, refused=error.message), 422)
     # What waits for a person is the same call when it is sent again; anything else is a new one.
     waits = found["outcome"] == "needs_confirmation"
     after = draft if waits else msgspec.structs.replace(draft, key=_new_key(), token="", is_sure=False)
     wrong = schema_form.placed(_form(entry, draft), _problems(found))
-    said_of_it = _try_said(view, entry, after, filled=Filled(filled.value, wrong), came=_came(found))
-    return _page(view, "try", said_of_it)
+    return _page(view, "try", _try_said(view, entry, after, Filled(filled.value, wrong), came=_came(found)))
 
 
 def _problems(found: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
@@ -158,11 +157,9 @@ def _form(entry: Entry, draft: _Draft) -> Field:
 
 def _switched(view: View, entry: Entry, draft: _Draft) -> dict[str, Any]:
     """The same arguments in the other way to write them, or where they are with what stands in the way."""
-    form, filled = _form(entry, draft), schema_form.filled(_form(entry, draft), draft.texts)
-    if filled.wrong and not draft.as_json and set(filled.wrong.values()) == {_missing_word(form, filled)}:
-        filled = Filled(_so_far(form, draft))  # what is not there yet is no reason to stay
+    filled = schema_form.filled(_form(entry, draft), draft.texts, complete=False)
     if filled.wrong:
-        return _try_said(view, entry, draft, filled=filled)
+        return _try_said(view, entry, draft, filled)
     if not draft.as_json:
         texts = {"": [json.dumps(filled.value, indent=2, ensure_ascii=False)]}
         return _try_said(view, entry, msgspec.structs.replace(draft, as_json=True, texts=texts))
@@ -170,5 +167,126 @@ def _switched(view: View, entry: Entry, draft: _Draft) -> dict[str, Any]:
     found = schema_form.written(fields, filled.value)
     if found is None:
         wrong = {"": "the form has no place for all of this: it can only be said in JSON"}
-        return _try_said(view, entry, draft, filled=Filled(None, wrong))
+        return _try_said(view, entry, draft, Filled(None, wrong))
     return _try_said(view, entry, msgspec.structs.replace(draft, as_json=False, texts=found))
+
+
+def _try_said(
+    view: View,
+    entry: Entry,
+    draft: _Draft,
+    filled: Filled | None = None,
+    *,
+    came: Mapping[str, Any] | None = None,
+    refused: str = "",
+) -> dict[str, Any]:
+    """What the page of a try is made of."""
+    contract, choice, form = entry.contract, entry.way.choice, _form(entry, draft)
+    wrong = {} if filled is None else filled.wrong
+    return {
+        "tool": catalog.card(entry, catalog.Figures()),
+        "form": form,
+        "draft": draft,
+        "texts": draft.texts,
+        "wrong": wrong,
+        "can_be_form": schema_form.form_of(contract.input_schema).kind == "group",
+        "versions": []
+        if choice is None
+        else [("", f"as calls go now ({choice.default.version})"), *_pairs(choice.said)],
+        "lacking": tryout.lacking(view.gateway, view.caller, entry),
+        "came": came,
+        "refused": refused,
+        "snippets": _snippets(view, entry, draft, _arguments(form, draft, filled)),
+        "has_own_credential": identifies(view.gateway.config),
+    }
+
+
+def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    return [(word, word) for word in words]
+
+
+def _arguments(form: Field, draft: _Draft, filled: Filled | None) -> Mapping[str, Any]:
+    """What the code calls the tool with: what is in the form, or something such as the schema asks for."""
+    if filled is not None and isinstance(filled.value, dict):
+        return filled.value
+    found = schema_form.filled(form, draft.texts, complete=False).value if draft.texts else schema_form.sample(form)
+    return found if isinstance(found, dict) else {}
+
+
+def _snippets(view: View, entry: Entry, draft: _Draft, arguments: Mapping[str, Any]) -> Sequence[tuple[str, str, str]]:
+    """(what it is, how its button says so, the text)."""
+    base = view.gateway.config.http.public_url or str(view.request.base_url)
+    snippet = Snippet(
+        url=f"{base.rstrip('/')}/mcp",
+        tool=entry.wire,
+        arguments=arguments,
+        version=draft.version,
+        key=draft.key if entry.contract.side_effect else "",
+        needs_credential=identifies(view.gateway.config),
+        mirrored=entry.item.mirrored,
+    )
+    return (
+        ("curl", "Copy as curl", snippet.curl()),
+        ("Python", "Copy as Python", snippet.python()),
+        ("Client configuration", "Copy client JSON", snippet.client()),
+    )
+
+
+# ---- what came of it -----------------------------------------------------------------------------
+
+_WORDS: Final = {
+    "answered": ("ok", "It answered"),
+    "failed": ("bad", "The tool ran, and says that it failed"),
+    "asks": ("wait", "Its server asks for more, which only a client can answer"),
+    "refused": ("bad", "The call was refused"),
+    "needs_confirmation": ("wait", "A person has to confirm this call"),
+}
+
+
+def _came(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What came of a call, as a page shows it."""
+    kind, word = _WORDS[found["outcome"]]
+    result, error = found["result"], found["error"] or {}
+    details = error.get("details") or {}
+    content = (result or {}).get("content")
+    return {
+        **found,
+        "kind": kind,
+        "word": word,
+        "blocks": [_block(each) for each in content if isinstance(each, dict)] if isinstance(content, list) else [],
+        "structured": _cut(_pretty(result["structuredContent"])) if "structuredContent" in (result or {}) else "",
+        "whole": _cut(_pretty(result or error)),
+        "message": error.get("message", ""),
+        "token": details.get("confirmation_token", ""),
+        "expires_at": details.get("expires_at"),
+    }
+
+
+def _block(block: Mapping[str, Any]) -> Mapping[str, str]:
+    """One part of a result: text as it is, everything else in words."""
+    match block.get("type"):
+        case "text":
+            return {"text": _cut(str(block.get("text", "")))}
+        case "image" | "audio" as kind:
+            size = len(str(block.get("data", ""))) * 3 // 4
+            return {"about": f"{kind}, {block.get('mimeType', 'of some kind')}, {size:,} bytes"}
+        case "resource_link":
+            return {"about": f"a link to the resource {block.get('uri', '')}"}
+        case "resource":
+            said = block.get("resource")
+            inside: Mapping[str, Any] = said if isinstance(said, dict) else {}
+            return {"about": f"the resource {inside.get('uri', '')}", "text": _cut(str(inside.get("text", "")))}
+        case _:
+            return {"text": _cut(_pretty(block))}
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _cut(text: str) -> str:
+    left = len(text) - _MOST_SHOWN
+    return text if left <= 0 else f"{text[:_MOST_SHOWN]}\n… {left:,} more characters; take the code to see them all"
+
+
+ROUTES: Final[Sequence[At]] = (get("/tools/{id:path}", show), post("/tools/{id:path}", attempt))

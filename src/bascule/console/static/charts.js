@@ -125,7 +125,9 @@
       const { liveName, every } = element.dataset;
       if (!liveName) continue;
       document.body.addEventListener(`live:${liveName}`, () => {
-        if (Date.now() - charts.get(element).loaded > every * 1000) load(element);
+        const known = charts.get(element);
+        clearTimeout(known.later);
+        known.later = setTimeout(() => load(element), Math.max(0, known.loaded + every * 1000 - Date.now()));
       });
     }
   }
