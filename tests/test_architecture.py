@@ -16,7 +16,7 @@ PURE: Final = [
     *("registry/catalog.py", "registry/pins.py", "edge/door.py", "edge/capsule.py", "errors.py", "call.py", "options.py"),
     *("edge/auth/keys.py", "edge/auth/attempts.py", "edge/auth/jwt.py", "edge/auth/metadata.py"),
     *("edge/auth/certificate.py", "edge/auth/callers.py"),
-    *("console/options.py", "observe/options.py", "observe/slo.py"),
+    *("console/options.py", "observe/options.py", "observe/slo.py", "observe/context.py", "observe/semconv.py"),
     *("store/record.py", "store/chain.py", "store/redaction.py", "store/options.py"),
 ]
 # What a pure module may import besides our own: all of these compute and none of them looks outside.

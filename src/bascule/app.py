@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -44,9 +45,12 @@ from bascule.edge.auth.reception import Login, Reception
 from bascule.edge.door import LOOPBACK, Rules, hostname
 from bascule.edge.http import Application, HttpEdge
 from bascule.edge.official import OfficialApi
+from bascule.edge.metrics_listener import MetricsListener
 from bascule.edge.rim import Rim
 from bascule.edge.tls import Tls
 from bascule.errors import BasculeError, ConfigInvalid
+from bascule.observe import gauges, logs
+from bascule.observe.instruments import Instruments
 from bascule.pipeline import build_chain, build_inner, build_last
 from bascule.pipeline.build import StageBuilder
 from bascule.pipeline.cache import Results
@@ -112,16 +116,19 @@ class Gateway:
         self.judge = self._judge(config)
         self.registry = Registry(self.upstreams, config.aliases, config.patience_s)
         self.aggregate = Aggregate(self.registry)
-        self.observe = Observe(None if self.records is None else self.records.audit)
+        self.instruments = self._instruments(config)
+        self.metrics_listener: MetricsListener | None = None
+        self.observe = observe_of(self.records, self.instruments)
         self._timeouts = _timeouts(config)
         deadline, reaching = Deadline(lambda: self._timeouts), Open(self.aggregate)
-        self._last = build_last(reaching)
+        self._last = build_last(reaching, self.instruments.tracing)
         self.parts = self._parts(config, deadline)
         self.registered = NOTHING_REGISTERED
         self.govern = Govern(self._ways(config), self.registry)
         self.registry.sight = self.aggregate.sight = self.govern.ways
-        inner = build_inner(Recall(self.registry), deadline, reaching)
-        forward = build_chain(self.observe, deadline, Resolve(self.registry, self.aggregate), self.govern, inner)
+        inner = build_inner(Recall(self.registry), deadline, self._last)
+        resolve, tracing = Resolve(self.registry, self.aggregate), self.instruments.tracing
+        forward = build_chain(self.observe, deadline, resolve, self.govern, inner, tracing)
         self.forward = forward
         self.keys = KeyStore(Path(config.state_dir))
         self.attempts = Attempts()
@@ -145,6 +152,7 @@ class Gateway:
                 "/health/live": lambda: (200, _json({"status": "live", "version": bascule.__version__})),
                 "/health/ready": lambda: _ready(self),
             },
+            scrape=self.scrape if config.metrics.enabled and config.metrics.listen is None else None,
             sole=sole,
             turned_away=self.observe.turned_away,
             directory=OfficialApi(Official(self.registry)),
@@ -182,6 +190,13 @@ class Gateway:
         judge.adopt(standings_of(config))
         return judge
 
+    def _instruments(self, config: Config) -> Instruments:
+        return Instruments(
+            *(config.metrics, config.tracing, config.logs),
+            trusts=lambda server: server in self.config.servers and self.config.servers[server].trusted,
+            stream=sys.stderr,
+        )
+
     def _reception(self, config: Config, keys: KeyStore, issuers: "Issuers | None") -> Reception:
         identify = identify_of(config, key_book_of(config, keys), issuers, attempts=self.attempts)
         urls = [issuer.issuer for issuer in config.auth.issuers.values()]
@@ -214,6 +229,7 @@ class Gateway:
             ),
             results=Results(config.cache.max_bytes),
             deadline=deadline,
+            tracing=self.instruments.tracing,
             others=Listed(
                 lambda: self.govern.ways,
                 lambda: self.upstreams,
@@ -251,6 +267,15 @@ class Gateway:
         if self.issuers is not None:
             self._tasks.append(asyncio.ensure_future(self.issuers.warm()))
 
+        if (address := self.config.metrics.address) is not None:
+            self.metrics_listener = MetricsListener(*address, self.scrape)
+            await self.metrics_listener.start()
+
+    async def scrape(self, accept: str) -> tuple[str, bytes]:
+        """(content type, body) of /metrics, in the format that the header Accept asks for."""
+        parts = self.instruments
+        return await parts.scrape(gauges.read(self, call_log=parts.calls, tracing=parts.tracing), accept)
+
     async def _bring_up(self, upstream: Upstream, options: ServerOptions) -> None:
         await upstream.start()
         if not (isinstance(options, StdioOptions) and options.start == "lazy"):
@@ -271,6 +296,9 @@ class Gateway:
         if self.issuers is not None:
             await self.issuers.close()
         self.keys.close()
+        if self.metrics_listener is not None:
+            await self.metrics_listener.stop()
+        await asyncio.to_thread(self.instruments.close)
         if self.records is not None:
             await self.records.close()
 
@@ -310,6 +338,9 @@ class Gateway:
         self._change_credentials(keys, issuers)
         self.parts.gates.queued, self.parts.gates.timeout_s = config.limits.queued, config.limits.queue_timeout_s
         self._change_records(config)
+        self.instruments.calls.options = config.logs
+        self.observe.listen(self.instruments.log)
+        logs.adopt(config.logs)
         self.edge.adopt(
             rules_of(config),
             reception,
@@ -328,6 +359,8 @@ class Gateway:
             said.append("state_dir needs a restart, for the journal and the audit")
         if audit_of(config) != audit_of(old):
             said.append("of audit, all but the mode of side effects needs a restart")
+        if (config.metrics, config.tracing) != (old.metrics, old.tracing):
+            said.append("metrics and tracing need a restart")
         if self._address != (config.http.host, config.http.port):
             said.append("http.host and http.port need a restart")
         if (config.http.tls is None) != (self.tls is None):
@@ -446,6 +479,15 @@ async def _retire(upstream: Upstream) -> None:
         await upstream.stop()
     except BasculeError as error:
         log.warning("%s did not stop cleanly: %s", upstream.name, error)
+
+
+def observe_of(records: Records | None, instruments: Instruments) -> Observe:
+    return Observe(
+        None if records is None else records.audit,
+        metrics=instruments.metrics,
+        log=instruments.log,
+        tracing=instruments.tracing,
+    )
 
 
 def records_of(config: Config) -> Records | None:

@@ -13,6 +13,7 @@ from bascule.wire.wishes import NO_WISHES, Wishes
 
 if TYPE_CHECKING:
     from bascule.contract.model import Contract
+    from bascule.observe.traces import CallSpan
     from bascule.store.journal import Yes
     from bascule.upstream.base import Upstream
 
@@ -121,6 +122,7 @@ class Trip:
         "sent",
         "served_by",
         "server",
+        "span",
     )
 
     def __init__(self) -> None:
@@ -141,6 +143,7 @@ class Trip:
         self.served_by = ""  # the server that answered in the place of the one that was called
         self.replayed = False
         self.cached = False
+        self.span: CallSpan | None = None  # where calls are traced
         self.listed = False  # by its server: the name of what was called is not made up
 
 

@@ -105,7 +105,7 @@ async def test_names_and_methods_that_clients_make_up_have_no_line() -> None:
 
 
 async def test_a_server_that_is_down_is_not_up() -> None:
-    async with gateway({"good": local("telling"), "bad": hostile("exit")}) as bascule:
+    async with gateway({"good": local("telling"), "bad": hostile("dies-at-start")}) as bascule:
         await bascule.up("good")
 
         async def up() -> dict[str, float]:

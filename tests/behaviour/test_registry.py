@@ -1,5 +1,6 @@
 """The registry of a gateway that runs, by REST: who may do what, and what calls and lists make of it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 from gateway import Bascule, Json, failure_of, gateway, remote, until
-from governed import Known, credentials, tool, wide
+from governed import Known, Wide, credentials, tool, wide
 
 from bascule.wire.versions import Era
 
@@ -47,8 +48,9 @@ def contract(version: str = "1.0.0", **more: Any) -> Json:
 
 
 class World:
-    def __init__(self, bascule: Bascule) -> None:
+    def __init__(self, bascule: Bascule, upstream: Wide) -> None:
         self.bascule = bascule
+        self.upstream = upstream
 
     async def ask(self, who: str | None, path: str, body: Any = None) -> tuple[int, Any]:
         """(status, JSON): a POST where there is a body."""
@@ -97,7 +99,7 @@ async def world(tmp_path: Path, **members: Any) -> AsyncIterator[World]:
     ):
         assert bascule.gateway is not None
         await bascule.gateway.registry.settled("crm", Era.MODERN)
-        yield World(bascule)
+        yield World(bascule, upstream)
 
 
 # ---- who may
@@ -179,6 +181,28 @@ async def test_a_draft_and_a_version_in_review_hold_for_nobody(tmp_path: Path) -
         client = Known(w.bascule, shown=KEYS.of("agent"))
         result = await client.result("tools/call", {"name": f"{ID}@2", "arguments": {"text": "x"}})
         assert failure_of(result)["code"] == 40002
+
+
+async def test_nothing_is_promoted_of_a_tool_whose_error_budget_is_spent(tmp_path: Path) -> None:
+    async with world(tmp_path, registry={"freeze": True}) as w:
+        await w.activate(contract(slo={"success": 99.9}))
+        await w.version("1.0.0")
+        w.upstream.answers["work"] = {"content": [], "isError": True}
+        for _ in range(20):
+            await w.called()
+        await w.done("editor", "/publish", {"contract": contract("1.0.1", slo={"success": 99.9})})
+        named = {"tool": ID, "version": "1.0.1"}
+        await w.done("editor", "/submit", named)
+
+        async def look() -> Any:
+            _, found = await w.ask("reader", f"/contract?tool={ID}@1.0.1")
+            assert w.bascule.gateway is not None
+            assert w.bascule.gateway.budgets is not None
+            return (found["status"], await asyncio.to_thread(w.bascule.gateway.budgets.frozen, ID))
+
+        await until(look, lambda found: found[1] != "")
+        status, refused = await w.ask("admin", "/promote", named)
+        assert (status, "error budget" in refused["error"]["message"]) == (409, True)
 
 
 # ---- what is answered

@@ -108,8 +108,8 @@ async def test_a_span_says_what_the_conventions_have_names_for() -> None:
     contract = {"tool": "far/echo", "version": "1.2.0", "cost_model": {"price_usd": 0.002}}
     async with collecting() as collector, wide(modern=True) as server:
         servers = {"far": remote(server.url)}
-        options = tracing(collector, service_name="edge-7", headers={"x-key": "s3cret"})
-        async with gateway(servers, tracing=options, contracts=[contract]) as bascule:
+        options = tracing(collector, service_name="edge-7", headers={"x-key": "${env:KEY}"})
+        async with gateway(servers, tracing=options, contracts=[contract], environ={"KEY": "s3cret"}) as bascule:
             await bascule.up("far")
             await called(bascule.modern(), "far__echo", {"traceparent": PARENT})
             whole, attempt = await collector.trace(TRACE, spans=2)

@@ -158,7 +158,7 @@ async def test_a_gateway_that_is_well_adds_nothing(tmp_path: Path) -> None:
 
 
 async def test_what_is_wrong_with_a_running_gateway_is_found(tmp_path: Path) -> None:
-    ends = {"command": "sh", "args": ["-c", "echo no token >&2; exit 3"], "required": True}
+    ends = {"command": "sh", "args": ["-c", "echo no token >&2; read line; exit 3"], "required": True}
     path = write(tmp_path, LOCAL | {"servers": {"plain": local("plain"), "ends": ends}}, "bascule.json")
     async with serving(path) as bascule:
         await bascule.until("ends", lambda said: said["state"] == "failed" and said["stderr"])

@@ -98,7 +98,7 @@ async def test_it_follows_what_happens_without_losing_the_place_of_the_keyboard(
         await page.evaluate("window.stayed = true")
         client = at.bascule.modern()
         for _ in range(3):
-            await client.ask("tools/call", {"name": "echo", "arguments": {"value": 1}})
+            await client.ask("tools/call", {"name": "plain__echo", "arguments": {"value": 1}})
         await page.wait_for_selector("main a[href$='/tools/plain/echo']", timeout=20_000)
         assert await page.evaluate("window.stayed")
         assert await page.evaluate("document.activeElement.textContent") == "24 h"

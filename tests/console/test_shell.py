@@ -198,7 +198,7 @@ async def test_a_stream_tells_what_changed_and_ends_with_its_session() -> None:
         async with asyncio.timeout(20), at.http.get(f"{at.url}/events") as stream:
             assert stream.content_type == "text/event-stream"
             first = await _pulse(stream)
-            await at.bascule.modern().ask("tools/call", {"name": "echo", "arguments": {"value": 1}})
+            await at.bascule.modern().ask("tools/call", {"name": "plain__echo", "arguments": {"value": 1}})
             second = await _pulse(stream)
             assert first["overview"] != second["overview"]
             await at.sessions.end_all()

@@ -4,9 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec import Raw
 
 from bascule.errors import Unavailable
@@ -332,3 +335,70 @@ def test_an_unapproved_thing_is_the_same_as_long_as_nothing_about_it_changes() -
     first = mine.judge("bank", [tools(raw("pay", "Pays!"))])
     again: Unapproved = mine.judge("bank", [tools(raw("pay", "Pays!"))])[KEY]
     assert again == first[KEY]
+
+
+# ---- any order of events
+
+STEPS: Final = st.lists(
+    st.tuples(st.sampled_from(["list", "list", "list", "approve", "deny", "restart", "other"]), st.integers(0, 3)),
+    max_size=25,
+)
+
+
+class Model:
+    """What must hold under `pin`, in as few words as possible."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, str] = {}
+
+    def listed(self, wording: str) -> bool:
+        """Whether it may be called."""
+        if wording not in self.states:
+            is_first = not any(state != "pending" for state in self.states.values())
+            self.states[wording] = "approved" if is_first else "pending"
+        return self.states[wording] == "approved"
+
+    def decided(self, wording: str, state: str) -> None:
+        if wording in self.states:
+            self.states[wording] = state
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(STEPS)
+def test_in_any_order_of_events_only_what_was_approved_may_be_called(steps: list[tuple[str, int]]) -> None:
+    with TemporaryDirectory(prefix="bascule-") as folder:
+        asyncio.run(_held(Path(folder), steps))
+
+
+async def _held(folder: Path, steps: list[tuple[str, int]]) -> None:
+    shelves, model = Shelves(folder / "state"), Model()
+    await shelves.records.start()
+    mine, other, last = shelves.judge(), shelves.judge(), ""
+    try:
+        for step, number in steps:
+            wording = f"says {number}"
+            match step:
+                case "list":
+                    last = wording
+                    assert (not mine.judge("bank", [tools(raw("pay", wording))])) == model.listed(wording)
+                case "approve" | "deny":
+                    await _decided(shelves, wording, approve=step == "approve")
+                    model.decided(wording, "approved" if step == "approve" else "denied")
+                case "restart":
+                    await mine.flush()
+                    mine = shelves.judge()
+                case _:  # another process, which looks at the same time
+                    await other.look()
+                    assert (not other.judge("bank", [tools(raw("pay", wording))])) == model.listed(wording)
+                    await other.look()
+            await mine.look()
+            if last:
+                assert (not mine.judge("bank", [tools(raw("pay", last))])) == model.listed(last)
+    finally:
+        await shelves.records.close()
+
+
+async def _decided(shelves: Shelves, wording: str, *, approve: bool) -> None:
+    for row in shelves.definitions.list_(None):
+        if json.loads(row.definition)["description"] == wording:
+            await shelves.definitions.decide(row.id, approve=approve, by="cli:kim")

@@ -4,6 +4,7 @@ What the command line, REST and the console share: plain functions over stores, 
 Whoever asks has been let in before; here it is looked at what is asked.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -42,7 +43,8 @@ class Shelf(msgspec.Struct, frozen=True, kw_only=True):
     today: date
     fixed: Sequence[tuple[str, Document]] = ()  # of the configuration, with their places: not to be published over
     options: RegistryOptions = RegistryOptions()
-    frozen: Callable[[str], str] | None = None  # why nothing of a logical id is promoted now; "" when it may be
+    # Why nothing of a logical id is promoted now; "" when it may be. It may take long, and is asked in a thread.
+    frozen: Callable[[str], str] | None = None
 
     def fixed_of(self, kind: Kind, id: str) -> list[Document]:
         return [document for _, document in self.fixed if (document.kind, document.id) == (kind, id)]
@@ -230,11 +232,17 @@ async def promote(shelf: Shelf, key: Key, by: By, *, note: str = "", percent: in
         *(key, by, note),
         wanted=shelf.options.sign_offs,
         today=shelf.today,
-        frozen=shelf.frozen(key.id) if shelf.frozen is not None and shelf.options.freeze else "",
+        frozen=await _frozen(shelf, key.id),
     )
     if percent:
         await shelf.routes.canary(key.id, key.version, percent, by, note)
     return report(row)
+
+
+async def _frozen(shelf: Shelf, id: str) -> str:
+    if shelf.frozen is None or not shelf.options.freeze:
+        return ""
+    return await asyncio.to_thread(shelf.frozen, id)
 
 
 async def deprecate(
@@ -388,9 +396,10 @@ def shelf_of(gateway: "Gateway", today: date) -> Shelf | None:
     if records is None:
         return None
     return Shelf(
-        contracts=Contracts(records.writer, records.audit),
-        routes=Routes(records.writer, records.audit),
+        contracts=records.contracts,
+        routes=records.routes,
         today=today,
         fixed=gateway.config.documents,
         options=gateway.config.registry,
+        frozen=None if gateway.budgets is None else gateway.budgets.frozen,
     )

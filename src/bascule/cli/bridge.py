@@ -105,7 +105,7 @@ def _composed(options: "HttpOptions", name: str, wait_s: float) -> "tuple[Rim, C
     from bascule.crossing.bilingual import Bilingual
     from bascule.crossing.parking import Parking
     from bascule.edge.rim import Rim
-    from bascule.pipeline import build_inner
+    from bascule.pipeline import build_inner, build_last
     from bascule.pipeline.chain import Stage, compose
     from bascule.pipeline.deadline import Deadline
     from bascule.pipeline.observe import Observe
@@ -124,7 +124,7 @@ def _composed(options: "HttpOptions", name: str, wait_s: float) -> "tuple[Rim, C
     aggregate = Aggregate(registry)
     timeouts = {name: options.call_timeout_s}
     # Nothing is decided here: that is for the gateway at the URL, which sees who calls.
-    inner = build_inner(Recall(registry), Deadline(lambda: timeouts), Open(aggregate))
+    inner = build_inner(Recall(registry), Deadline(lambda: timeouts), build_last(Open(aggregate)))
     stages: list[Stage] = [Reconnect(options.url, wait_s, complain), Observe(), Resolve(registry, aggregate)]
     forward = compose(stages, inner)
 

@@ -592,22 +592,23 @@ def _with_shelf(path: Path | None, work: Work, *, writes: bool = False, begins: 
 async def _worked(config: "Config", work: Work, *, writes: bool) -> Any:
     from datetime import UTC, datetime
 
+    from bascule.admin import slo
     from bascule.admin.registry import Shelf
     from bascule.config import audit_of
-    from bascule.store.contracts import Contracts
     from bascule.store.records import Records
-    from bascule.store.routes import Routes
 
     records = Records(Path(config.state_dir), audit_of(config), config.journal, config.approvals)
     try:
         if writes:
             await records.start()
+        budgets = slo.Budgets(records.usage, lambda: slo.contracts_of(config, registered=records.registered()))
         shelf = Shelf(
-            contracts=Contracts(records.writer, records.audit),
-            routes=Routes(records.writer, records.audit),
+            contracts=records.contracts,
+            routes=records.routes,
             today=datetime.now(UTC).date(),
             fixed=config.documents,
             options=config.registry,
+            frozen=budgets.frozen,
         )
         return await work(shelf, _me())
     finally:

@@ -308,8 +308,9 @@ def _writable(state: Path) -> str:
 def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None = None) -> None:
     from bascule.app import Gateway
     from bascule.edge import server
+    from bascule.observe import logs
 
-    _listen_to_logs()
+    logs.listen(config.logs, sys.stderr)
     sock = server.bind(config.http.host, config.http.port)
     url = _url(sock.getsockname(), secure=config.http.tls is not None)
 
@@ -333,8 +334,10 @@ def _say_what_is_waited_for(calls: int) -> None:
 
 
 def _listen_to_logs() -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="bascule: %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    from bascule.observe import logs
+    from bascule.observe.options import LogsOptions
+
+    logs.listen(LogsOptions(), sys.stderr)
 
 
 def _url(address: Any, *, secure: bool) -> str:
@@ -348,6 +351,8 @@ def _announce(base: str, sole: str | None, config: Any) -> None:
     name, keyed = sole or "bascule", bool(config.callers or config.http.bearer)
     header = ' --header "Authorization: Bearer $KEY"' if keyed and not config.auth.issuers else ""
     print(f"{base}/mcp  ready; add it with: claude mcp add --transport http {name} {base}/mcp{header}", flush=True)
+    # Whoever reads JSON from standard error reads nothing else there.
+    say = logging.getLogger("bascule").info if config.logs.format == "json" else note
     for each in [] if sole else config.servers:
-        note(f"{each} alone: {base}/servers/{each}/mcp")
-    note(f"status: {base}/status")
+        say(f"{each} alone: {base}/servers/{each}/mcp")
+    say(f"status: {base}/status")

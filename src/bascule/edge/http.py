@@ -39,6 +39,9 @@ from bascule.wire.versions import LEGACY_VERSIONS
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Page: TypeAlias = Callable[[], tuple[int, bytes]]
+Scrape: TypeAlias = Callable[[str], Awaitable[tuple[str, bytes]]]  # the Accept header -> (content type, body)
+
+METRICS: Final = "/metrics"
 Application: TypeAlias = Callable[[Scope, Any, Send], Awaitable[None]]  # ASGI, whichever library types it
 
 
@@ -63,6 +66,7 @@ class HttpEdge:
         ring: KeyRing,
         pages: Mapping[str, Page],
         actions: Operations[Any],
+        scrape: Scrape | None = None,
         sole: str | None,
         turned_away: Callable[[BasculeError, str], None],
         directory: OfficialApi,
@@ -85,6 +89,7 @@ class HttpEdge:
         self._registry = registry
         self._pages = pages
         self._rest = Rest(actions)
+        self._scrape = scrape
         self._sole = sole
         self._turned_away = turned_away
         self._directory = directory
@@ -191,6 +196,9 @@ class HttpEdge:
             self.reception.check_operator(caller)
             await self._show(page, path, method, send, extra)
             return
+        if path == METRICS and self._scrape is not None:
+            await self._show_metrics(self._scrape, caller, method, head, send, extra)
+            return
         endpoint = path.removesuffix("/sse") + "/mcp" if over_sse else path
         unwelcome = partial(self._until_unwelcome, scope, head, resource, caller.authority)
         if is_rest or is_directory:
@@ -234,6 +242,16 @@ class HttpEdge:
             raise Refused(405, f"{path} is read with GET", [(b"allow", b"GET, HEAD")])
         status, body = page()
         await respond(send, status, [JSON, (b"cache-control", b"no-store"), *extra], body if method == "GET" else b"")
+
+    async def _show_metrics(
+        self, scrape: Scrape, caller: Caller, method: str, head: Head, send: Send, extra: Headers
+    ) -> None:
+        self.reception.check_operator(caller)
+        if method not in ("GET", "HEAD"):
+            raise Refused(405, f"{METRICS} is read with GET", [(b"allow", b"GET, HEAD")])
+        kind, body = await scrape(head.get("accept", ""))
+        said = [(b"content-type", kind.encode()), (b"cache-control", b"no-store"), *extra]
+        await respond(send, 200, said, body if method == "GET" else b"")
 
     async def _describe(self, endpoint: str, scope: Scope, send: Send) -> None:
         """The metadata of an endpoint: for anybody, because nobody has logged in before reading it (RFC 9728)."""

@@ -53,6 +53,7 @@ from bascule.pipeline.retry import Retry
 from bascule.pipeline.rounds import Rounds
 from bascule.pipeline.spend import Spend
 from bascule.pipeline.tally import Tally
+from bascule.pipeline.trace import traced
 from bascule.pipeline.validate import Validate
 from bascule.policy.allowances import Allowance, Allowances
 from bascule.policy.guard import compile_gate, compile_guards
@@ -127,7 +128,7 @@ class StageBuilder:
             fallback,
             *self._attempts(contract, server),
         ]
-        return [stage for stage in stages if stage is not None]
+        return self._traced([stage for stage in stages if stage is not None])
 
     def standing_in(self, contract: Contract, server: str) -> Sequence[Stage]:
         """The stages of a call that comes to *server* in the place of another, where all else was decided."""
@@ -137,7 +138,11 @@ class StageBuilder:
             self._place(contract, server, limits, lambda caller: Allowance()),
             *self._attempts(contract, server)[1:],
         ]
-        return [stage for stage in stages if stage is not None]
+        return self._traced([stage for stage in stages if stage is not None])
+
+    def _traced(self, stages: Sequence[Stage]) -> Sequence[Stage]:
+        tracing = self._parts.tracing
+        return stages if tracing is None else traced(stages, tracing)
 
     def _attempts(self, contract: Contract, server: str) -> Sequence[Stage]:
         parts, options = self._parts, self._servers.get(server)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from bascule.observe.traces import Tracing
 from bascule.pipeline.cache import Results
 from bascule.pipeline.confirm import NOBODY, Asking
 from bascule.pipeline.deadline import Deadline
@@ -33,3 +34,4 @@ class Parts:
     results: Results = field(default_factory=lambda: Results(1))
     deadline: Deadline = field(default_factory=lambda: Deadline(dict))
     others: Others = field(default_factory=_None)
+    tracing: Tracing | None = None  # None where calls are not traced

@@ -106,7 +106,8 @@ class Ways:
             if key not in ways:
                 found = unapproved.get(key)
                 same = old is not None and old[0].members == item.members and old[1].unapproved == found
-                ways[key] = old if same and old else (item, self._learnt(kind, server, item, found))
+                was = None if old is None else old[1].unapproved
+                ways[key] = old if same and old else (item, self._learnt(kind, server, item, found, was))
         texts = [item.key for listing in listings for item in listing.templates]
         plain = not any(way.withheld or is_governed(way.contract) or claims(item) for item, way in ways.values())
         templates = [(Template(text), text) for text in dict.fromkeys(texts)]
@@ -255,11 +256,16 @@ class Ways:
         self._unlisted[key] = way
         return way
 
-    def _learnt(self, kind: Kind, server: str, item: Item, unapproved: Unapproved | None) -> Way:
+    def _learnt(
+        self, kind: Kind, server: str, item: Item, unapproved: Unapproved | None, was: Unapproved | None
+    ) -> Way:
+        """*was*: how it stood before; a server that changes it without an end does not fill the log."""
         if unapproved is None:
             return self._made(kind, server, item.key, item)
-        log.warning("%r is withheld: %s", f"{server}/{item.key}", unapproved.reason)
-        return self._withheld(kind, f"{server}/{item.key}", unapproved.reason, unapproved)
+        id = f"{server}/{item.key}"
+        if was is None:
+            log.warning("%r is withheld: %s", id, unapproved.reason)
+        return self._withheld(kind, id, unapproved.reason, unapproved, definition_of(item.members))
 
     def _made(
         self,
@@ -306,8 +312,19 @@ class Ways:
             raise ValueError(f"{picked.version} is served by {picked.served_by}, and {server!r} {why}")
         return own if (server, name) == (own.server, own.name) else Behind(server, name, item)
 
-    def _withheld(self, kind: Kind, id: str, reason: str, unapproved: Unapproved | None = None) -> Way:
-        contract = self._sources.effective(kind, id, Definition())
+    def _withheld(
+        self,
+        kind: Kind,
+        id: str,
+        reason: str,
+        unapproved: Unapproved | None = None,
+        definition: Definition | None = None,
+    ) -> Way:
+        """*definition*: who could call it as it is defined hears that it was changed."""
+        try:
+            contract = self._sources.effective(kind, id, definition or Definition())
+        except ValueError:
+            contract = self._sources.effective(kind, id, Definition())
         scopes = contract.security_scope
         refuse = [Authorize(contract, scopes, reason, unapproved)]
         return Way(contract, scopes, reason, refuse, compose(refuse, self._last), unapproved=unapproved)

@@ -82,20 +82,22 @@ class _Shelf:
     def __init__(self, standing: Standing) -> None:
         self.standing = standing
         self.things: dict[_Thing, dict[str, _Wording]] = {}  # by digest, what was seen last at the end
-        self.size_bytes = 0  # of what was approved
+        self.size_bytes = 0  # of what was taken at first sight
         self.last: dict[_Thing, str] = {}  # the digest that was judged last
         self.spelt: dict[tuple[int, _Thing], tuple[Params, str]] = {}  # the pins of what is listed now
         self.withheld: dict[Key, Unapproved] = {}
         self.unread = True  # the records are still to be read
+        self.stale = False  # they are to be read again
+        self.complaint = ""  # why they cannot be
 
     def note(self, thing: _Thing, digest: str, wording: _Wording, size_bytes: int) -> None:
         wordings = self.things.setdefault(thing, {})
         before = wordings.pop(digest, None)
-        if wording.state == "approved" and (before is None or before.state != "approved"):
+        if wording.by == FIRST_SIGHT and (before is None or before.by != FIRST_SIGHT):
             self.size_bytes += size_bytes
         wordings[digest] = wording
-        waiting = [each for each, known in wordings.items() if known.state == "pending"]
-        for each in waiting[:-MOST_PENDING]:
+        crowd = [each for each, known in wordings.items() if known.state == "pending" or known.by == TRUST]
+        for each in crowd[:-MOST_PENDING]:
             del wordings[each]
 
     def forget_what_is_gone(self, listed: frozenset[_Thing]) -> None:
@@ -294,7 +296,9 @@ class Judge:
         try:
             rows = self._definitions.known(server, shelf.standing.source) if self._definitions is not None else ()
         except BasculeError as error:
-            log.error("what is approved of %r cannot be read, so nothing new of it is let through: %s", server, error)
+            if str(error) != shelf.complaint:
+                log.error("what is approved of %r cannot be read, nothing new is let through: %s", server, error)
+            shelf.complaint = str(error)
             return
         for row in rows:
             thing = (_PIN_KINDS[row.kind], row.name)
@@ -303,7 +307,8 @@ class Judge:
             shelf.note(thing, row.digest, _Wording(row.id, row.state, row.decided_by, text), row.size_bytes)
             if shelf.unread:
                 shelf.last[thing] = row.digest  # which has not to be written down again
-        shelf.unread = False
+        shelf.unread = shelf.stale = False
+        shelf.complaint = ""
 
     async def run(self) -> None:
         """Until cancelled: write behind, and notice what was decided, here or elsewhere, within a second."""
@@ -318,20 +323,23 @@ class Judge:
 
     async def look(self) -> bool:
         """Write what waits, and count what was decided. False for what cannot be done now, and is done later."""
+        corrected: set[str] = set()
+        complaint = ""
         try:
+            if self._generations is not None and "definitions" in self._generations.changed():
+                for shelf in self._shelves.values():
+                    shelf.stale = True
             corrected = await self._flushed()
-            decided = self._generations is not None and "definitions" in self._generations.changed()
         except BasculeError as error:
-            if str(error) != self._complaint:
+            complaint = str(error)
+            if complaint != self._complaint:
                 log.error("what servers list is not written down now: %s", error)
-            self._complaint = str(error)
-            return False
-        self._complaint = ""
-        concerned = [s for s, shelf in self._shelves.items() if decided or shelf.unread or s in corrected]
+        self._complaint = complaint
+        concerned = [s for s, shelf in self._shelves.items() if shelf.unread or shelf.stale or s in corrected]
         changed = [server for server in concerned if self._stands_otherwise(server)]
         if changed and self.relearn is not None:
             await self.relearn()
-        return True
+        return not complaint
 
     def _stands_otherwise(self, server: str) -> bool:
         """Whether something else is approved of what *server* lists, now that the records are read again."""

@@ -110,8 +110,6 @@ _Path: TypeAlias = tuple[str | int, ...]
 
 
 def _differing(before: Any, after: Any, path: _Path) -> Iterator[Difference]:
-    if before is not _ABSENT and after is not _ABSENT and _spelt(before) == _spelt(after):
-        return
     deep = len(path) >= _MOST_LEVELS
     if isinstance(before, dict) and isinstance(after, dict) and not deep:
         for name in sorted(before.keys() | after.keys()):
@@ -119,7 +117,7 @@ def _differing(before: Any, after: Any, path: _Path) -> Iterator[Difference]:
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after) and not deep:
         for number, (one, other) in enumerate(zip(before, after, strict=True)):
             yield from _differing(one, other, (*path, number))
-    else:
+    elif before is _ABSENT or after is _ABSENT or _spelt(before) != _spelt(after):
         words = compared(before, after) if isinstance(before, str) and isinstance(after, str) else ()
         yield Difference(place(path), _shown(before), _shown(after), words)
 

@@ -49,6 +49,7 @@ _IN: Final[Mapping[State | None, str]] = {
     "used": "state = 'used' AND ?1 IS NOT NULL",
     "expired": "state IN ('pending', 'approved') AND expires_at_s <= ?1",
 }
+_PENDING: Final = "SELECT count(*) FROM approvals WHERE channel != 'round' AND state = 'pending' AND expires_at_s > ?"
 
 
 class Seals(Protocol):
@@ -146,6 +147,11 @@ class Approvals:
         now_s = self._clock()
         found = map(_approval, self._writer.read(_LISTED % _IN[state], (now_s, most)))
         return [each for each in found if state is None or each.state_at(now_s) == state]
+
+    def pending(self) -> int:
+        """How many questions wait for an answer."""
+        ((count,),) = self._writer.read(_PENDING, (self._clock(),))
+        return int(count)
 
     def arguments(self, approval: Approval) -> str:
         """What a person sees of the arguments. Raises Internal when the record is damaged."""

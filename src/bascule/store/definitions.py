@@ -26,8 +26,8 @@ Refused: TypeAlias = Literal["unknown", "decided", "twice"]
 FIRST_SIGHT: Final = "first sight"  # who decided: nobody, it was the first wording of the thing
 TRUST: Final = "trust: auto"  # who decided: the configuration
 MOST_PENDING: Final = 20  # wordings of one thing that wait; as many that were taken by trust are kept
-MOST_OF_SERVER: Final = 5_000  # wordings of one server that wait
-MOST_BYTES: Final = 64 * 1024 * 1024  # of one server's that wait
+MOST_OF_SERVER: Final = 5_000  # wordings of one server that wait, or were taken by trust
+MOST_BYTES: Final = 64 * 1024 * 1024  # of all of them
 
 _COLUMNS: Final = (
     *("server", "source", "kind", "name", "digest", "id", "state", "definition", "seen_at_s", "decided_at_s"),
@@ -54,7 +54,7 @@ _CROWD: Final = (
 _MASS: Final = (
     "DELETE FROM definitions WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER newest AS place,"
     " sum(length(definition)) OVER newest AS bytes FROM definitions WHERE server = ? AND source = ?"
-    " AND state = 'pending' WINDOW newest AS (ORDER BY seen_at_s DESC, id)) WHERE place > ? OR bytes > ?) RETURNING id"
+    " AND (state = 'pending' OR decided_by = ?) WINDOW newest AS (ORDER BY seen_at_s DESC, id)) WHERE place > ? OR bytes > ?) RETURNING id"
 )
 
 
@@ -222,8 +222,8 @@ class Definitions:
         }
         for thing in things:
             gone += [id for (id,) in connection.execute(_CROWD, (*thing, MOST_PENDING))]
-        for server, source in {(thing[0], thing[1]) for thing in things if thing[4] == "pending"}:
-            gone += [id for (id,) in connection.execute(_MASS, (server, source, MOST_OF_SERVER, MOST_BYTES))]
+        for server, source in {(thing[0], thing[1]) for thing in things}:
+            gone += [id for (id,) in connection.execute(_MASS, (server, source, TRUST, MOST_OF_SERVER, MOST_BYTES))]
         sign_offs.forget(connection, gone)
 
     def _decided(

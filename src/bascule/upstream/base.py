@@ -152,6 +152,12 @@ def key_head(call: Call) -> dict[str, str]:
     return {} if key is None else {KEY_HEADER: key}
 
 
+def trace_head(call: Call) -> Mapping[str, str]:
+    """The headers that say which span a request comes from; none where calls are not traced (pipeline/trace.py)."""
+    span = call.trip.span
+    return {} if span is None else span.head
+
+
 def with_token(params: Params, token: int) -> tuple[Params, Raw | None]:
     """*params* with the client's progress token replaced by *token*, and the one it had.
 

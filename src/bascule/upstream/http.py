@@ -28,7 +28,7 @@ from bascule.errors import (
     UpstreamBrokeProtocol,
 )
 from bascule.options import Bytes, Options, Seconds
-from bascule.upstream.base import INFO, State, Status, WrongEra, key_head
+from bascule.upstream.base import INFO, State, Status, WrongEra, key_head, trace_head
 from bascule.upstream.exchange import Broken, Exchange, NotMcp
 from bascule.upstream.link import GUARDS, Link
 from bascule.upstream.linked import Linked, NoHandshake
@@ -352,6 +352,7 @@ class HttpUpstream:
         }
         if self.deduplicates and call.wishes.key:
             head |= key_head(call)
+        head |= trace_head(call)
         exchange = Exchange(self, call, params)
         async with self.open("POST", head, exchange.body, counted=call.method != modern.LISTEN) as response:
             return await exchange.read(response), response.status

@@ -14,7 +14,7 @@ from msgspec import Raw
 from bascule.call import BASCULE, Call, Client, Result, Session
 from bascule.errors import BasculeError
 from bascule.upstream.asks import Asks
-from bascule.upstream.base import answer_to, key_head
+from bascule.upstream.base import answer_to, key_head, trace_head
 from bascule.upstream.exchange import Cursor, Exchange, NotMcp, messages, read_limited
 from bascule.upstream.linked import SETTERS, NoHandshake, Settings
 from bascule.upstream.shared import NOBODY
@@ -157,6 +157,7 @@ class Link:
             head = self._headers()
             if self._upstream.deduplicates and exchange.call.wishes.key:
                 head |= key_head(exchange.call)
+            head |= trace_head(exchange.call)
             exchange.opened = self._upstream.open("POST", head, exchange.body)
             async with exchange.opened as response:
                 return await exchange.read(response)

@@ -88,8 +88,8 @@ def _publishing(area: "_Registry") -> Sequence[Operation]:
             "registry.sign",
             "sign",
             area.sign,
-            "Signs a version in review off, or refuses to, for an aspect; needs bascule.reviews:write:ASPECT.",
-            (),
+            "Signs a version in review off, or refuses to; needs bascule.reviews:write:ASPECT, by that name.",
+            READ,
             {
                 **_STEP,
                 "aspect": Takes(about="what was looked at", choices=registry.ASPECTS, needed=True),

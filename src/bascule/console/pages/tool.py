@@ -266,18 +266,18 @@ def _block(block: Mapping[str, Any]) -> Mapping[str, str]:
     """One part of a result: text as it is, everything else in words."""
     match block.get("type"):
         case "text":
-            return {"text": _cut(str(block.get("text", "")))}
+            return {"about": "", "text": _cut(str(block.get("text", "")))}
         case "image" | "audio" as kind:
             size = len(str(block.get("data", ""))) * 3 // 4
-            return {"about": f"{kind}, {block.get('mimeType', 'of some kind')}, {size:,} bytes"}
+            return {"about": f"{kind}, {block.get('mimeType', 'of some kind')}, {size:,} bytes", "text": ""}
         case "resource_link":
-            return {"about": f"a link to the resource {block.get('uri', '')}"}
+            return {"about": f"a link to the resource {block.get('uri', '')}", "text": ""}
         case "resource":
             said = block.get("resource")
             inside: Mapping[str, Any] = said if isinstance(said, dict) else {}
             return {"about": f"the resource {inside.get('uri', '')}", "text": _cut(str(inside.get("text", "")))}
         case _:
-            return {"text": _cut(_pretty(block))}
+            return {"about": "", "text": _cut(_pretty(block))}
 
 
 def _pretty(value: Any) -> str:
