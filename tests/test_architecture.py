@@ -48,6 +48,8 @@ FORBIDDEN: Final = {
     "edge": {"cli", "admin", "console"},
     "admin": {"cli", "edge", "console"},
     "app": {"cli"},
+    "wiring": {"app", "cli", "admin", "console"},
+    "follow": {"cli", "admin", "console"},
     "cli": set(),
     "__main__": set(),
     "__init__": {"*"},

@@ -3,15 +3,12 @@
 import asyncio
 import json
 import logging
-import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import bascule
 from bascule.admin import status
@@ -23,36 +20,25 @@ from bascule.call import Forward
 from bascule.config import (
     Config,
     ServerOptions,
-    allowances_of,
     audit_of,
-    contract_paths,
     identifies,
-    is_loopback,
-    seal_key,
-    sources_of,
-    tells_apart,
 )
-from bascule.contract.versions import NOTHING_REGISTERED, Registered
-from bascule.crossing.bilingual import Bilingual
+from bascule.contract.versions import NOTHING_REGISTERED
 from bascule.crossing.parking import Parking
-from bascule.edge.auth import metadata
 from bascule.edge.auth.attempts import Attempts
-from bascule.edge.auth.callers import Callers
 from bascule.edge.auth.follow import KeyFollower
 from bascule.edge.auth.identify import identify_of
-from bascule.edge.auth.keys import KeyBook
 from bascule.edge.auth.reception import Login, Reception
-from bascule.edge.door import LOOPBACK, Rules, hostname
 from bascule.edge.http import Application, HttpEdge
-from bascule.edge.official import OfficialApi
 from bascule.edge.metrics_listener import MetricsListener
+from bascule.edge.official import OfficialApi
 from bascule.edge.rim import Rim
 from bascule.edge.tls import Tls
 from bascule.errors import BasculeError, ConfigInvalid
+from bascule.follow import follow_registry, today
 from bascule.observe import gauges, logs
 from bascule.observe.instruments import Instruments
 from bascule.pipeline import build_chain, build_inner, build_last
-from bascule.pipeline.build import StageBuilder
 from bascule.pipeline.cache import Results
 from bascule.pipeline.confirm import Asking
 from bascule.pipeline.deadline import Deadline
@@ -60,41 +46,43 @@ from bascule.pipeline.fallback import Listed
 from bascule.pipeline.gates import Gates
 from bascule.pipeline.govern import Govern
 from bascule.pipeline.health import Health
-from bascule.pipeline.observe import Observe
 from bascule.pipeline.open import Open
 from bascule.pipeline.parts import Parts
 from bascule.pipeline.recall import Recall
 from bascule.pipeline.resolve import Resolve
 from bascule.pipeline.ways import Ways
-from bascule.policy.keys import PEPPER_BYTES, KeySnapshot
 from bascule.registry.aggregate import Aggregate
-from bascule.registry.judge import Judge, Standing, standing_of
+from bascule.registry.judge import Judge
 from bascule.registry.official import Official
 from bascule.registry.sync import Registry
 from bascule.store.generations import Generations
 from bascule.store.keys import KeyStore
-from bascule.store.records import Records
 from bascule.store.shared import MemoryState
 from bascule.store.switches import Switch
 from bascule.upstream.base import Upstream
-from bascule.upstream.http import HttpUpstream
 from bascule.upstream.off import SwitchedOff
-from bascule.upstream.stdio import StdioOptions, StdioUpstream
-from bascule.wire.seal import KEY_BYTES, KeyRing
+from bascule.upstream.stdio import StdioOptions
+from bascule.wiring import (
+    builder_of,
+    check_public_url,
+    issuers_of,
+    key_book_of,
+    observe_of,
+    records_of,
+    ring_of,
+    rules_of,
+    standings_of,
+    timeouts_of,
+    upstream_for,
+    ways_of,
+)
 
 if TYPE_CHECKING:
     from bascule.edge.auth.issuers import Issuers
 
 log = logging.getLogger("bascule")
 
-_LOOK_EVERY_S: Final = 1.0  # whether another process has changed the registry
 _DRAIN_S: Final = 30.0  # how long calls of a server that leaves the configuration may still run
-
-
-def upstream_for(name: str, options: ServerOptions, parking: Parking) -> Upstream:
-    """The server called *name*, for clients of either era."""
-    server = StdioUpstream(name, options) if isinstance(options, StdioOptions) else HttpUpstream(name, options)
-    return Bilingual(server, parking)
 
 
 class Gateway:
@@ -119,17 +107,14 @@ class Gateway:
         self.instruments = self._instruments(config)
         self.metrics_listener: MetricsListener | None = None
         self.observe = observe_of(self.records, self.instruments)
-        self._timeouts = _timeouts(config)
+        self._timeouts = timeouts_of(config)
         deadline, reaching = Deadline(lambda: self._timeouts), Open(self.aggregate)
         self._last = build_last(reaching, self.instruments.tracing)
         self.parts = self._parts(config, deadline)
         self.registered = NOTHING_REGISTERED
         self.govern = Govern(self._ways(config), self.registry)
         self.registry.sight = self.aggregate.sight = self.govern.ways
-        inner = build_inner(Recall(self.registry), deadline, self._last)
-        resolve, tracing = Resolve(self.registry, self.aggregate), self.instruments.tracing
-        forward = build_chain(self.observe, deadline, resolve, self.govern, inner, tracing)
-        self.forward = forward
+        self.forward = self._chain(deadline)
         self.keys = KeyStore(Path(config.state_dir))
         self.attempts = Attempts()
         self.tls = None if config.http.tls is None else Tls(config.http.tls)
@@ -137,9 +122,21 @@ class Gateway:
         self.budgets = None if self.records is None else Budgets(self.records.usage, lambda: contracts_in(self))
         self.actions = Actions(operations(self), None if self.records is None else self.records.audit)
         self.rim = Rim(
-            forward=forward, registry=self.registry, aggregate=self.aggregate, refused=self.observe.refused
+            forward=self.forward, registry=self.registry, aggregate=self.aggregate, refused=self.observe.refused
         )
-        self.edge = HttpEdge(
+        self.edge = self._edge(config, sole)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._pages: Application | None = None
+
+    def _chain(self, deadline: Deadline) -> Forward:
+        """What every call goes through, down to its own way."""
+        tracing = self.instruments.tracing
+        inner = build_inner(Recall(self.registry), deadline, self._last)
+        resolve = Resolve(self.registry, self.aggregate)
+        return build_chain(self.observe, deadline, resolve, self.govern, inner, tracing)
+
+    def _edge(self, config: Config, sole: str | None) -> HttpEdge:
+        return HttpEdge(
             rules=rules_of(config),
             reception=self._reception(config, self.keys, self.issuers),
             sight=lambda: self.govern.ways,
@@ -162,8 +159,6 @@ class Gateway:
             session_idle_s=config.http.session_idle_s,
             session_max_s=config.http.session_max_s,
         )
-        self._tasks: list[asyncio.Task[None]] = []
-        self._pages: Application | None = None
 
     async def _console(self) -> Application:
         """The pages for people. What they are made with is loaded when the first one comes."""
@@ -245,16 +240,14 @@ class Gateway:
         return self.parts.results
 
     def _ways(self, config: Config) -> Ways:
-        return ways_of(
-            config, self.parts, self._last, registered=self.registered, today=_today(), judge=self.judge
-        )
+        return ways_of(config, self.parts, self._last, registered=self.registered, today=today(), judge=self.judge)
 
     async def start(self) -> None:
         """Bring everything up in the background; returns at once, so that a slow server delays nobody."""
         if self.records is not None:
             await self.records.start()
             await self.relearn()
-            self._tasks.append(asyncio.ensure_future(self._follow_registry()))
+            self._tasks.append(asyncio.ensure_future(follow_registry(self)))
         for doubt in doubts(self.config):
             log.warning("%s", doubt)
         for upstream in self.upstreams.values():
@@ -331,7 +324,7 @@ class Gateway:
         self.upstreams = {name: kept.get(name) or fresh[name] for name in config.servers}
         self.parts.health.adopt(self.upstreams)
         self.config, self.config_error, self.config_loaded_at = config, None, time.time()
-        self._timeouts = _timeouts(config)
+        self._timeouts = timeouts_of(config)
         if config.seal != old.seal:
             self.ring = ring_of(config)
         self.parking.ttl_s, self.parking.max_per_caller = config.parking.ttl_s, config.parking.max_per_caller
@@ -400,19 +393,6 @@ class Gateway:
             await self._replace([name for name in self.upstreams if (name in before) != (name in self.off)])
         await self._adopt_ways(self._ways(self.config))
 
-    async def _follow_registry(self) -> None:
-        """Adopt what others change in the registry within a second, and what ends with the day."""
-        assert self.records is not None, "only then there is something to follow"
-        generations, day = Generations(self.records.writer), _today()
-        while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            try:
-                if generations.changed() - {"definitions"} or day != _today():
-                    await self.relearn()
-                    day = _today()
-            except BasculeError as error:
-                log.error("what was changed in the registry cannot be read, the old state holds: %s", error)
-
     def _change_records(self, config: Config) -> None:
         self.parts.results.adopt(config.cache.max_bytes)
         if self.records is not None:
@@ -425,43 +405,6 @@ class Gateway:
         if self.issuers is not None and issuers is not self.issuers:
             self._tasks.append(asyncio.ensure_future(self.issuers.close()))
         self.keys, self.issuers = keys, issuers
-
-    async def watch(self, load: "Any", path: Path, *, every_s: float = 1.0) -> None:
-        """Reload when *path* changes, or a file with contracts that it names.
-
-        A broken edit keeps the old configuration running and says why.
-        """
-        seen = await asyncio.to_thread(_stamps, path, self.config)
-        while True:
-            await asyncio.sleep(every_s)
-            stamps = await asyncio.to_thread(_stamps, path, self.config)
-            if stamps == seen:
-                continue
-            seen = stamps
-            if stamps[path] is None:
-                log.warning("%s is gone; the old configuration keeps running", path)
-            else:
-                # It may name other files than before; then the next look loads it once more, and finds it the same.
-                await self.try_reload(load)
-
-    async def try_reload(self, load: "Any") -> None:
-        try:
-            config = await asyncio.to_thread(load)  # with many contracts it takes a second or two
-        except ConfigInvalid as error:
-            self.config_error = str(error)
-            log.error("the configuration was changed but not adopted, the old one keeps running: %s", error)
-            return
-        if config != self.config or list(config.servers) != list(self.config.servers):
-            try:
-                changed = await self.reload(config)
-            except BasculeError as error:
-                self.config_error = str(error)
-                log.error("the configuration was changed but not adopted: %s", error)
-                return
-            log.info("configuration reloaded: %s", changed)
-        elif self.config_error is not None:
-            log.info("the configuration is whole again")
-        self.config_error = None
 
 
 def _say_why_it_ended(task: "asyncio.Task[None]") -> None:
@@ -481,122 +424,6 @@ async def _retire(upstream: Upstream) -> None:
         log.warning("%s did not stop cleanly: %s", upstream.name, error)
 
 
-def observe_of(records: Records | None, instruments: Instruments) -> Observe:
-    return Observe(
-        None if records is None else records.audit,
-        metrics=instruments.metrics,
-        log=instruments.log,
-        tracing=instruments.tracing,
-    )
-
-
-def records_of(config: Config) -> Records | None:
-    """What is kept of calls; None for a configuration that names no folder for it."""
-    if not config.state_dir:
-        return None
-    return Records(Path(config.state_dir), audit_of(config), config.journal, config.approvals)
-
-
-def standings_of(config: Config) -> Mapping[str, Standing]:
-    """How far each server is trusted."""
-    return {name: standing_of(options) for name, options in config.servers.items()}
-
-
-def ways_of(
-    config: Config,
-    parts: Parts,
-    last: Forward,
-    clock: Callable[[], float] = time.time,
-    *,
-    registered: Registered = NOTHING_REGISTERED,
-    today: str = "",
-    judge: Judge | None = None,
-) -> Ways:
-    """The way of each thing under *config* and what is *registered*, down to *last*."""
-    sources, build = sources_of(config, registered, today), builder_of(config, parts, registered, clock)
-    return Ways(sources, build, last, private=tells_apart(config), judge=judge)
-
-
-def builder_of(
-    config: Config,
-    parts: Parts,
-    registered: Registered = NOTHING_REGISTERED,
-    clock: Callable[[], float] = time.time,
-) -> StageBuilder:
-    """What makes the stages of each contract under *config*."""
-    sources = sources_of(config, registered)
-    return StageBuilder(
-        config.limits,
-        allowances_of(config),
-        parts,
-        config.servers,
-        scoped=tells_apart(config),
-        counting=sources.look_at("session"),
-        deepening=sources.look_at("depth"),
-        audit=audit_of(config).mode,
-        clock=clock,
-    )
-
-
-def issuers_of(config: Config) -> "Issuers | None":
-    if not config.auth.issuers:
-        return None
-    from bascule.edge.auth.issuers import Issuers  # with what checks signatures, which others need not load
-
-    return Issuers(config.auth.issuers)
-
-
-def key_book_of(config: Config, keys: KeyStore | None) -> KeyBook:
-    """All keys of now: those of the configuration, and those that were made."""
-    static = {name: caller.keys for name, caller in config.callers.items()}
-    # Without callers there is nobody whose key it could be, and the folder need not even be there.
-    made = keys.snapshot() if keys and config.callers else KeySnapshot(secrets.token_bytes(PEPPER_BYTES))
-    return KeyBook(made, config.auth.key_environment, static)
-
-
-def rehearse(config: Config) -> None:
-    """Make what can be made of *config* without starting anything. Raises ConfigInvalid, as a Gateway would."""
-    check_public_url(config)
-    if config.http.tls is not None:
-        Tls(config.http.tls)
-    issuers_of(config)
-    Callers(config.auth, config.roles, config.callers)
-
-
-def check_public_url(config: Config) -> None:
-    try:
-        metadata.resource_of(config.http.public_url or "http://localhost", metadata.ROOT_STANDS_FOR)
-    except ValueError as error:
-        raise ConfigInvalid(str(error), field="http.public_url") from error
-
-
-def ring_of(config: Config) -> KeyRing:
-    """The keys of the configuration; without any, one that ends with this process."""
-    return KeyRing([seal_key(key) for key in config.seal.keys] or [secrets.token_bytes(KEY_BYTES)])
-
-
-def rules_of(config: Config) -> Rules:
-    listen = config.http
-    local = is_loopback(listen.host)
-    hosts = {host.lower() for host in listen.allowed_hosts} | {listen.host.lower()}
-    if listen.public_url is not None:
-        hosts.add(hostname(urlsplit(listen.public_url).netloc))
-    return Rules(
-        hosts=frozenset(hosts | LOOPBACK if local or listen.host in ("0.0.0.0", "::") else hosts),
-        origins=frozenset(listen.allowed_origins),
-        loopback_origins=local,
-        max_body_bytes=listen.max_body_bytes,
-    )
-
-
-def _today() -> str:
-    return datetime.now(UTC).date().isoformat()
-
-
-def _timeouts(config: Config) -> Mapping[str, float]:
-    return {name: options.call_timeout_s for name, options in config.servers.items()}
-
-
 def _ready(gateway: Gateway) -> tuple[int, bytes]:
     reasons = status.not_ready(gateway)
     if not reasons:
@@ -608,18 +435,3 @@ def _ready(gateway: Gateway) -> tuple[int, bytes]:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _stamps(path: Path, config: Config) -> Mapping[Path, tuple[int, int, int] | None]:
-    """The stamps of the file that *config* was read from, and of all that it takes contracts from."""
-    named = contract_paths(path, config)
-    return {each: _stamp(each) for each in (path, *named, *(inner for root in named for inner in root.rglob("*")))}
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Changes when the file does, also when it is replaced by a rename or a symlink swap."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import socket
 import sqlite3
@@ -19,6 +20,7 @@ from bascule.admin.doctor import listed, repair, running, secrets, servers, usag
 from bascule.admin.doctor.examine import Running, examine
 from bascule.admin.doctor.finding import RULES, Finding, Repair, counts
 from bascule.admin.doctor.setup import Room, Setup, read
+from bascule.admin.scorecard.rating import GROUPS
 from bascule.contract.derive import Definition
 from bascule.errors import ConfigInvalid
 from bascule.policy.keys import KeyRecord
@@ -159,7 +161,7 @@ OF_A_GATEWAY: Final = {
     *("anchor-failing", "internal-errors", "tool-blind", "tool-fat", "list-token-heavy", "description-hostile"),
     "ungoverned",
 }
-OF_THE_COMMAND: Final = {"configuration-wrong", "gateway-unreachable"}  # tests/cli/test_doctor.py
+OF_THE_COMMAND: Final = {"configuration-wrong", "gateway-unreachable", "records-closed"}  # tests/cli/test_doctor.py
 
 
 def test_every_rule_has_a_test() -> None:
@@ -758,3 +760,20 @@ def test_looking_changes_nothing(tmp_path: Path, config: Json) -> None:
     examine(setup, None)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert (tmp_path / "state" / FILE).exists()
+
+
+# ---- the pages about it
+
+
+def rows_of(page: str) -> dict[str, str]:
+    """What stands in the second column of each row, by the word in the first."""
+    text = (Path(__file__).parents[2] / "docs" / page).read_text()
+    return dict(re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", text, re.MULTILINE))
+
+
+def test_every_rule_is_in_the_page_with_its_weight() -> None:
+    assert rows_of("doctor.md") == dict(RULES)
+
+
+def test_every_criterion_is_in_the_page_with_its_weight() -> None:
+    assert rows_of("scorecard.md") == {each.id: each.weight for group in GROUPS for each in group.criteria}

@@ -11,6 +11,7 @@ import pytest
 from gateway import Bascule, Json, failure_of, gateway, remote, until
 from governed import Known, Wide, credentials, tool, wide
 
+from bascule.contract.versions import share_of
 from bascule.wire.versions import Era
 
 CALLERS: Final[dict[str, Json]] = {
@@ -152,7 +153,21 @@ async def test_a_promoted_version_holds_for_the_next_calls_and_a_rollback_takes_
         await w.version("1.1.0")
         undone = await w.done("admin", "/routes/rollback", {"tool": ID})
         assert (undone["undone"], undone["version"]) == ("1.1.0", "1.0.0")
-        await w.version("1.0.0")
+        assert (await w.called())["_meta"][CALL]["version"] == "1.0.0"
+
+
+async def test_a_canary_goes_to_the_callers_whose_share_it_is_and_to_no_others(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.activate(contract())
+        share = share_of(ID, "agent")
+        await w.activate(contract("1.1.0", idempotent=True), percent=min(share + 1, 99))
+        assert share < 99, "its name would never get a canary: give the caller another one"
+        await w.version("1.1.0")
+        canary = {"tool": ID, "version": "1.1.0", "percent": share}
+        await w.done("admin", "/routes/canary", canary)
+        assert (await w.called())["_meta"][CALL]["version"] == "1.0.0"
+        await w.done("admin", "/routes", {"tool": ID, "version": "1.1.0"})
+        assert (await w.called())["_meta"][CALL]["version"] == "1.1.0"
 
 
 async def test_a_deprecated_version_says_so_in_each_result_and_a_retired_one_is_gone(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from gateway import Bascule, Json, failure_of, gateway, local, remote, text_of, 
 from governed import Credentials, Known, Wide, bearer, credentials, names, session, tool, wide
 
 from bascule import config as configuration
+from bascule import follow
 
 PATH: Final = "/servers/it/mcp"
 
@@ -46,14 +47,14 @@ class Operator:
         """Replace the file, and have it adopted now."""
         self.write(**members)
         assert self.bascule.gateway
-        await self.bascule.gateway.try_reload(self.load)
+        await follow.try_reload(self.bascule.gateway, self.load)
         assert self.bascule.gateway.config_error is None, self.bascule.gateway.config_error
 
     async def refused(self, **members: Any) -> str:
         """Why a file with these members is not adopted."""
         self.write(**members)
         assert self.bascule.gateway
-        await self.bascule.gateway.try_reload(self.load)
+        await follow.try_reload(self.bascule.gateway, self.load)
         error = self.bascule.gateway.config_error
         assert error is not None
         return error
@@ -74,7 +75,7 @@ class Operator:
     async def watching(self) -> AsyncIterator[None]:
         """Edits are seen without a signal."""
         assert self.bascule.gateway
-        task = asyncio.ensure_future(self.bascule.gateway.watch(self.load, self.path, every_s=0.02))
+        task = asyncio.ensure_future(follow.watch(self.bascule.gateway, self.load, self.path, every_s=0.02))
         try:
             await asyncio.sleep(0.05)  # its first look
             yield

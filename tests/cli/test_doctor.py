@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -192,12 +194,42 @@ async def test_without_a_key_it_says_which_one_it_takes(tmp_path: Path, config: 
 
 def test_that_no_gateway_runs_is_no_finding_unless_one_was_named(tmp_path: Path) -> None:
     write(tmp_path, LOCAL | {"http": {"port": 9}}, "bascule.yaml")
-    done = doctored("doctor", "--elsewhere", cwd=tmp_path)
+    done = doctored("doctor", cwd=tmp_path)
     assert done.code == 0
     assert "no gateway runs at http://127.0.0.1:9" in done.err
+    assert "gateway" not in doctored("doctor", "--elsewhere", cwd=tmp_path).err, "there it would be another one"
     named = doctored("doctor", "--elsewhere", "--url", "http://127.0.0.1:9", cwd=tmp_path)
     assert named.code == 1
     assert "cannot be reached" in named.lines[0]
+
+
+async def test_what_answers_and_is_no_bascule_is_said(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        done = await asked("doctor", "--url", url, cwd=tmp_path)
+    assert done.code == 1
+    assert "no Bascule" in done.lines[0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions")
+def test_who_may_not_look_into_the_state_folder_is_told_who_may(tmp_path: Path) -> None:
+    with TemporaryDirectory(prefix="bascule-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "state").mkdir(mode=0o700)
+        if os.geteuid() != 0:
+            (folder / "state").chmod(0)  # of one's own
+        write(folder, LOCAL, "bascule.yaml")
+        done = doctored("doctor", cwd=folder, user=65_534 if os.geteuid() == 0 else None)
+        assert "[records-closed]" in done.out, done.out + done.err
+        assert f"sudo -u '#{os.geteuid()}' bascule doctor -c bascule.yaml" in done.out
 
 
 # ---- the scorecard

@@ -17,6 +17,7 @@ from playwright.async_api import Browser, Page
 from visiting import NARROW, WIDE, at_console
 
 from bascule.console import assets
+from bascule.console.pages import pages
 
 SERVERS = {"plain": local("plain")}
 STATIC = assets.FOLDER
@@ -126,6 +127,15 @@ async def test_a_page_that_is_not_there_says_so_and_a_part_of_one_too() -> None:
         assert "There is no such page" in page.text
         assert "Sign out" in page.text
         assert "<html" not in part.html
+
+
+async def test_when_the_records_cannot_be_read_a_page_says_so() -> None:
+    async with at_console(SERVERS) as at:
+        assert at.gateway.records is not None
+        at.gateway.records.writer._reader.close()  # as a disk that is gone
+        page = await at.get("/overview")
+        assert page.status == 503
+        assert "Records cannot be written or read now".lower() in page.text.lower()
 
 
 async def test_what_is_said_once_is_said_to_its_session_alone() -> None:
@@ -240,7 +250,7 @@ async def test_axe_finds_nothing_serious_on_any_page(browser: Browser, theme: st
         await at.bascule.up("plain")
         for size in (WIDE, NARROW):
             page = await at.browse(browser, bypass_csp=True, color_scheme=theme, viewport=size)
-            for each in ("/overview", "/nothing", "/sign-in?out=1"):
+            for each in ("/nothing", "/sign-in?out=1", *(each.routes[0].path for each in pages())):
                 await page.goto(at.url + each)
                 assert await faults(page) == [], (each, theme, size)
 

@@ -139,6 +139,18 @@ async def test_after_signing_in_nobody_is_sent_to_another_site() -> None:
                 assert response.headers["location"] == "/console"
 
 
+async def test_who_tries_links_again_and_again_has_to_wait_and_a_good_one_still_works() -> None:
+    async with at_console(SERVERS) as at:
+        head = {"origin": at.bascule.url}
+        said = []
+        for _ in range(12):
+            async with at.http.post(f"{at.url}/open", data={"link": "x" * 43}, headers=head) as wrong:
+                said.append((wrong.status, wrong.headers.get("retry-after")))
+        assert [status for status, _ in said] == [403] * 10 + [429] * 2
+        assert int(said[-1][1] or 0) > 0
+        await at.sign_in()
+
+
 # ---- sessions
 
 

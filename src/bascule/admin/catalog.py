@@ -22,7 +22,6 @@ from bascule.contract.diff import diff
 from bascule.contract.model import Contract
 from bascule.contract.versions import Choice
 from bascule.errors import InvalidParams
-from bascule.observe.slo import objectives
 from bascule.pipeline.ways import Way
 from bascule.registry.catalog import Item
 from bascule.store.usage import DAY, Usage
@@ -141,6 +140,16 @@ def entry(gateway: "Gateway", id: str) -> Entry | None:
     return None if found is None else _entry(gateway, server, found, _wire_names(gateway))
 
 
+def of_version(gateway: "Gateway", entry: Entry, version: str) -> Entry:
+    """The same tool as callers of *version* get it; as it goes without one, for what is none of its versions."""
+    choice = entry.way.choice
+    known = next((each for each in choice.versions if str(each.version) == version), None) if choice else None
+    if known is None:
+        return entry
+    way = gateway.govern.ways.version("tool", entry.server, entry.name, known)
+    return msgspec.structs.replace(entry, way=way)
+
+
 def unheard(gateway: "Gateway") -> list[str]:
     """Servers that have not said yet what they list."""
     return [
@@ -244,14 +253,12 @@ async def figures(gateway: "Gateway", now_s: float | None = None) -> Figures:
     if counted is None:
         return Figures()
     until_s = time.time() if now_s is None else now_s
-    contracts = slo.contracts_in(gateway)
-    return await asyncio.to_thread(_figures, gateway, counted, contracts, until_s)
+    return await asyncio.to_thread(_figures, gateway, counted, until_s)
 
 
-def _figures(gateway: "Gateway", counted: Usage, contracts: Sequence[Contract], until_s: float) -> Figures:
+def _figures(gateway: "Gateway", counted: Usage, until_s: float) -> Figures:
     cards = usage.cards(counted, until_s - DAYS * DAY, until_s)
-    budgets = getattr(gateway, "budgets", None)
-    found = budgets.read() if budgets is not None else slo.standings(counted, objectives(contracts), until_s)
+    found = gateway.budgets.read() if gateway.budgets is not None else ()
     promises: dict[str, list[dict[str, Any]]] = {}
     for each in sorted(found, key=lambda each: _ORDER[each.state]):
         promises.setdefault(each.objective.tool, []).append(slo.report(each))
@@ -261,8 +268,7 @@ def _figures(gateway: "Gateway", counted: Usage, contracts: Sequence[Contract], 
 def usage_of(gateway: "Gateway") -> Usage | None:
     """The sums of calls; None where calls are not recorded."""
     records = gateway.records
-    found: Usage | None = None if records is None or records.audit is None else getattr(records, "usage", None)
-    return found
+    return None if records is None or records.audit is None else records.usage
 
 
 # ---- on paper ------------------------------------------------------------------------------------
@@ -446,11 +452,10 @@ def registered(gateway: "Gateway", id: str) -> list[dict[str, Any]]:
 
 def history(gateway: "Gateway", id: str) -> list[dict[str, Any]]:
     """Every wording of its definition that was ever listed, the newest first."""
-    definitions = None if gateway.records is None else getattr(gateway.records, "definitions", None)
-    if definitions is None:
+    if gateway.records is None:
         return []
     try:
-        return reviews.history(definitions, id)
+        return reviews.history(gateway.records.definitions, id)
     except reviews.NoSuchReview:
         return []
 

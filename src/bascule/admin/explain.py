@@ -15,7 +15,6 @@ from msgspec import Raw
 
 from bascule.admin.inspect import Peer
 from bascule.admin.lines import ANSWER, LINES, MECHANICAL, Ruled, Seen, answered, listed, name_of, said
-from bascule.app import ways_of
 from bascule.call import Call, Caller, Forward, Result, Target
 from bascule.config import Config, allowances_of
 from bascule.contract.derive import DERIVED
@@ -54,6 +53,7 @@ from bascule.wire import jsonrpc
 from bascule.wire.jsonrpc import Params
 from bascule.wire.translate import CALL_META
 from bascule.wire.versions import LATEST_MODERN
+from bascule.wiring import ways_of
 
 Decision: TypeAlias = Literal[
     "allow", "deny", "ask", "hidden", "step_up", "invalid", "limited", "budget", "gone", "unauthenticated"

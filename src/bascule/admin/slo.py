@@ -80,9 +80,10 @@ class _Counted:
     """The calls of one window."""
 
     def __init__(self, usage: Usage, promised: Sequence[Objective], since_s: float, until_s: float) -> None:
-        names = {each.name for each in promised}
-        self._sums = usage.sums(("thing",), since_s, until_s) if "success" in names else {}
-        self._latencies = usage.latencies(since_s, until_s) if "latency" in names else {}
+        names, tools = {each.name for each in promised}, {each.tool for each in promised}
+        thing = tools.pop() if len(tools) == 1 else None
+        self._sums = usage.sums(("thing",), since_s, until_s, thing=thing) if "success" in names else {}
+        self._latencies = usage.latencies(since_s, until_s, thing=thing) if "latency" in names else {}
 
     def of(self, objective: Objective) -> Counts:
         if objective.name == "success":

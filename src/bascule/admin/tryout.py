@@ -17,6 +17,7 @@ from bascule.admin.catalog import Entry
 from bascule.call import Call, Caller, Result
 from bascule.config import identifies, tells_apart
 from bascule.errors import InvalidParams, ScopeDenied, Unavailable
+from bascule.pipeline.ways import Way
 from bascule.policy.scopes import UNLIMITED, Authority
 from bascule.wire import jsonrpc, modern
 from bascule.wire.jsonrpc import Params
@@ -56,23 +57,23 @@ def principal(gateway: "Gateway", caller: Caller) -> Caller:
         return caller
     if not identifies(config) and not tells_apart(config):
         return msgspec.structs.replace(caller, authority=UNLIMITED)
-    given: Mapping[Any, tuple[str, ...]] = getattr(config.console, "try_scopes", {})
-    more = frozenset(scope for role in caller.roles for scope in given.get(role, ()))
+    given = config.console.try_scopes
+    more = frozenset(scope for role, scopes in given.items() if role in caller.roles for scope in scopes)
     held = caller.authority
     return msgspec.structs.replace(caller, authority=Authority(held.granted | more, held.bound))
 
 
-def lacking(gateway: "Gateway", caller: Caller, entry: Entry) -> tuple[str, ...]:
+def lacking(gateway: "Gateway", caller: Caller, way: Way, server: str) -> tuple[str, ...]:
     """The scopes that somebody at the console would have to be given to try a tool; none if they may."""
     authority = principal(gateway, caller).authority
     # With one token for all clients the stages look at no scopes. Who does not hold the token must not call for that.
-    wanted = entry.way.scopes or (entry.server,)
+    wanted = way.scopes or (server,)
     return tuple(scope for scope in wanted if not authority.covers((scope,)))
 
 
 def check(gateway: "Gateway", caller: Caller, entry: Entry) -> None:
     """Raise ScopeDenied for somebody at the console who may not try a tool; of others the stages are the judge."""
-    missing = lacking(gateway, caller, entry)
+    missing = lacking(gateway, caller, entry.way, entry.server)
     if missing:
         raise ScopeDenied(
             f"to try {entry.id} at the console you need {' and '.join(missing)}; the operator gives it to a role under"
@@ -101,7 +102,7 @@ async def call(
     """
     asked = _call(principal(gateway, caller), tool, arguments, version=version, key=key, token=token)
     began = time.perf_counter()
-    answer = await _rim(gateway).answer(asked)
+    answer = await gateway.rim.answer(asked)
     said = jsonrpc.members(answer.message)
     return {
         "tool": tool,
@@ -111,11 +112,6 @@ async def call(
         "replayed": answer.replayed,
         **_read(said),
     }
-
-
-def _rim(gateway: "Gateway") -> Any:
-    """Where calls come in, after they have been read: what limits a process, and how it ends, holds for these too."""
-    return getattr(gateway, "rim", None) or gateway.edge._rim
 
 
 def _call(caller: Caller, tool: str, arguments: Mapping[str, Any], *, version: str, key: str, token: str) -> Call:

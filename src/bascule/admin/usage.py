@@ -66,8 +66,8 @@ def teams_of(contracts: Iterable[Contract]) -> Teams:
 
 def overview(usage: Usage, since_s: float, until_s: float, *, top: int = TOP) -> dict[str, Any]:
     """What happened in a time: all of it, the tools and callers with the most calls, and how it went on."""
-    tools = usage.sums(("thing",), since_s, until_s)
-    callers = usage.sums(("caller",), since_s, until_s)
+    both = usage.sums(("thing", "caller"), since_s, until_s)
+    tools, callers = _by(both, 0), _by(both, 1)
     latencies = usage.latencies(since_s, until_s)
     everything = sum(tools.values(), Sum())
     return {
@@ -151,12 +151,16 @@ def totals(usage: Usage, by: By, since_s: float, until_s: float, teams: Teams | 
     ]
 
 
-def _by_team(sums: Mapping[tuple[str, ...], Sum], teams: Teams) -> dict[tuple[str, ...], Sum]:
+def _by(sums: Mapping[tuple[str, ...], Sum], column: int) -> dict[tuple[str, ...], Sum]:
     found: dict[tuple[str, ...], Sum] = {}
-    for (tool, *_), each in sums.items():
-        team = (teams.get(tool, ""),)
-        found[team] = found.get(team, Sum()) + each
+    for keys, each in sums.items():
+        key = (keys[column],)
+        found[key] = found.get(key, Sum()) + each
     return found
+
+
+def _by_team(sums: Mapping[tuple[str, ...], Sum], teams: Teams) -> dict[tuple[str, ...], Sum]:
+    return _by({(teams.get(tool, ""), tool): each for (tool,), each in sums.items()}, 0)
 
 
 def charge_back(usage: Usage, month: str, teams: Teams) -> list[dict[str, Any]]:

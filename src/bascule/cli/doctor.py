@@ -12,7 +12,7 @@ import typer
 
 from bascule.cli.talk import failing, note
 from bascule.cli.target import DEFAULT_FILE, Target
-from bascule.errors import BasculeError, ConfigInvalid
+from bascule.errors import BasculeError, ConfigInvalid, Internal
 
 if TYPE_CHECKING:
     from bascule.admin.contracts import Listed
@@ -75,7 +75,7 @@ def doctor(
             _told(_of_gateway(gateway, unreachable), {}, _looked_at(None, gateway), strict=strict, as_json=as_json)
         )
     setup = _setup(path, as_json=as_json)
-    gateway, unreachable = _gateway(url, path, setup)
+    gateway, unreachable = (None, []) if elsewhere and url is None else _gateway(url, path, setup)
     if scorecard:
         sys.exit(_rate(setup, gateway, files or path.parent, html, strict=strict, as_json=as_json))
     found, done = _examined(setup, gateway, unreachable, elsewhere=elsewhere, fix=fix)
@@ -128,6 +128,8 @@ def _gateway(url: str | None, path: Path | None, setup: "Setup | None") -> "tupl
     base = remote.base_of(url, path)
     try:
         status = remote.ask(base, "GET", "/status")
+        if not isinstance(status, dict) or not isinstance(status.get("servers"), dict):
+            raise Internal("what answers there is no Bascule", http_status=200)
     except BasculeError as error:
         if url is None and error.details.get("http_status") is None:
             note(f"no gateway runs at {base}, so that only the configuration and the records are looked at")
@@ -163,7 +165,7 @@ def _listed(base: str, status: Mapping[str, Any]) -> "list[Listed]":
     from bascule.cli.credentials import headers_of_environment
 
     found: list[Listed] = []
-    for name, server in status.get("servers", {}).items():
+    for name, server in status["servers"].items():
         if server.get("lists") not in ("fresh", "stale"):
             continue
         url = f"{base}/servers/{name}/mcp"

@@ -16,9 +16,9 @@ import typer
 from msgspec import to_builtins
 
 from bascule.cli import remote
-from bascule.cli.credentials import check_url
+from bascule.cli.importing import import_
 from bascule.cli.talk import failing, note
-from bascule.errors import ConfigInvalid, Unavailable
+from bascule.errors import ConfigInvalid
 
 if TYPE_CHECKING:
     from bascule.admin.registry import Shelf
@@ -30,7 +30,6 @@ Work: TypeAlias = "Callable[[Shelf, By], Awaitable[Any]]"
 Said: TypeAlias = dict[str, Any]
 
 _PATH: Final = "/api/registry"
-_MOST_FETCHED: Final = 8 * 1024 * 1024  # bytes of one answer of a registry
 _OUTCOMES: Final = {
     "new": "new",
     "new_version": "new version",
@@ -62,6 +61,9 @@ commands = typer.Typer(
 def register(app: typer.Typer) -> None:
     app.add_typer(commands)
     app.command()(rollback)
+
+
+commands.command("import")(import_)
 
 
 # ---- what there is
@@ -489,71 +491,6 @@ def _tell(found: Said, *, as_json: bool) -> None:
 
 def _tried(found: Said) -> str:
     return f"{found['canary']} for {found['percent']} % of the callers" if found["canary"] else ""
-
-
-# ---- other registries
-
-
-@commands.command("import")
-@failing
-def import_(
-    source: Annotated[str, typer.Argument(metavar="URL", help="Of a registry that speaks the official API.")],
-    search: Annotated[str, typer.Option(metavar="TEXT", help="Servers with this in their name.")] = "",
-    name: Annotated[str, typer.Option(metavar="NAME", help="Just this server, such as com.example/weather.")] = "",
-    version: Annotated[str, typer.Option("--server-version", metavar="VERSION", help="Of that server.")] = "latest",
-    most: Annotated[int, typer.Option(min=1, max=1000, help="No more than so many.")] = 30,
-    write: Annotated[Path | None, typer.Option(metavar="FILE", help="A new file; default standard output.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Print servers of a registry as `servers:` of a configuration. Nothing is started, installed or changed.
-
-    Versions of packages are pinned, secrets are references to the environment. Read it before you use it.
-
-    Example: bascule registry import https://registry.example --search weather
-    """
-    from bascule.admin import importing
-    from bascule.cli import show as paper
-    from bascule.registry.server_json import imported, text_of
-
-    async def read() -> Sequence[Any]:
-        if name:
-            return [await importing.server(_fetch, source, name, version)]
-        return await importing.servers(_fetch, source, search=search, most=most)
-
-    check_url(source)
-    found = imported(asyncio.run(read()))
-    for each in found:
-        for said in each.notes:
-            note(f"{each.source}: {said}")
-    if as_json:
-        paper.document([{**to_builtins(each), "notes": list(each.notes)} for each in found])
-    elif write is None:
-        paper.text(text_of(found).rstrip("\n"))
-    else:
-        _write(write, text_of(found))
-    if not found:
-        note("the registry has no such server")
-        sys.exit(1)
-
-
-async def _fetch(url: str) -> bytes:
-    """What lies at *url*, if it may be reached. Raises Unavailable."""
-    from bascule.edge.auth import egress
-
-    host = egress.host_of(url)
-    try:
-        return await egress.get(url, origin_host=host, limit_bytes=_MOST_FETCHED)
-    except egress.FetchFailed as error:
-        raise Unavailable(f"cannot be read: {error}").at(host) from error
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise ConfigInvalid(f"cannot be written: {error.strerror}", place=str(path)) from error
-    note(f"wrote {path}; nothing uses it until you take its servers over into your configuration")
 
 
 # ---- from words to a registry --------------------------------------------------------------------

@@ -140,7 +140,7 @@ def validate(
 ) -> None:
     """Check a configuration without starting anything: file, line and field of what is wrong."""
     from bascule.admin.doubts import doubts
-    from bascule.app import rehearse
+    from bascule.wiring import rehearse
 
     try:
         loaded = _load(config, servers, {})
@@ -308,6 +308,7 @@ def _writable(state: Path) -> str:
 def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None = None) -> None:
     from bascule.app import Gateway
     from bascule.edge import server
+    from bascule.follow import try_reload, watch
     from bascule.observe import logs
 
     logs.listen(config.logs, sys.stderr)
@@ -321,8 +322,8 @@ def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None
             gateway,
             sock,
             up=lambda: _announce(url, sole, config),
-            reload=partial(gateway.try_reload, load) if load else None,
-            watch=partial(gateway.watch, load, path) if load and path else None,
+            reload=partial(try_reload, gateway, load) if load else None,
+            watch=partial(watch, gateway, load, path) if load and path else None,
             waiting=_say_what_is_waited_for,
         )
 

@@ -4,6 +4,7 @@ The raw edge hands over what is under /console, after its own checks of the host
 Credentials of MCP mean nothing here, and the console's cookie means nothing there.
 """
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from http import HTTPStatus
@@ -24,7 +25,7 @@ from bascule.console.entrance import Entrance, asked_to_sign_in
 from bascule.console.forms import form_of
 from bascule.console.page import PART, ROOT, At, Missing, Page, View
 from bascule.console.pages import pages
-from bascule.console.session import PROOF, SignIn, Visitor, theme_of, wanted
+from bascule.console.session import PROOF, THEME, THEMES, SignIn, Visitor, theme_of, wanted
 from bascule.errors import BasculeError, Misused, Refusal, ScopeDenied
 from bascule.store.console import ConsoleSessions
 from bascule.store.record import Record
@@ -112,7 +113,10 @@ class Console:
     def refused(self, request: Request, view: View | None, error: BasculeError) -> Response:
         # What a program is advised to do is of no use to a person who lacks a role.
         advice = _ASK if isinstance(error, ScopeDenied) else error.advice
-        return self.refusal(request, view, status_of(error), error.message, advice)
+        response = self.refusal(request, view, status_of(error), error.message, advice)
+        if error.retry_after_s is not None:
+            response.headers["retry-after"] = str(math.ceil(error.retry_after_s))
+        return response
 
     def record(self, what: str, name: str, outcome: str, note: str) -> None:
         """Put on record who came and went: `what` is `console.sign_in` or the like."""
@@ -151,7 +155,9 @@ class Console:
             for at in page.routes
         ]
         handlers: Any = {HTTPException: self._http_refusal, BasculeError: self._our_refusal, Missing: self._missing}
-        return Starlette(routes=[*own, *routes], exception_handlers=handlers | {500: self._fault})
+        made = Starlette(routes=[*own, *routes], exception_handlers=handlers | {500: self._fault})
+        made.router.redirect_slashes = False  # it would send browsers to whatever the Host header says, without TLS
+        return made
 
     def _endpoint(self, page: Page, at: At) -> Callable[[Request], Awaitable[Response]]:
         """What answers at one address of *page*: everything that has to hold, and then what the page does."""
@@ -189,7 +195,8 @@ class Console:
         self.sign_in.check_origin(request)
         said = dict(await form_of(request))
         response = RedirectResponse(wanted(said.get("next")), 303)
-        response.set_cookie("bascule-theme", said.get("theme", ""), 31_536_000, path=ROOT, samesite="strict")
+        theme = said.get("theme", "")
+        response.set_cookie(THEME, theme if theme in THEMES else "", 31_536_000, path=ROOT, samesite="strict")
         return response
 
     # ---- refusals
@@ -211,7 +218,10 @@ class Console:
         found: View | None = getattr(request.state, "view", None)
         if found is not None:
             return found
-        visitor = await self.sign_in.visitor(request)
+        try:
+            visitor = await self.sign_in.visitor(request)
+        except BasculeError:
+            return None  # the records cannot be read, which may be what is to be said
         return None if visitor is None else self.view(request, visitor)
 
     async def _fault(self, request: Request, error: Exception) -> Response:

@@ -4,6 +4,7 @@ A link of the command line carries its secret behind `#`: so it is in no log, an
 The page that opens has a button, and what the button posts is what signs in.
 """
 
+import time
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 
@@ -14,7 +15,7 @@ from starlette.routing import Route
 from bascule.console.forms import form_of
 from bascule.console.page import PART, ROOT, Missing
 from bascule.console.session import wanted
-from bascule.errors import BasculeError, Unauthenticated, Unavailable
+from bascule.errors import BasculeError, RateLimited, Unauthenticated, Unavailable
 from bascule.store.console import SignedIn
 
 if TYPE_CHECKING:
@@ -69,12 +70,21 @@ class Entrance:
         back = wanted(said.get("next"))
         found = await sign_in.sessions.redeem(said.get("link", "").strip(), sign_in.options.session_max_s)
         if found is None:
+            self._count_failure(request)
             self._console.record("console.sign_in", "", Unauthenticated.kind, "by a link that is not good")
             return self._page(request, back, "This link is not good any more. Each works once, for a minute.")
         secret, session = found
         response = RedirectResponse(back, 303)
         await self._let_in(request, response, secret, session)
         return response
+
+    def _count_failure(self, request: Request) -> None:
+        """Raise RateLimited once too many wrong links came from one address: the audit is not there to be filled."""
+        ip, now_s, attempts = request.client.host if request.client else "", time.time(), self._console.gateway.attempts
+        wait_s = attempts.wait_s(ip, now_s)
+        if wait_s:
+            raise RateLimited("too many wrong links came from this address", wait_s)
+        attempts.failed(ip, now_s)
 
     # ---- by an OpenID provider
 
@@ -100,6 +110,7 @@ class Entrance:
         try:
             person, back = await oidc.end(kept, request.query_params)
         except BasculeError as error:
+            self._count_failure(request)
             self._console.record("console.sign_in", "", error.kind, f"by OpenID: {error.message}")
             return self._page(request, ROOT, error.message, status=403 if error.category == "security" else 503)
         secret, session = await sign_in.sessions.begin(person.name, person.roles, "oidc", sign_in.options.session_max_s)

@@ -14,8 +14,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from bascule.console.page import View
+from bascule.console.page import Page, View
 from bascule.console.session import Visitor
+from bascule.errors import BasculeError
 
 if TYPE_CHECKING:
     from bascule.console.app import Console
@@ -86,10 +87,24 @@ class Live:
         """What was found a moment ago is good for all streams."""
         now = time.monotonic()
         if now - self._pulse[0] >= EVERY_S / 2:
-            gateway, pages = self._console.gateway, self._console.pages
-            pulses = {page.name: _short(page.pulse(gateway)) for page in pages if page.pulse is not None}
-            self._pulse = now, pulses, {page.name: page.badge(gateway) for page in pages if page.badge is not None}
+            pulses, badges = {}, {}
+            for page in self._console.pages:
+                try:
+                    pulse, badge = self._looked(page)
+                except BasculeError:
+                    continue  # the records cannot be read: its page says so, and the others go on
+                if pulse is not None:
+                    pulses[page.name] = _short(pulse)
+                if badge is not None:
+                    badges[page.name] = badge
+            self._pulse = now, pulses, badges
         return self._pulse
+
+    def _looked(self, page: Page) -> tuple[Any, int | None]:
+        """The pulse and the badge of *page*; None for what it does not have."""
+        gateway = self._console.gateway
+        pulse = None if page.pulse is None else page.pulse(gateway)
+        return pulse, None if page.badge is None else page.badge(gateway)
 
 
 def _short(value: Any) -> str:

@@ -23,9 +23,7 @@ _MOST_OPTIONS: Final = 200
 _MOST_BOXES: Final = 24  # of a list with choices
 _MOST_REFERENCES: Final = 16
 _LONG: Final = 200  # characters: for more than that there are several lines
-_LONG_NAMES: Final = frozenset(
-    {"body", "content", "text", "message", "query", "sql", "code", "prompt", "html", "markdown"}
-)
+_LONG_NAMES: Final = frozenset({"body", "content", "text", "message", "sql", "code", "prompt", "html", "markdown"})
 # What says more of a value than one field can: then it is JSON.
 _INTRICATE: Final = ("allOf", "anyOf", "oneOf", "not", "if", "patternProperties", "dependentSchemas", "$dynamicRef")
 _MOST_DIGITS: Final = 400

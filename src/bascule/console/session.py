@@ -30,7 +30,8 @@ PROOF: Final = "console"
 CSRF_FIELD: Final = "csrf"
 CSRF_HEADER: Final = "x-csrf-token"
 LIVE: Final = "bascule-live"  # the header of what a page loads by itself: that somebody is there it does not show
-_THEMES: Final = ("light", "dark")
+THEME: Final = "bascule-theme"  # the cookie
+THEMES: Final = ("light", "dark")
 _MOST_SAID: Final = 500  # characters of what a page says once
 
 
@@ -171,8 +172,8 @@ class SignIn:
 
 def theme_of(request: Request) -> str:
     """`light`, `dark`, or "" for what the system says."""
-    said = request.cookies.get("bascule-theme", "")
-    return said if said in _THEMES else ""
+    said = request.cookies.get(THEME, "")
+    return said if said in THEMES else ""
 
 
 def wanted(path: Any) -> str:

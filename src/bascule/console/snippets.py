@@ -25,7 +25,11 @@ message = {{
     "jsonrpc": "2.0",
     "id": 1,
     "method": "tools/call",
-    "params": {{"name": {name}, "arguments": arguments, "_meta": {meta}}},
+    "params": {{
+        "name": {name},
+        "arguments": arguments,
+        "_meta": {meta},
+    }},
 }}
 headers = {headers}
 {credential}request = urllib.request.Request({url}, json.dumps(message).encode(), headers)
@@ -85,7 +89,7 @@ class Snippet(msgspec.Struct, frozen=True, kw_only=True):
             ),
             arguments=_python(self.arguments),
             name=_python(self.tool),
-            meta=_python(self._meta),
+            meta=_python(self._meta, " " * 8),
             headers=_python(self._headers),
             credential=credential if self.needs_credential else "",
             url=_python(self.url),
@@ -99,6 +103,10 @@ class Snippet(msgspec.Struct, frozen=True, kw_only=True):
         return json.dumps({"mcpServers": {"bascule": server}}, indent=2)
 
 
-def _python(value: Any) -> str:
+def _python(value: Any, indent: str = "") -> str:
     """*value* as Python writes it, all of it in ASCII: a page may be copied anywhere."""
+    deeper = f"{indent}    "
+    if isinstance(value, dict) and value:
+        lines = (f"{deeper}{ascii(name)}: {_python(inner, deeper)},\n" for name, inner in value.items())
+        return "{\n" + "".join(lines) + indent + "}"
     return ascii(value)

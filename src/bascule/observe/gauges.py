@@ -57,15 +57,13 @@ class Gauges(msgspec.Struct, frozen=True, kw_only=True):
 def read(
     gateway: "Gateway",
     *,
-    definitions_pending: Mapping[str, int] | None = None,
     slos: Sequence[SloGauges] = (),
     call_log: "CallLog | None" = None,
     tracing: "Tracing | None" = None,
 ) -> Gauges:
     """What *gateway* says of itself now. Short: the event loop waits for it."""
     records, cache = gateway.records, gateway.cache.report()
-    circuits = gateway.parts.health.report()
-    pending = definitions_pending or {}
+    circuits, ways = gateway.parts.health.report(), gateway.govern.ways
     return Gauges(
         in_flight=gateway.observe.in_flight,
         sessions=len(gateway.edge.sessions),
@@ -78,14 +76,18 @@ def read(
         lines_dropped=0 if call_log is None else call_log.dropped,
         spans_dropped=0 if tracing is None else tracing.dropped,
         servers={
-            name: _server(upstream.status(), circuits.get(name, {}).get("state", "closed"), pending.get(name, 0))
+            name: _server(
+                upstream.status(),
+                circuit=circuits.get(name, {}).get("state", "closed"),
+                pending=sum(way.unapproved is not None for _, _, way in ways.listed(name)),
+            )
             for name, upstream in gateway.upstreams.items()
         },
         slos=slos,
     )
 
 
-def _server(status: "Status", circuit: str, pending: int) -> ServerGauges:
+def _server(status: "Status", *, circuit: str, pending: int) -> ServerGauges:
     return ServerGauges(
         up=status.state.value in _UP,
         restarts=status.restarts,

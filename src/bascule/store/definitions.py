@@ -54,7 +54,8 @@ _CROWD: Final = (
 _MASS: Final = (
     "DELETE FROM definitions WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER newest AS place,"
     " sum(length(definition)) OVER newest AS bytes FROM definitions WHERE server = ? AND source = ?"
-    " AND (state = 'pending' OR decided_by = ?) WINDOW newest AS (ORDER BY seen_at_s DESC, id)) WHERE place > ? OR bytes > ?) RETURNING id"
+    " AND (state = 'pending' OR decided_by = ?) WINDOW newest AS (ORDER BY seen_at_s DESC, id))"
+    " WHERE place > ? OR bytes > ?) RETURNING id"
 )
 
 

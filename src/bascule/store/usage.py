@@ -278,11 +278,8 @@ _LATENCIES: Final = _Table("latencies", ("thing", "bucket"), ("calls",))
 _TABLES: Final = (_USAGE, _LATENCIES)
 _INSERT_ONE: Final = {table: table.insert(1) for table in _TABLES}
 _INSERT_MANY: Final = {table: table.insert(_AT_ONCE) for table in _TABLES}
-# Rows of every span that reach into the time asked for. The first condition is what the index is searched by.
-_OVERLAP: Final = f"at > ? - {DAY} AND at < ? AND at + span > ?"
-_ENTRIES: Final = (
-    "SELECT entry FROM audit WHERE at_us >= ? AND at_us < ? AND kind IN ('call', 'outcome_recovered') AND seq <= ?"
-)
+# Rows that begin in the time asked for, and those that began before and reach into it: of each span it can be one alone.
+_OVERLAP: Final = "(at >= ? AND at < ? OR at IN (?, ?, ?) AND at < ? AND at + span > ?)"
 _BEHIND: Final = "SELECT seq, kind, entry FROM audit WHERE seq > ? ORDER BY seq LIMIT ?"
 # The last entry that is counted. It changes whenever the sums do, as the number of each kind in that table.
 _COUNTED_TO: Final = "SELECT number FROM generations WHERE kind = 'usage'"
@@ -545,7 +542,9 @@ def _fold(connection: sqlite3.Connection, table: _Table, span: int, wider: int, 
 
 
 def _where(since_s: float, until_s: float, thing: str | None) -> tuple[str, list[Any]]:
-    values: list[Any] = [int(since_s), math.ceil(until_s), int(since_s)]
+    since, until = int(since_s), math.ceil(until_s)
+    began = [since // span * span for span in (MINUTE, HOUR, DAY)]
+    values: list[Any] = [since, until, *began, min(since, until), since]
     return (_OVERLAP, values) if thing is None else (f"{_OVERLAP} AND thing = ?", [*values, thing])
 
 

@@ -64,6 +64,8 @@ def of_gateway(gateway: Running, config: str = "bascule.yaml", known: Collection
 
 
 def _of_records(setup: Setup) -> Iterator[Finding]:
+    if not setup.can_look_inside:
+        return
     try:
         yield from keys.findings(setup)
         yield from kept.findings(kept.read(setup.state, setup.now_s), setup.path, setup.state, setup.now_s)

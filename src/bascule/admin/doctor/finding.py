@@ -83,6 +83,7 @@ RULES: Final[Mapping[str, Severity]] = {
     "state-folder-missing": "note",
     "state-folder-open": "error",
     "state-file-open": "error",
+    "records-closed": "note",
     "database-old": "note",
     "disk-full": "error",
     "disk-low": "warning",

@@ -37,6 +37,11 @@ def _folder(setup: Setup) -> Iterator[Finding]:
         repair = Repair("mkdir", str(state), folder.PRIVATE_FOLDER)
         yield finding("state-folder-missing", str(state), what, f"mkdir -p -m 700 {state}", repair=repair)
         return
+    if not setup.can_look_inside:
+        what = "you may not look into the state folder, so that nothing is said of keys and records"
+        fix = f"sudo -u '#{state.stat().st_uid}' bascule doctor -c {setup.path}"
+        yield finding("records-closed", str(state), what, fix)
+        return
     mode = stat.S_IMODE(state.stat().st_mode)
     if _IS_POSIX and mode & _FOR_OTHERS:
         # What the group may do is the operator's choice: volumes of containers belong to one.
@@ -69,7 +74,7 @@ def _audit(setup: Setup) -> Iterator[Finding]:
     if audit.mode == "off":
         what = "audit: off: what was called by whom, nobody will know"
         yield finding("audit-off", setup.at("audit"), what, "audit: batched")
-    elif _same_disk(anchor.path_of(audit, setup.state), setup.state):
+    elif setup.can_look_inside and _same_disk(anchor.path_of(audit, setup.state), setup.state):
         what = "the audit's second file is on the disk of the first: whoever has one can cut the end off both"
         fix = "audit: {anchor: /mnt/other-machine/audit.heads}"
         at = setup.at("audit.anchor")

@@ -6,6 +6,7 @@ looked at. Nothing is started, and nothing is written.
 
 import base64
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -55,6 +56,11 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def state(self) -> Path:
         return Path(self.config.state_dir)
+
+    @property
+    def can_look_inside(self) -> bool:
+        """Whether this user may see what the state folder holds; a folder that is not there holds nothing."""
+        return not self.state.exists() or os.access(self.state, os.R_OK | os.X_OK)
 
     @property
     def exposed(self) -> bool:

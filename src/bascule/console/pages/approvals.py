@@ -1,13 +1,13 @@
 """Approvals: calls that wait for a person, with exactly what would be sent; and what was said to those before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from bascule.admin.approvals import READ, WRITE, NoSuchApproval, NotPending
 from bascule.console.page import ROOT, Page, View, get, post
+from bascule.console.paging import number_of, numbered, places
 from bascule.errors import BasculeError, ScopeDenied
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ async def inbox(view: View) -> Response:
     """What waits, the most urgent first."""
     found = await view.perform("approvals.list", state="pending", most=_MOST)
     waiting = sorted(found["approvals"], key=lambda each: str(each["expires"]))
-    number = _number(view.query.get("page", "1"))
+    number = number_of(view.query.get("page", "1"))
     shown = waiting[(number - 1) * MOST_SHOWN : number * MOST_SHOWN]
-    said = {
+    said: dict[str, Any] = {
         "questions": [each for question in shown if (each := await _whole(view, question["id"])) is not None],
         "waiting": len(waiting),
-        "pages": _pages(f"{ROOT}/approvals", {}, number, MOST_SHOWN, len(waiting)),
+        "pages": places(f"{ROOT}/approvals", {}, number, MOST_SHOWN, len(waiting)),
         "own": view.caller.name,
         "may_decide": view.may(WRITE),
         "longest": MOST_INLINE,
@@ -59,13 +59,13 @@ async def history(view: View) -> Response:
     wanted = {"state": asked["state"]} if asked["state"] in STATES else {}
     found = await view.perform("approvals.list", most=_MOST, **wanted)
     fitting = [each for each in found["approvals"] if each["state"] in STATES and _fits(each, asked)]
-    number = _number(view.query.get("page", "1"))
-    said = {
+    number = number_of(view.query.get("page", "1"))
+    said: dict[str, Any] = {
         "questions": fitting[(number - 1) * _PER_PAGE : number * _PER_PAGE],
         "asked": asked,
         "states": STATES,
-        "pages": _pages(f"{ROOT}/approvals/history", asked, number, _PER_PAGE, len(fitting)),
-        "address": _address(f"{ROOT}/approvals/history", asked, number),
+        "pages": places(f"{ROOT}/approvals/history", asked, number, _PER_PAGE, len(fitting)),
+        "address": numbered(f"{ROOT}/approvals/history", asked, number),
     }
     if view.is_part:
         return view.part("approvals_past.html", **said)
@@ -85,10 +85,10 @@ async def show(view: View) -> Response:
         if view.is_part:
             raise
         return view.page("approvals_gone.html", title="No such question", status=404)
-    said = {"question": question, "own": view.caller.name, "may_decide": view.may(WRITE)}
+    said: dict[str, Any] = {"question": question, "own": view.caller.name, "may_decide": view.may(WRITE)}
     if view.is_part:
         return view.part("approvals_question.html", **said)
-    return view.page("approvals_show.html", title=f"Question about {question['tool']}", **said)
+    return view.page("approvals_show.html", title="Question", **said)
 
 
 async def approve(view: View) -> Response:
@@ -127,26 +127,6 @@ def _state_in_words(error: BasculeError) -> str:
 
 def _clock(at: str) -> str:
     return f"{at[11:19]} UTC"
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and 0 < int(text[:6]) else 1
-
-
-def _pages(path: str, asked: Mapping[str, str], number: int, size: int, count: int) -> Sequence[str]:
-    """(newer, older, where one is) for ui.pagination."""
-    if count <= size and number == 1:
-        return "", "", ""
-    first, last = (number - 1) * size + 1, min(number * size, count)
-    newer = _address(path, asked, number - 1) if number > 1 else ""
-    older = _address(path, asked, number + 1) if last < count else ""
-    return newer, older, f"{first}–{last} of {count}" if last >= first else f"{count} in all"
-
-
-def _address(path: str, asked: Mapping[str, str], number: int) -> str:
-    said = {name: value for name, value in asked.items() if value}
-    query = urlencode({**said, "page": number} if number > 1 else said)
-    return f"{path}?{query}" if query else path
 
 
 def _pulse(gateway: "Gateway") -> Any:

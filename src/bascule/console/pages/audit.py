@@ -1,10 +1,9 @@
-"""Audit: the record of every call, searched, opened, exported and verified. What is looked for stands in the address."""
+"""Audit: the record of every call, searched, opened, exported, verified. What is looked for stands in the address."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, get_args
-from urllib.parse import urlencode
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
@@ -12,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from bascule.admin.api.audit import READ, filters_of
 from bascule.admin.audit import MOST_OF_TRACE, Filters, Log, csv_head, csv_row, escaped, report
 from bascule.console.page import ROOT, Missing, Page, View, get, post
+from bascule.console.paging import address
 from bascule.errors import InvalidParams, Unavailable
 from bascule.store.record import Kind
 
@@ -32,21 +32,21 @@ _FORMS: Final = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-
 async def search(view: View) -> Response:
     """A page of entries, the newest first."""
     asked = _asked(view)
-    said = {"asked": asked, "spans": SPANS, "kinds": _KINDS, "live": "live" in view.query}
+    said: dict[str, Any] = {"asked": asked, "spans": SPANS, "kinds": _KINDS, "live": "live" in view.query}
     try:
         found = await view.perform("audit.search", **_said(asked), **_cursor(view), most=_PER_PAGE)
     except InvalidParams as error:
         return _answer(view, status=error.http if error.http > 400 else 422, wrong=error.message, **_nothing(), **said)
     rows = [_row(each) for each in found["entries"]]
-    newer = "" if found["newer"] is None else _address(asked, after=found["newer"])
-    older = "" if found["older"] is None else _address(asked, before=found["older"])
-    numbers = f"Entries {rows[0]['seq']:,} – {rows[-1]['seq']:,}" if rows else ""
+    newer = "" if found["newer"] is None else address(_HERE, asked, after=found["newer"])
+    older = "" if found["older"] is None else address(_HERE, asked, before=found["older"])
+    numbers = f"Entries {rows[0]['seq']:,} to {rows[-1]['seq']:,}" if rows else ""
     chain = await view.perform("audit.verification")
     return _answer(
         view,
         rows=rows,
         pages=(newer, older, numbers),
-        exports=[(form, _address(asked, "/export", format=form)) for form in _FORMS],
+        exports=[(form, address(f"{_HERE}/export", asked, format=form)) for form in _FORMS],
         chain=chain,
         wrong="",
         **said,
@@ -58,10 +58,10 @@ def _nothing() -> Mapping[str, Any]:
 
 
 def _answer(view: View, status: int = 200, **said: Any) -> Response:
-    address = _address(said["asked"], live="1")
+    shown_at = address(_HERE, said["asked"], live="1")
     if view.is_part:
-        return view.part("audit_list.html", status=status, address=address, **said)
-    return view.page("audit.html", status=status, address=address, **said)
+        return view.part("audit_list.html", status=status, address=shown_at, **said)
+    return view.page("audit.html", status=status, address=shown_at, **said)
 
 
 def _asked(view: View) -> dict[str, str]:
@@ -80,11 +80,6 @@ def _said(asked: Mapping[str, str]) -> dict[str, str]:
 
 def _cursor(view: View) -> Mapping[str, str]:
     return {name: value for name in ("before", "after") if (value := view.query.get(name, ""))}
-
-
-def _address(asked: Mapping[str, str], under: str = "", **more: Any) -> str:
-    query = urlencode({**{name: value for name, value in asked.items() if value}, **more})
-    return f"{_HERE}{under}?{query}" if query else f"{_HERE}{under}"
 
 
 def _row(found: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -141,7 +136,11 @@ async def trace(view: View) -> Response:
         found = await view.perform("audit.trace", id=id)
     except Missing:
         raise Missing("no entry has this trace; it may be of another gateway, or too new by a moment") from None
-    said = {"id": id, "steps": _steps(found["entries"]), "is_cut": len(found["entries"]) == MOST_OF_TRACE}
+    said: dict[str, Any] = {
+        "id": id,
+        "steps": _steps(found["entries"]),
+        "is_cut": len(found["entries"]) == MOST_OF_TRACE,
+    }
     return view.page("audit_trace.html", title="Trace", **said)
 
 

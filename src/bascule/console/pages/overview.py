@@ -39,6 +39,7 @@ SPANS: Final = {
 }
 _FIRST: Final = SPANS["1h"]
 _DAY_S: Final = 86_400
+_AT_ONCE_S: Final = 3600
 _LINES: Final = ("calls", "errors", "p50_ms", "p95_ms", "p99_ms")
 
 # How a call ended, in words for somebody who does not know ours, and how bad that is (observe/outcome.py).
@@ -67,7 +68,10 @@ async def show(view: View) -> Response:
     span = _span(view)
     if view.is_part:
         return view.part("overview_use.html", **await _use(view, span))
-    return view.page("overview.html", spans=list(SPANS.values()), **await _use(view, span), **_now(view))
+    # Sums of a long time take a moment: the page is there before them, and a browser without script asks for all of it.
+    is_whole = span.seconds <= _AT_ONCE_S or "whole" in view.query
+    use = await _use(view, span) if is_whole else _nothing(span)
+    return view.page("overview.html", spans=list(SPANS.values()), is_whole=is_whole, **use, **_now(view))
 
 
 async def now(view: View) -> Response:
@@ -150,8 +154,7 @@ def _audit_fails(report: Mapping[str, Any]) -> bool:
 
 async def _use(view: View, span: Span) -> dict[str, Any]:
     """What was called in *span*, and what is left of promises; `use` is None where calls are not counted."""
-    said: dict[str, Any] = {"span": span, "categories": CATEGORIES, "use": None, "why": "", "today_usd": None}
-    said |= {"budgets": [], "url": f"{ROOT}/overview?span={span.name}"}
+    said = _nothing(span)
     try:
         said["use"] = await view.perform("usage.overview", since=span.name)
         said["today_usd"] = await _cost_today(view.gateway)
@@ -159,6 +162,19 @@ async def _use(view: View, span: Span) -> dict[str, Any]:
     except Unavailable as error:
         said["why"] = error.message
     return said
+
+
+def _nothing(span: Span) -> dict[str, Any]:
+    url = f"{ROOT}/overview?span={span.name}"
+    return {
+        "span": span,
+        "categories": CATEGORIES,
+        "use": None,
+        "why": "",
+        "today_usd": None,
+        "budgets": [],
+        "url": url,
+    }
 
 
 async def _cost_today(gateway: "Gateway") -> float | None:

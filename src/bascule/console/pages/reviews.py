@@ -11,6 +11,7 @@ from bascule.admin.api.reviews import READ
 from bascule.admin.registry import ASPECTS, DECISIONS
 from bascule.admin.reviews import STATES, WRITE, AlreadyDecided, NoSuchReview
 from bascule.console.page import ROOT, Missing, Page, View, get, post
+from bascule.console.paging import number_of, numbered
 from bascule.errors import InvalidParams, ScopeDenied
 from bascule.policy.approvals import seen
 from bascule.store.contracts import NoSuchContract, NotAllowed
@@ -23,8 +24,7 @@ _PER_PAGE: Final = 50
 _MOST: Final = 1000
 _WATCHED: Final = 200
 _CODE: Final = re.compile(r"(\\u\{[0-9a-f]+\})")  # how what cannot be seen is spelt out (policy/template.py)
-DECIDED: Final = [("", "approved or denied"), ("approved", "approved"), ("denied", "denied")]
-SAID: Final = {"approved": "signed off", "denied": "refused"}
+_STATES: Final = [("", "any"), ("pending", "waiting"), ("approved", "approved"), ("denied", "denied")]
 
 
 def marked(text: str) -> Sequence[tuple[bool, str]]:
@@ -36,42 +36,42 @@ def marked(text: str) -> Sequence[tuple[bool, str]]:
 
 
 async def waiting(view: View) -> Response:
-    server, number = view.query.get("server", "").strip(), _number(view.query.get("page", "1"))
+    server, number = view.query.get("server", "").strip(), number_of(view.query.get("page", "1"))
     said = {"state": "pending", **({"server": server} if server else {})}
     shown, pages = await _page_of(view, said, {"server": server}, _HERE, number)
     contracts = (await view.perform("registry.list", status="in_review"))["contracts"] if number == 1 else []
-    context = {
+    context: dict[str, Any] = {
         "reviews": shown,
         "contracts": [] if server else contracts,
         "server": server,
         "needed": _needed(view),
         "pages": pages,
         "marked": marked,
-        "address": _address(_HERE, {"server": server}, number),
+        "address": numbered(_HERE, {"server": server}, number),
     }
     if view.is_part:
         return view.part("reviews_list.html", **context)
     return view.page("reviews.html", **context)
 
 
-async def decided(view: View) -> Response:
-    """What was decided, by whomever: also what was taken at first sight."""
+async def everything(view: View) -> Response:
+    """All definitions: also what was taken at first sight."""
     asked = {name: view.query.get(name, "").strip() for name in ("state", "server")}
-    number = _number(view.query.get("page", "1"))
+    number = number_of(view.query.get("page", "1"))
     state = asked["state"] if asked["state"] in STATES else "all"
     said = {"state": state, **({"server": asked["server"]} if asked["server"] else {})}
-    shown, pages = await _page_of(view, said, asked, f"{_HERE}/decided", number)
-    context = {
-        "reviews": [each for each in shown if each["state"] != "pending"],
+    shown, pages = await _page_of(view, said, asked, f"{_HERE}/all", number)
+    context: dict[str, Any] = {
+        "reviews": shown,
         "asked": asked,
-        "states": DECIDED,
+        "states": _STATES,
         "pages": pages,
         "marked": marked,
-        "address": _address(f"{_HERE}/decided", asked, number),
+        "address": numbered(f"{_HERE}/all", asked, number),
     }
     if view.is_part:
-        return view.part("reviews_decided_list.html", **context)
-    return view.page("reviews_decided.html", title="Reviews: decided", **context)
+        return view.part("reviews_all_list.html", **context)
+    return view.page("reviews_all.html", title="Reviews: all definitions", **context)
 
 
 async def _page_of(
@@ -81,20 +81,10 @@ async def _page_of(
     first = (number - 1) * _PER_PAGE
     found = (await view.perform("reviews.list", **said, most=min(first + _PER_PAGE + 1, _MOST)))["reviews"]
     shown = found[first : first + _PER_PAGE]
-    newer = _address(path, asked, number - 1) if number > 1 else ""
-    older = _address(path, asked, number + 1) if len(found) > first + _PER_PAGE else ""
-    numbers = f"{first + 1}–{first + len(shown)}" if newer or older else ""
+    newer = numbered(path, asked, number - 1) if number > 1 else ""
+    older = numbered(path, asked, number + 1) if len(found) > first + _PER_PAGE else ""
+    numbers = f"{first + 1} to {first + len(shown)}" if newer or older else ""
     return shown, (newer, older, numbers)
-
-
-def _address(path: str, asked: Mapping[str, str], number: int) -> str:
-    said = {name: value for name, value in asked.items() if value}
-    query = urlencode({**said, "page": number} if number > 1 else said)
-    return f"{path}?{query}" if query else path
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and 0 < int(text[:6]) < 1000 else 1
 
 
 async def history(view: View) -> Response:
@@ -118,7 +108,7 @@ async def show(view: View) -> Response:
     except NoSuchReview as error:
         raise Missing(error.message) from None
     before = found["approved"]
-    said = {
+    said: dict[str, Any] = {
         "review": found,
         "differences": [_sides(each) for each in found["differences"]],
         "description": seen(str(found["definition"].get("description", ""))),
@@ -267,7 +257,7 @@ PAGE: Final = Page(
     scopes=READ,
     routes=(
         get("/reviews", waiting),
-        get("/reviews/decided", decided),
+        get("/reviews/all", everything),
         get("/reviews/history", history),
         get("/reviews/contract", contract),
         post("/reviews/contract", sign),

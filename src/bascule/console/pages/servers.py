@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from bascule.admin.api.servers import WRITE
 from bascule.admin.servers import NoSuchServer
 from bascule.console.page import ROOT, Missing, Page, View, get, post
+from bascule.console.paging import address
 from bascule.upstream.base import State
 
 if TYPE_CHECKING:
@@ -51,14 +51,14 @@ async def list_(view: View) -> Response:
         for name, each in sorted(found.items(), key=lambda item: (_place(item[1]["state"]), item[0]))
         if asked["q"].lower() in name.lower() and asked["state"] in ("", each["state"])
     ]
-    said = {
+    said: dict[str, Any] = {
         "servers": shown,
         "tiles": _tiles(view.gateway, found),
         "asked": asked,
         "is_empty": not found,
         "states": [("", "any"), *WORDS.items()],
         "may_write": view.may(*WRITE),
-        "address": _HERE + (f"?{urlencode(asked)}" if any(asked.values()) else ""),
+        "address": address(_HERE, asked),
     }
     if view.is_part:
         return view.part("servers_list.html", **said)
@@ -109,7 +109,7 @@ def _tiles(gateway: "Gateway", found: Mapping[str, Any]) -> Mapping[str, int]:
 
 async def show(view: View) -> Response:
     name = view.path["name"]
-    said = {"server": await _found(view, name), "may_write": view.may(*WRITE)}
+    said: dict[str, Any] = {"server": await _found(view, name), "may_write": view.may(*WRITE)}
     if view.is_part:
         return view.part("servers_one.html", **said)
     return view.page("servers_show.html", title=name, **said)

@@ -39,7 +39,8 @@ async def show(view: View) -> Response:
     if tab not in TABS:
         raise Missing(f"there is no {tab[:40]!r} of a tool")
     if tab == "try":
-        return _page(view, tab, _try_said(view, _entry(view), _Draft.begun(view.query.get("version", ""))))
+        version = view.query.get("version", "")
+        return _page(view, tab, _try_said(view, _entry(view, version), _Draft(key=_new_key(), version=version)))
     found = await view.perform("catalog.tool", tool=view.path["id"], calls="20" if tab == "" else "0")
     return _page(view, tab, {"tool": found, "mark_of": _mark_of})
 
@@ -56,11 +57,11 @@ def path_of(id: str) -> str:
     return f"{ROOT}/tools/{quote(id, safe='/')}"
 
 
-def _entry(view: View) -> Entry:
+def _entry(view: View, version: str) -> Entry:
     found = catalog.entry(view.gateway, view.path["id"])
     if found is None:
         raise Missing(f"no server is known to list the tool {view.path['id']!r}")
-    return found
+    return catalog.of_version(view.gateway, found, version)
 
 
 def _mark_of(outcome: str) -> str:
@@ -81,10 +82,6 @@ class _Draft(msgspec.Struct, frozen=True, kw_only=True):
     token: str = ""
     is_sure: bool = False
 
-    @classmethod
-    def begun(cls, version: str = "") -> "_Draft":
-        return cls(key=_new_key(), version=version)
-
 
 def _new_key() -> str:
     return f"try-{secrets.token_hex(12)}"
@@ -92,7 +89,8 @@ def _new_key() -> str:
 
 async def attempt(view: View) -> Response:
     """What the form of a try is posted to: a call, or another look at the same form."""
-    entry, draft = _entry(view), _draft_of(view)
+    draft = _draft_of(view)
+    entry = _entry(view, draft.version)
     form = _form(entry, draft)
     match view.form.get("do", "call"):
         case "json" | "form":
@@ -193,7 +191,7 @@ def _try_said(
         "versions": []
         if choice is None
         else [("", f"as calls go now ({choice.default.version})"), *_pairs(choice.said)],
-        "lacking": tryout.lacking(view.gateway, view.caller, entry),
+        "lacking": tryout.lacking(view.gateway, view.caller, entry.way, entry.server),
         "came": came,
         "refused": refused,
         "snippets": _snippets(view, entry, draft, _arguments(form, draft, filled)),
