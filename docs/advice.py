@@ -58,7 +58,11 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         " what (`problem`); values of the call are not repeated. Nothing was sent.",
         "Mend the arguments; a model can do that from the text of the result.",
     ),
-    "version_not_found": (RESERVED, "Nothing."),
+    "version_not_found": (
+        'The call names a version, behind the `@` of its name or in `_meta["dev.bascule/version"]`, and the tool has'
+        " none such, or several versions are named at once.",
+        "Take one of `details.versions`; which one a call without any gets, the list says ([versions](versions.md)).",
+    ),
     "gone": (
         "The contract says `status: gone`. What replaces it, and how, is in the message if the contract says so.",
         "Use what replaces it.",
@@ -165,7 +169,11 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         " session's. `details`: `limit_usd`, `left_usd`, `needed_usd`, `renews_at`. Nothing was sent.",
         "Wait until `renews_at`, begin a new session, or ask for a larger budget.",
     ),
-    "definition_changed": (RESERVED, "Nothing."),
+    "definition_changed": (
+        "A server lists other words or schemas for it than those that were approved.",
+        "Nothing at the client: an operator looks at the change, `details.review` is its id: `bascule review show ID`"
+        " ([reviews](reviews.md)).",
+    ),
     "confirmation_denied": (
         "A person was asked to confirm this call and said no, or closed the question. The message has their note.",
         "Do not send it again; ask whoever said no.",

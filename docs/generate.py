@@ -32,8 +32,10 @@ from bascule.config import (
     SealOptions,
     ServerOptions,
 )
+from bascule.console.options import ConsoleLogin, ConsoleOptions
 from bascule.contract.model import CachePolicy, ConfirmGate, CostModel, Deprecation, Document, Rule, Slo, Terms
 from bascule.errors import BasculeError
+from bascule.observe.options import LogsOptions, MetricsOptions, TracingOptions
 from bascule.options import Options
 from bascule.options_tls import TlsOptions
 from bascule.policy.guardrails import DateWindow, Guardrail, MaxAmount, PathWithin, RecipientsWithin
@@ -49,7 +51,7 @@ from bascule.policy.options import (
     PolicyOptions,
     ServerLimits,
 )
-from bascule.store.options import ApprovalOptions, AuditOptions, CacheOptions, JournalOptions
+from bascule.store.options import ApprovalOptions, AuditOptions, CacheOptions, JournalOptions, RegistryOptions
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
 
@@ -86,6 +88,12 @@ SECTIONS: Final[Mapping[type[Any], tuple[str, str]]] = {
     JournalOptions: ("journal", "journal"),
     ApprovalOptions: ("approvals", "approvals"),
     CacheOptions: ("cache", "cache"),
+    RegistryOptions: ("registry", "registry"),
+    ConsoleOptions: ("console", "console"),
+    ConsoleLogin: ("console login", "console"),
+    MetricsOptions: ("metrics", "metrics-tracing-logs"),
+    TracingOptions: ("tracing", "metrics-tracing-logs"),
+    LogsOptions: ("logs", "metrics-tracing-logs"),
     DrainOptions: ("drain", "drain"),
     OverloadOptions: ("overload", "overload"),
     SealOptions: ("seal", "seal"),
@@ -302,6 +310,9 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "journal": lambda: fields(JournalOptions),
     "approvals": lambda: fields(ApprovalOptions),
     "cache": lambda: fields(CacheOptions),
+    "registry": lambda: fields(RegistryOptions),
+    "console": lambda: fields(ConsoleOptions, ConsoleLogin),
+    "metrics, tracing, logs": lambda: fields(MetricsOptions, TracingOptions, LogsOptions),
     "drain": lambda: fields(DrainOptions),
     "overload": lambda: fields(OverloadOptions),
     "seal": lambda: fields(SealOptions),

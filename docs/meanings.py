@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from bascule.config import Config, DrainOptions, ListenOptions, OverloadOptions, ParkingOptions, SealOptions
+from bascule.console.options import ConsoleLogin, ConsoleOptions
 from bascule.contract.model import CachePolicy, ConfirmGate, CostModel, Deprecation, Document, Rule, Slo, Terms
+from bascule.observe.options import LogsOptions, MetricsOptions, TracingOptions
 from bascule.options import Options
 from bascule.options_tls import TlsOptions
 from bascule.policy.guardrails import DateWindow, Guardrail, MaxAmount, PathWithin, RecipientsWithin
@@ -25,7 +27,7 @@ from bascule.policy.options import (
     PolicyOptions,
     ServerLimits,
 )
-from bascule.store.options import ApprovalOptions, AuditOptions, CacheOptions, JournalOptions
+from bascule.store.options import ApprovalOptions, AuditOptions, CacheOptions, JournalOptions, RegistryOptions
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
 
@@ -35,6 +37,11 @@ _TRUSTED: Final = (
     ' `_meta["dev.bascule/contract"]` ([contracts](contracts.md#where-they-stand)).'
 )
 
+_TRUST: Final = (
+    "Which of the definitions that it lists need an approval: `pin` takes the first of each thing, and withholds it"
+    " when it changes; `review` withholds new things too; `auto` takes everything, as `bascule run -- COMMAND` does"
+    " ([reviews](reviews.md))."
+)
 _CALL_TIMEOUT: Final = (
     "Longest silence while a call runs: without an answer, progress, or a question to the client for so long, the"
     " server is told to stop. Whatever it shows, 600 s are the most ([deadlines](reliability.md#deadlines))."
@@ -70,6 +77,11 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "journal": "What is kept of calls with an idempotency key.",
         "approvals": "How a person is asked before a call is made.",
         "cache": "Room for answers that may be given again.",
+        "registry": "What it takes that a published contract, or a definition that waits, may be used.",
+        "console": "The pages under `/console`.",
+        "metrics": "What Prometheus can read.",
+        "tracing": "Where spans go.",
+        "logs": "What is written to standard error.",
         "drain": "How the process ends when it is told to.",
         "overload": "When calls are turned away before they are read.",
         "state_dir": "Where records (audit, journal, approvals), API keys, their pepper and other secrets are kept,"
@@ -141,6 +153,45 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "channels": "Who is asked, in this order: the person at the calling client, or whoever looks after approvals.",
         "max_pending": "Questions of one caller that wait at one time; more are `rate_limited`.",
     },
+    RegistryOptions: {
+        "sign_offs": "Aspects that reviewers have to sign off, each with a scope of its own,"
+        " `bascule.reviews:write:security` and `bascule.reviews:write:business`; nobody signs both. None: one approval"
+        " of anybody who may review ([reviews](reviews.md), [registry](registry.md)).",
+        "freeze": "No version of a tool is promoted while its error budget is spent ([SLOs](slo.md)).",
+    },
+    ConsoleOptions: {
+        "enabled": "Without it there is nothing under `/console`.",
+        "session_idle_s": "Who does nothing for so long has to sign in again.",
+        "session_max_s": "However busy somebody is, they have to sign in again after so long.",
+        "oidc": "Who signs in with an OpenID provider; without it links of `bascule console open` are the only way in.",
+        "try_scopes": "From a role to scopes of tools that it has beside its own, when it tries a tool there.",
+    },
+    ConsoleLogin: {
+        "issuer": "Of the OpenID provider, exactly as in the `iss` of its tokens.",
+        "client_id": "Under which Bascule is registered there.",
+        "client_secret": f"A reference such as `${{env:CONSOLE_SECRET}}`; {_SECRET}.",
+        "redirect_url": "As it is registered there. Default: `http.public_url` and `/console/oidc/callback`.",
+        "scopes": "What is asked for; `openid` is needed.",
+        "name_claim": "The claim that says who somebody is; what is not unique and for ever is no name.",
+        "roles_claim": "The claim that says in which groups somebody is.",
+        "roles": "From a group to the role that it is here; who is in none of them does not come in.",
+    },
+    MetricsOptions: {
+        "enabled": "Without it nothing is counted for `/metrics`.",
+        "listen": "An address for `/metrics` alone, such as `127.0.0.1:9464`, where nobody is asked who they are."
+        " Default: beside `/status`, for who may read that ([metrics](observability.md#metrics)).",
+    },
+    TracingOptions: {
+        "endpoint": "Of a collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`; needs the extra"
+        " `bascule[otel]`. Without it no call has a span ([traces](observability.md#traces)).",
+        "headers": f"For the collector. References such as `${{env:OTLP_KEY}}`; {_SECRET}.",
+        "sample": "Which part of the calls has spans; one that comes with a trace goes by what its client has decided.",
+        "service_name": "What the spans say they are of.",
+    },
+    LogsOptions: {
+        "format": "`json`: one object on each line.",
+        "calls": "A line for each call: none, those that did not go well, or all ([logs](observability.md#logs)).",
+    },
     CacheOptions: {
         "max_bytes": "Of all answers together; what was used least of late makes room.",
     },
@@ -156,6 +207,7 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "max_calls": "Calls that run or wait at one time.",
     },
     StdioOptions: {
+        "trust": _TRUST,
         "command": "The program. It is looked for on `PATH`; no shell is involved.",
         "args": "Its arguments.",
         "env": "Its environment, added to the harmless part of Bascule's own. May hold references.",
@@ -181,6 +233,7 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "max_processes": "Most processes of this server, when it is not shared; at least 2.",
     },
     HttpOptions: {
+        "trust": _TRUST,
         "url": "Its endpoint, `http` or `https`. Redirects are not followed.",
         "headers": "Sent with every request, such as `Authorization`. May hold references.",
         "era": "What the server is spoken to in: `auto` asks it (`server/discover`), the others skip the question."

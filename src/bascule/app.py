@@ -1,27 +1,24 @@
 """The composition root: the only place that knows all the parts. Builds them from a configuration."""
 
 import asyncio
-import json
 import logging
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import bascule
-from bascule.admin import status
 from bascule.admin.actions import Actions
 from bascule.admin.api.table import operations
 from bascule.admin.doubts import doubts
+from bascule.admin.probes import Probes
 from bascule.admin.slo import Budgets, contracts_in
 from bascule.call import Forward
 from bascule.config import (
     Config,
     ServerOptions,
     audit_of,
-    identifies,
 )
 from bascule.contract.versions import NOTHING_REGISTERED
 from bascule.crossing.parking import Parking
@@ -143,12 +140,7 @@ class Gateway:
             rim=self.rim,
             registry=self.registry,
             ring=self.ring,
-            pages={
-                "/status": lambda: (200, _json(status.report(self))),
-                "/mcp-status": lambda: (200, _json(status.report(self))),
-                "/health/live": lambda: (200, _json({"status": "live", "version": bascule.__version__})),
-                "/health/ready": lambda: _ready(self),
-            },
+            pages=Probes(self).pages,
             scrape=self.scrape if config.metrics.enabled and config.metrics.listen is None else None,
             sole=sole,
             turned_away=self.observe.turned_away,
@@ -267,7 +259,8 @@ class Gateway:
     async def scrape(self, accept: str) -> tuple[str, bytes]:
         """(content type, body) of /metrics, in the format that the header Accept asks for."""
         parts = self.instruments
-        return await parts.scrape(gauges.read(self, call_log=parts.calls, tracing=parts.tracing), accept)
+        slos = () if self.budgets is None else await asyncio.to_thread(self.budgets.gauges)
+        return await parts.scrape(gauges.read(self, slos=slos, call_log=parts.calls, tracing=parts.tracing), accept)
 
     async def _bring_up(self, upstream: Upstream, options: ServerOptions) -> None:
         await upstream.start()
@@ -422,16 +415,3 @@ async def _retire(upstream: Upstream) -> None:
         await upstream.stop()
     except BasculeError as error:
         log.warning("%s did not stop cleanly: %s", upstream.name, error)
-
-
-def _ready(gateway: Gateway) -> tuple[int, bytes]:
-    reasons = status.not_ready(gateway)
-    if not reasons:
-        return 200, _json({"status": "ready"})
-    # Anybody may ask, under whatever name; where callers say who they are, names of servers are not for everybody.
-    told = {} if identifies(gateway.config) else {"reasons": reasons}
-    return 503, _json({"status": "not ready", **told})
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

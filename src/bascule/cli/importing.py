@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from msgspec import to_builtins
 
 from bascule.cli.credentials import check_url
 from bascule.cli.talk import failing, note
@@ -34,6 +33,8 @@ def import_(
 
     Example: bascule registry import https://registry.example --search weather
     """
+    from msgspec import to_builtins
+
     from bascule.admin import importing
     from bascule.cli import show as paper
     from bascule.registry.server_json import imported, text_of

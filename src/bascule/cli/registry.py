@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, cast
 
 import typer
-from msgspec import to_builtins
 
 from bascule.cli import remote
 from bascule.cli.importing import import_
@@ -61,9 +60,7 @@ commands = typer.Typer(
 def register(app: typer.Typer) -> None:
     app.add_typer(commands)
     app.command()(rollback)
-
-
-commands.command("import")(import_)
+    commands.command("import")(import_)
 
 
 # ---- what there is
@@ -196,6 +193,8 @@ def publish(
 
 
 def _sent(base: str, document: "Document", about: str, *, dry_run: bool) -> Said:
+    from msgspec import to_builtins
+
     body = {"contract": to_builtins(document), "dry_run": dry_run, "note": about}
     return cast(Said, remote.ask(base, "POST", f"{_PATH}/publish", body=body))
 

@@ -107,6 +107,6 @@ def _python(value: Any, indent: str = "") -> str:
     """*value* as Python writes it, all of it in ASCII: a page may be copied anywhere."""
     deeper = f"{indent}    "
     if isinstance(value, dict) and value:
-        lines = (f"{deeper}{ascii(name)}: {_python(inner, deeper)},\n" for name, inner in value.items())
+        lines = (f"{deeper}{name!a}: {_python(inner, deeper)},\n" for name, inner in value.items())
         return "{\n" + "".join(lines) + indent + "}"
     return ascii(value)

@@ -179,7 +179,7 @@ class HttpEdge:
             return
         page = self._pages.get(path)
         # Probes come without a token and under an address of their own; what they hear is no secret.
-        open_to_all = page is not None and path.startswith("/health/")
+        open_to_all = page is not None and path.startswith(("/health", "/ready"))
         over_sse, is_rest, is_directory = path.endswith("/sse"), self._rest.knows(path), self._directory.knows(path)
         answered = not (over_sse or is_rest or is_directory)
         head = {} if open_to_all else self._door.admit(method, scope["headers"], answered=answered)

@@ -58,10 +58,10 @@ def _nothing() -> Mapping[str, Any]:
 
 
 def _answer(view: View, status: int = 200, **said: Any) -> Response:
-    shown_at = address(_HERE, said["asked"], live="1")
+    at = {"still": address(_HERE, said["asked"]), "moving": address(_HERE, said["asked"], live="1")}
     if view.is_part:
-        return view.part("audit_list.html", status=status, address=shown_at, **said)
-    return view.page("audit.html", status=status, address=shown_at, **said)
+        return view.part("audit_list.html", status=status, **at, **said)
+    return view.page("audit.html", status=status, **at, **said)
 
 
 def _asked(view: View) -> dict[str, str]:
@@ -136,11 +136,8 @@ async def trace(view: View) -> Response:
         found = await view.perform("audit.trace", id=id)
     except Missing:
         raise Missing("no entry has this trace; it may be of another gateway, or too new by a moment") from None
-    said: dict[str, Any] = {
-        "id": id,
-        "steps": _steps(found["entries"]),
-        "is_cut": len(found["entries"]) == MOST_OF_TRACE,
-    }
+    entries = found["entries"]
+    said: dict[str, Any] = {"id": id, "steps": _steps(entries), "is_cut": len(entries) == MOST_OF_TRACE}
     return view.page("audit_trace.html", title="Trace", **said)
 
 
