@@ -309,6 +309,8 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "kinds": "What it is about.",
     },
     Document: {
+        "served_by": "`server/tool` that stands behind this version; default: the tool itself"
+        " ([versions](versions.md)).",
         "tool": "`namespace/name` of the tool that it is about. Exactly one of the three.",
         "prompt": "The same of a prompt.",
         "resource": "`namespace/` and the URI, or the URI template as the server lists it.",

@@ -91,10 +91,11 @@ async def written(options: LogsOptions, *records: Record) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-ALL = (over(), over(outcome="failed"), over(outcome="guardrail_denied"))
+LEFT = over(method="subscriptions/listen", outcome="cancelled")  # as subscriptions end
+ALL = (over(), over(outcome="failed"), over(outcome="guardrail_denied"), LEFT)
 
 
-@pytest.mark.parametrize(("calls", "lines"), [("off", 0), ("errors", 2), ("all", 3)])
+@pytest.mark.parametrize(("calls", "lines"), [("off", 0), ("errors", 2), ("all", 4)])
 async def test_which_calls_have_a_line_is_for_the_operator_to_say(calls: str, lines: int) -> None:
     assert len(await written(LogsOptions(format="json", calls=calls), *ALL)) == lines  # type: ignore[arg-type]  # of a table
 

@@ -17,6 +17,7 @@ from bascule.observe.batches import Batches
 from bascule.observe.options import LogsOptions
 from bascule.policy.outcome import category_of
 from bascule.store.record import Record
+from bascule.wire.modern import LISTEN
 
 _TEXT: Final = "bascule: %(message)s"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@+-]+")
@@ -190,7 +191,7 @@ class CallLog:
     def post(self, record: Record) -> None:
         """Never waits, never raises."""
         calls = self.options.calls
-        if calls == "all" or (calls == "errors" and record.outcome != "answered"):
+        if calls == "all" or (calls == "errors" and record.outcome != "answered" and not _has_left(record)):
             self._batches.put(record)
 
     def close(self) -> None:
@@ -209,6 +210,11 @@ class CallLog:
             self._stream.flush()
         except (OSError, ValueError):
             pass  # nobody reads it, or it is closed
+
+
+def _has_left(record: Record) -> bool:
+    """Whether it is a subscription whose client went away, which is how they end."""
+    return record.method == LISTEN and record.outcome == "cancelled"
 
 
 def _date(at_s: float) -> str:

@@ -278,8 +278,9 @@ _LATENCIES: Final = _Table("latencies", ("thing", "bucket"), ("calls",))
 _TABLES: Final = (_USAGE, _LATENCIES)
 _INSERT_ONE: Final = {table: table.insert(1) for table in _TABLES}
 _INSERT_MANY: Final = {table: table.insert(_AT_ONCE) for table in _TABLES}
-# Rows that begin in the time asked for, and those that began before and reach into it: of each span it can be one alone.
-_OVERLAP: Final = "(at >= ? AND at < ? OR at IN (?, ?, ?) AND at < ? AND at + span > ?)"
+_ENTRIES: Final = (
+    "SELECT entry FROM audit WHERE at_us >= ? AND at_us < ? AND kind IN ('call', 'outcome_recovered') AND seq <= ?"
+)
 _BEHIND: Final = "SELECT seq, kind, entry FROM audit WHERE seq > ? ORDER BY seq LIMIT ?"
 # The last entry that is counted. It changes whenever the sums do, as the number of each kind in that table.
 _COUNTED_TO: Final = "SELECT number FROM generations WHERE kind = 'usage'"
@@ -431,7 +432,7 @@ class Usage:
         that reaches into the time asked for.
         """
         names = ", ".join((*by, "category"))
-        where, values = _where(since_s, until_s, thing)
+        where, values = _where(_USAGE, since_s, until_s, thing)
         sql = f"SELECT {names}, {_USAGE.totals} FROM usage WHERE {where} GROUP BY {names}"
         found: dict[tuple[str, ...], Sum] = {}
         for *keys, category, calls, took_us, cost in self._read(sql, values):
@@ -441,7 +442,7 @@ class Usage:
 
     def latencies(self, since_s: float, until_s: float, *, thing: str | None = None) -> dict[str, Buckets]:
         """How long calls took, for each thing."""
-        where, values = _where(since_s, until_s, thing)
+        where, values = _where(_LATENCIES, since_s, until_s, thing)
         sql = f"SELECT thing, bucket, {_LATENCIES.totals} FROM latencies WHERE {where} GROUP BY thing, bucket"
         found: dict[str, dict[int, int]] = {}
         for name, bucket, calls in self._read(sql, values):
@@ -450,13 +451,14 @@ class Usage:
 
     def series(self, since_s: float, until_s: float, step_s: int, *, thing: str | None = None) -> list[Point]:
         """The calls of each step of *step_s* seconds that has any, in order."""
-        where, values = _where(since_s, until_s, thing)
+        where, values = _where(_USAGE, since_s, until_s, thing)
         step = f"at / {step_s:d} * {step_s:d}"
         sums: dict[int, Sum] = {}
         sql = f"SELECT {step}, category, {_USAGE.totals} FROM usage WHERE {where} GROUP BY 1, category"
         for at, category, calls, took_us, cost in self._read(sql, values):
             sums[at] = sums.get(at, Sum()) + Sum({category: calls}, took_us, cost)
         buckets: dict[int, dict[int, int]] = {}
+        where, values = _where(_LATENCIES, since_s, until_s, thing)
         sql = f"SELECT {step}, bucket, {_LATENCIES.totals} FROM latencies WHERE {where} GROUP BY 1, bucket"
         for at, bucket, calls in self._read(sql, values):
             buckets.setdefault(at, {})[bucket] = calls
@@ -541,11 +543,13 @@ def _fold(connection: sqlite3.Connection, table: _Table, span: int, wider: int, 
     return gone.rowcount
 
 
-def _where(since_s: float, until_s: float, thing: str | None) -> tuple[str, list[Any]]:
+def _where(table: _Table, since_s: float, until_s: float, thing: str | None) -> tuple[str, list[Any]]:
+    """Rows that begin within the time, and those that reach into it: of each span it can be one moment alone."""
     since, until = int(since_s), math.ceil(until_s)
     began = [since // span * span for span in (MINUTE, HOUR, DAY)]
-    values: list[Any] = [since, until, *began, min(since, until), since]
-    return (_OVERLAP, values) if thing is None else (f"{_OVERLAP} AND thing = ?", [*values, thing])
+    first = f"SELECT min(at) FROM {table.name} WHERE at IN (?, ?, ?) AND at + span > ?"
+    sql, values = f"at >= coalesce(({first}), ?) AND at < ? AND at + span > ?", [*began, since, since, until, since]
+    return (sql, values) if thing is None else (f"{sql} AND thing = ?", [*values, thing])
 
 
 def _counted_to(connection: sqlite3.Connection) -> int:
