@@ -9,15 +9,17 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
 from doctoring import CONTRACT, ENVIRON, NOW_S, Json, certificate, change, good, write
+from msgspec.structs import replace
 
 from auditing import call, recorded
 from bascule.admin.contracts import Listed
-from bascule.admin.doctor import listed, repair, running, secrets, servers, usage
-from bascule.admin.doctor.examine import Running, examine
+from bascule.admin.doctor import kept, listed, repair, running, secrets, servers, usage
+from bascule.admin.doctor.examine import Running, examine, of_gateway
 from bascule.admin.doctor.finding import RULES, Finding, Repair, counts
 from bascule.admin.doctor.setup import Room, Setup, read
 from bascule.admin.scorecard.rating import GROUPS
@@ -43,8 +45,6 @@ def config(tmp_path: Path) -> Json:
 def looked_at(
     folder: Path, config: Json, *, room: Room = ROOMY, environ: dict[str, str] | None = None, now_s: float = NOW_S
 ) -> Setup:
-    from msgspec.structs import replace
-
     setup = read(write(folder, config), ENVIRON if environ is None else environ, now_s)
     return replace(setup, room=lambda _: room)
 
@@ -148,8 +148,9 @@ def test_a_fault_of_the_configuration_is_found(rule: str, tmp_path: Path, config
     assert "\n" not in finding.what + finding.fix + finding.where
 
 
-OF_THE_MACHINE: Final = {"tls-expired", "tls-expires", "tls-name", "tls-key-readable", "state-folder-open"} | {
-    *("state-file-open", "database-old", "disk-full", "disk-low", "port-taken", "reference-unset"),
+OF_THE_MACHINE: Final = {
+    *("tls-expired", "tls-expires", "tls-name", "tls-key-readable", "state-folder-open", "state-file-open"),
+    *("records-closed", "database-old", "disk-full", "disk-low", "port-taken", "reference-unset"),
     *("key-unlimited", "key-unused", "key-ends-soon", "key-of-nobody"),
     *("outcome-unknown", "approval-waits", "definitions-pending", "result-fat"),
     *("tool-failing", "tool-slow", "tool-chatty", "calls-in-a-loop", "deprecated-in-use"),
@@ -161,7 +162,7 @@ OF_A_GATEWAY: Final = {
     *("anchor-failing", "internal-errors", "tool-blind", "tool-fat", "list-token-heavy", "description-hostile"),
     "ungoverned",
 }
-OF_THE_COMMAND: Final = {"configuration-wrong", "gateway-unreachable", "records-closed"}  # tests/cli/test_doctor.py
+OF_THE_COMMAND: Final = {"configuration-wrong", "gateway-unreachable"}  # tests/cli/test_doctor.py
 
 
 def test_every_rule_has_a_test() -> None:
@@ -362,6 +363,33 @@ def test_a_folder_and_files_that_others_can_read_are_found_and_mended(tmp_path: 
     assert examine(setup, None) == []
 
 
+@pytest.fixture
+def somebody_else() -> Iterator[Callable[[], None]]:
+    """What makes this process another user, until the end of the test; an ordinary user can become nobody else."""
+    before = os.geteuid()
+    yield lambda: os.seteuid(65_534) if before == 0 else None
+    os.seteuid(before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions")
+def test_who_may_not_look_into_the_state_folder_is_told_who_may(
+    tmp_path: Path, config: Json, somebody_else: Callable[[], None]
+) -> None:
+    setup = looked_at(tmp_path, config)
+    assert examine(setup, None) == []  # and everything is imported by now
+    with TemporaryDirectory(prefix="bascule-") as name:
+        Path(name).chmod(0o755)
+        state = Path(name, "state")
+        state.mkdir(mode=0o700 if os.geteuid() == 0 else 0)
+        closed = replace(setup, config=replace(setup.config, state_dir=str(state)))
+        owner = os.geteuid()
+        somebody_else()
+        (finding,) = [each for each in examine(closed, None) if each.where == str(state)]
+        os.seteuid(owner)
+    assert finding.rule == "records-closed"
+    assert finding.fix == f"sudo -u '#{owner}' bascule doctor -c {setup.path}"
+
+
 def test_what_the_group_may_do_in_the_folder_is_the_operators_choice(tmp_path: Path, config: Json) -> None:
     (tmp_path / "state").chmod(0o770)
     assert examine(looked_at(tmp_path, config), None) == []
@@ -524,6 +552,18 @@ def test_a_question_that_is_new_over_or_answered_waits_for_nobody(row: Json, tmp
     assert examine(looked_at(tmp_path, config), None) == []
 
 
+def test_a_gateway_whose_database_is_out_of_reach_says_the_same() -> None:
+    calls = [{"id": "j1", "state": "UNKNOWN", "tool": "crm/pay"}]
+    asked = [{"id": at, "tool": "crm/pay", "created": f"2026-11-20T11:{at}Z"} for at in ("58:00", "59:50")]
+    left = kept.of_answers(calls, asked, [{"server": "crm"}, {"server": "crm"}], NOW_S)
+    gateway = Running("http://x", status(), left=left, at_s=NOW_S)
+    assert {each.rule: each.what for each in of_gateway(gateway)} == {
+        "outcome-unknown": "1 call of unknown outcome: crm/pay",
+        "approval-waits": "1 question waiting for a person, crm/pay for 120 s",
+        "definitions-pending": "2 definitions of crm withheld until somebody has looked at the difference",
+    }
+
+
 # ---- what was called, from a real audit
 
 
@@ -543,6 +583,14 @@ async def test_the_same_call_again_and_again_is_a_loop(tmp_path: Path, config: J
     seen = await audited(tmp_path, config, calls)
     assert "agent made the same call of crm/create_lead 10 times" in seen["calls-in-a-loop"].what
     assert "rate_limit" in seen["calls-in-a-loop"].fix
+
+
+async def test_an_agent_that_runs_in_circles_is_one_line(tmp_path: Path, config: Json) -> None:
+    numbers = range(usage.LOOP * 3)
+    calls = [made_at(600 - each, each, arguments_sha256="a" * 64, thing=f"crm/t{each % 3}") for each in numbers]
+    seen = await audited(tmp_path, config, calls)
+    assert {*seen} == {"calls-in-a-loop"}
+    assert "crm/t0 10 times within a minute; so it did with crm/t1, crm/t2" in seen["calls-in-a-loop"].what
 
 
 async def test_the_same_call_now_and_then_is_none(tmp_path: Path, config: Json) -> None:

@@ -222,7 +222,28 @@ async def test_a_promotion_that_fails_routes_nothing_to_what_was_not_promoted(tm
         with pytest.raises(NotAllowed, match="say owner_email"):
             await activate(shelf, document("1.0.1", owner_email=""), percent=10)
         route = registry.show(shelf, ID)["route"]
-        assert (route["version"], route["canary"]) == ("1.0.0", None)
+        assert (route["version"], route["canary"], route["chosen"]) == ("1.0.0", None, False)
+
+
+async def test_a_route_is_said_only_of_what_there_is(tmp_path: Path) -> None:
+    async with opened(tmp_path) as shelf:
+        for work in (
+            registry.route(shelf, "crm/made_up", "", BOB),
+            registry.route(shelf, "crm/made_up", "1.0.0", BOB),
+            registry.canary(shelf, "crm/made_up", "", 0, BOB),
+        ):
+            with pytest.raises(NoSuchContract, match="no contract with a version"):
+                await work
+        with pytest.raises(NotAllowed, match="nothing to go back to"):
+            await registry.rollback(shelf, "crm/made_up", BOB)
+        assert registry.routes(shelf) == []
+
+
+async def test_what_every_result_will_say_is_short(tmp_path: Path) -> None:
+    async with opened(tmp_path) as shelf:
+        await activate(shelf, document())
+        with pytest.raises(InvalidParams, match="at most 500 characters"):
+            await registry.deprecate(shelf, registry.key_of(shelf, ID), BOB, migration="x" * 501)
 
 
 async def test_a_rollback_needs_no_route_that_anybody_had_said(tmp_path: Path) -> None:

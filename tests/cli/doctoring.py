@@ -129,7 +129,7 @@ def arguments(*words: str) -> list[str]:
     return [sys.executable, "-c", _PROGRAM, *words]
 
 
-def doctored(*words: str, cwd: Path, env: dict[str, str] | None = None, user: int | None = None) -> Done:
+def doctored(*words: str, cwd: Path, env: dict[str, str] | None = None) -> Done:
     """The command, run to its end without a terminal, and without what our own shell has set."""
     ours = {key: value for key, value in os.environ.items() if key not in ("BASCULE_TOKEN", "COLUMNS", "NO_COLOR")}
     isolated = {"HOME": str(cwd), "XDG_STATE_HOME": str(cwd / "home-state")}
@@ -141,6 +141,5 @@ def doctored(*words: str, cwd: Path, env: dict[str, str] | None = None, user: in
         env={**ours, **isolated, **(env or {})},
         timeout=WITHIN_S,
         check=False,
-        user=user,
     )
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())

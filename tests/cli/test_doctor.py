@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -216,20 +214,6 @@ async def test_what_answers_and_is_no_bascule_is_said(tmp_path: Path) -> None:
         done = await asked("doctor", "--url", url, cwd=tmp_path)
     assert done.code == 1
     assert "no Bascule" in done.lines[0]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="permissions")
-def test_who_may_not_look_into_the_state_folder_is_told_who_may(tmp_path: Path) -> None:
-    with TemporaryDirectory(prefix="bascule-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        (folder / "state").mkdir(mode=0o700)
-        if os.geteuid() != 0:
-            (folder / "state").chmod(0)  # of one's own
-        write(folder, LOCAL, "bascule.yaml")
-        done = doctored("doctor", cwd=folder, user=65_534 if os.geteuid() == 0 else None)
-        assert "[records-closed]" in done.out, done.out + done.err
-        assert f"sudo -u '#{os.geteuid()}' bascule doctor -c bascule.yaml" in done.out
 
 
 # ---- the scorecard

@@ -4,15 +4,19 @@ import json
 import shutil
 import subprocess
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 import yaml
 from command import Done, bascule
 
 from auditing import call
+from bascule.contract.model import Document
 from bascule.store.audit import Audit
+from bascule.store.contracts import By, Contracts
 from bascule.store.options import AuditOptions
 from bascule.store.record import Record
 from bascule.store.usage import Usage
@@ -100,3 +104,23 @@ def test_a_file_that_cannot_be_written_is_named(folder: Path) -> None:
     done = slo(folder, "rules", "-o", "nowhere/rules.yml")
     assert done.code == 2
     assert "nowhere/rules.yml" in done.err
+
+
+async def test_what_the_registry_promises_counts_as_well(folder: Path) -> None:
+    promised = {
+        "tool": "crm/delete_lead",
+        "version": "1.0.0",
+        "owner_team": "sales",
+        "owner_email": "s@company.test",
+        "slo": {"success": 95},
+    }
+    writer = Writer(folder / "state")
+    writer.start()
+    contracts, by = Contracts(writer, None), By("ann", "shell")
+    _, row = await contracts.publish(msgspec.convert(promised, Document), by)
+    await contracts.submit(row.key, by)
+    assert "crm/delete_lead" not in slo(folder, "budgets").out
+    await contracts.promote(row.key, by, today=date(2026, 11, 21))
+    writer.close()
+    assert "crm/delete_lead\t95 %\t30 d\t0\t0\t100.0%\t0.0\t0.0\tok" in slo(folder, "budgets").lines
+    assert "bascule slo success crm/delete_lead" in slo(folder, "rules").out

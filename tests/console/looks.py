@@ -1,7 +1,7 @@
 """Whether a page can be used by everybody: nothing serious for axe, nothing that its policy refuses, in every shape."""
 
 from axe import faults
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page
 from visiting import NARROW, Visitor
 
 _BEYOND = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -21,4 +21,20 @@ async def flaws(at: Visitor, browser: Browser, path: str) -> list[str]:
     strict = await at.browse(browser, path)
     found += strict.complaints  # type: ignore[attr-defined]  # visiting.open_page
     await strict.context.close()
+    return found
+
+
+async def first_paint_s(page: Page) -> float:
+    """How long the page that *page* shows took until something of it could be seen."""
+    script = """new Promise((done) => new PerformanceObserver((list) => done(list.getEntries()[0].startTime))
+        .observe({type: 'paint', buffered: true}))"""
+    found = await page.evaluate(script)
+    return float(found) / 1000
+
+
+async def transferred_bytes(page: Page) -> int:
+    """What was sent for it, with all that it loads; what the browser had kept is not counted."""
+    script = """performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))
+        .reduce((sum, each) => sum + each.transferSize, 0)"""
+    found: int = await page.evaluate(script)
     return found

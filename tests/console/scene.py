@@ -52,6 +52,10 @@ def _contract(tool: str, **more: Any) -> Json:
     return {"tool": tool, "version": "1.0.0", "status": "active", **more}
 
 
+def _reading(tool: str, team: str, level: str) -> Json:
+    return _contract(tool, side_effect=False, idempotent=True, security_level=level, owner_team=team)
+
+
 CONTRACTS: Final[list[Json]] = [
     _contract(
         "crm/create_lead",
@@ -81,6 +85,11 @@ CONTRACTS: Final[list[Json]] = [
         cost_model={"unit": "call", "price_usd": 0.0004},
         slo={"success": 99.9, "latency_ms": 250, "latency_percent": 95, "window_days": 7},
     ),
+    _reading("crm/find_customer", "sales-platform", "MEDIUM"),
+    _reading("crm/list_activities", "sales-platform", "MEDIUM"),
+    _reading("billing/get_invoice", "finance-systems", "MEDIUM"),
+    _reading("billing/list_unpaid", "finance-systems", "MEDIUM"),
+    _contract("crm/update_stage", side_effect=True, idempotent=True, owner_team="sales-platform"),
     _contract(
         "docs/summarize",
         side_effect=False,

@@ -26,10 +26,12 @@ _SETTLED_S: Final = 0.4  # for charts to be drawn
 # What is behind a link of a page, as (name, the page that has the link, a selector of it).
 BEHIND: Final = (
     ("tool", "/marketplace", "main a[href*='/console/tools/crm/create_lead']"),
+    ("tool-try", "/tools/crm/create_lead", ".tabs a:has-text('Try it')"),
+    ("tool-contract", "/tools/crm/create_lead", ".tabs a:has-text('Contract')"),
     ("server", "/servers", "main a[href='/console/servers/crm']"),
-    ("approval", "/approvals", "main a[href*='/console/approvals/']"),
-    ("review", "/reviews", "main a[href*='/console/reviews/']"),
-    ("trace", "/audit", "main a[href*='/console/audit/']"),
+    ("approval", "/approvals", "main a[href*='/console/approvals/']:not([href$=history])"),
+    ("review", "/reviews", "main a[href*='/console/reviews/']:not([href$=all])"),
+    ("trace", "/audit", "main td a[href*='/console/audit/trace']"),
 )
 
 

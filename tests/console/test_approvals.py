@@ -14,6 +14,7 @@ from playwright.async_api import Browser, Page, expect
 from visiting import Visitor, at_console
 
 from bascule.admin import approvals as admin
+from bascule.console import words
 from bascule.policy.approvals import Approval
 
 TOKEN: Final = "dev.bascule/confirmationToken"
@@ -180,7 +181,7 @@ async def test_the_link_of_the_error_shows_the_exact_call_until_when_and_what_be
         assert str(10**30) in page.text
         assert "agent" in page.text
         assert "confirm_gate" in page.text
-        assert f"until {admin.date_of(asked.expires_at_s)[11:19]} UTC" in page.text  # type: ignore[index]  # it has an end
+        assert f"until {words.date(asked.expires_at_s)[11:]} UTC" in page.text
         done = await here.at.post(f"/approvals/{asked.id}/approve", {"note": "fine"})
         assert "Approved: bank/pay for agent" in done.text
         assert "approved, not used yet" in done.text

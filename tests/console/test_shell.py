@@ -151,6 +151,22 @@ async def test_what_is_said_once_is_said_to_its_session_alone() -> None:
             assert ">HI<" not in page
 
 
+# ---- one's account
+
+
+async def test_everybody_sees_what_they_may_do_and_ends_their_own_sessions_everywhere() -> None:
+    async with at_console(SERVERS, role="viewer", name="an") as at:
+        await at.sessions.begin("an", ["viewer"], "link", 3600)
+        await at.sessions.begin("mai", ["admin"], "link", 3600)
+        page = await at.get("/account")
+        assert "Roles viewer" in page.text
+        assert "bascule.audit:read" in page.text
+        assert "bascule.keys:write" not in page.text
+        out = await at.post("/account/end")
+        assert "You are signed out" in out.text
+        assert [each.name for each in at.sessions.list_(1800)] == ["mai"]
+
+
 # ---- files
 
 

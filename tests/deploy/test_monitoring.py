@@ -49,10 +49,10 @@ def script() -> ModuleType:
 @pytest.fixture
 async def exposed() -> dict[str, set[str]]:
     """The labels of each metric on the page of a gateway to which everything has happened."""
-    calls = CallMetrics(lambda thing: True)
+    calls = CallMetrics()
     calls.count(
         Record(kind="call", at_us=0, method="tools/call", thing="crm/find", server="crm", outcome="answered",
-               took_us=1, cost_nano_usd=1)
+               version="1.0.0", took_us=1, cost_nano_usd=1)
     )  # fmt: skip
     gauges = Gauges(
         turned_away={"unauthenticated": 1},

@@ -1,7 +1,9 @@
 """What Prometheus reads is what was counted, in both formats, and passes its own linter."""
 
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -94,6 +96,13 @@ async def test_how_things_stand_is_told_under_names_that_dashboards_and_rules_kn
         of("bascule_slo_budget_remaining", tool="crm/find", objective="success"): -0.5,
     }
     assert {name: found.get(name) for name in wanted} == wanted
+
+
+async def test_the_documentation_names_what_there_is_and_nothing_else() -> None:
+    page_of_docs = (Path(__file__).parents[2] / "docs" / "observability.md").read_text(encoding="utf-8")
+    said = set(re.findall(r"`(bascule_\w+)`", page_of_docs))
+    kinds = re.compile(r"_(bucket|count|sum)$")
+    assert said == {kinds.sub("", name) for name, _ in samples((await page())[1]) if name.startswith("bascule_")}
 
 
 async def test_the_process_tells_of_itself() -> None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from bascule.call import Caller
 from bascule.contract.derive import Sources
-from bascule.contract.model import Document
+from bascule.contract.model import Document, Rule
 from bascule.errors import BasculeError, DefinitionChanged, PromptNotFound, ResourceNotFound, ScopeDenied, ToolNotFound
 from bascule.pipeline.ways import Ways
 from bascule.policy.scopes import UNLIMITED, Authority
@@ -33,11 +33,17 @@ def listing(said: str = "as it was", **tool: Any) -> Listing:
     )
 
 
-def ways(trust: Trust = "pin", *documents: Document, trusted: bool = False, scoped: bool = False) -> Ways:
+def ways(
+    trust: Trust = "pin",
+    *documents: Document,
+    trusted: bool = False,
+    scoped: bool = False,
+    rules: tuple[Rule, ...] = (),
+) -> Ways:
     judge = Judge(None)
     judge.adopt({name: Standing(trust, name, trusted) for name in ("crm", "bank")})
     said = frozenset({"crm"} if trusted else ())
-    sources = Sources([("file", each) for each in documents], trusted=said, scoped=scoped)
+    sources = Sources([("file", each) for each in documents], rules, trusted=said, scoped=scoped)
     return Ways(sources, Built(), Server(), private=scoped, judge=judge)
 
 
@@ -68,6 +74,24 @@ async def test_what_waits_for_its_first_review_does_not_exist(kind: Any, name: s
     assert made.withholds(kind, "crm", name if name != "y://a" else "y://{file}")
     with pytest.raises(MISSING[kind]):
         await made.way(kind, "crm", name).forward(call())
+
+
+async def test_a_rule_for_one_resource_of_a_changed_template_does_not_open_it() -> None:
+    made = ways(rules=(Rule(match="crm/y://a", description="the one"),))
+    made.learn("crm", [listing()])
+    made.learn("crm", [listing("as it is now")])
+    with pytest.raises(DefinitionChanged):
+        await made.way("resource", "crm", "y://a").forward(call())
+
+
+async def test_the_same_list_learnt_again_is_judged_by_what_was_decided_since() -> None:
+    made = ways("review")
+    made.learn("crm", [listing()])
+    assert made.way("tool", "crm", "pay").withheld
+    assert made._judge is not None
+    made._judge.adopt({"crm": Standing("pin", "crm")})
+    made.learn("crm", [listing()])
+    assert await made.way("tool", "crm", "pay").forward(call()) == ANSWER
 
 
 async def test_a_plain_resource_is_not_pinned() -> None:

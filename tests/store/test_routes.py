@@ -81,6 +81,22 @@ async def test_what_became_the_default_by_being_the_highest_is_rolled_back_too(t
         assert where(await world.routes.rollback(ID, KIM, current="1.1.0", before="1.0.0")) == ("1.0.0", "", "", 0)
 
 
+async def test_what_is_left_to_the_highest_again_goes_back_to_what_was_chosen_before(tmp_path: Path) -> None:
+    async with opened(tmp_path) as world:
+        await world.routes.set(ID, "1.0.0", KIM, current="1.2.0")
+        assert where(await world.routes.set(ID, "", KIM, current="1.2.0")) == ("", "1.0.0", "", 0)
+        assert where(await world.routes.rollback(ID, KIM, current="1.2.0", before="1.1.0")) == ("1.0.0", "", "", 0)
+
+
+async def test_a_rollback_always_goes_somewhere_else(tmp_path: Path) -> None:
+    async with opened(tmp_path) as world:
+        await world.routes.set(ID, "1.0.0", KIM, current="1.0.0")
+        await world.routes.set(ID, "", KIM, current="1.0.0")
+        with pytest.raises(NotAllowed, match="nothing to go back to"):
+            await world.routes.rollback(ID, KIM, current="1.0.0")
+        assert where(await world.routes.rollback(ID, KIM, current="1.1.0", before="1.0.0")) == ("1.0.0", "", "", 0)
+
+
 async def test_a_canary_leaves_the_others_where_they_were_and_is_the_first_to_be_rolled_back(tmp_path: Path) -> None:
     async with opened(tmp_path) as world:
         routes = world.routes

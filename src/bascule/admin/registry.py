@@ -19,7 +19,7 @@ from bascule.contract.model import VERSION, Contract, Deprecation, Document, Kin
 from bascule.contract.semver import parse
 from bascule.contract.succession import Planned, contract_of
 from bascule.contract.versions import status_on
-from bascule.errors import InvalidParams
+from bascule.errors import BasculeError, InvalidParams
 from bascule.store.contracts import By, Contracts, Key, NoSuchContract, NotAllowed, Registration
 from bascule.store.options import RegistryOptions
 from bascule.store.routes import Routes, Routing
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 KINDS: Final[Sequence[Kind]] = get_args(Kind)
 STATUSES: Final[Sequence[Status]] = get_args(Status)
+MAX_ADVICE: Final = 500  # characters of what callers of a deprecated version are told each time
 ASPECTS: Final = ("security", "business")
 DECISIONS: Final[Sequence[Decision]] = get_args(Decision)
 _CALLED: Final = ("active", "deprecated")
@@ -218,31 +219,45 @@ async def withdraw(shelf: Shelf, key: Key, by: By, *, note: str = "") -> dict[st
 
 
 async def promote(shelf: Shelf, key: Key, by: By, *, note: str = "", percent: int | None = None) -> dict[str, Any]:
-    """Make a version active. As the highest one it gets all calls that name none; with *percent* only so many callers
-    of them, as a canary, and with 0 nobody."""
-    current = _current(shelf, key.kind, key.id)
-    if percent is not None and not 0 <= percent < 100:
+    """Make a version active, and say in `route` where calls go then.
+
+    As the highest one it gets all calls that name none, unless a route says otherwise; with *percent* only so many
+    callers, as a canary, and with 0 nobody.
+    """
+    if percent is None:
+        row = await _promoted(shelf, key, by, note)
+    else:
+        row = await _promoted_beside(shelf, key, by, note, percent)
+    return {**report(row), "route": route_report(shelf.routes.of(key.id), _current(shelf, key.kind, key.id))}
+
+
+async def _promoted(shelf: Shelf, key: Key, by: By, note: str) -> Registration:
+    frozen = ""
+    if shelf.frozen is not None and shelf.options.freeze:
+        frozen = await asyncio.to_thread(shelf.frozen, key.id)
+    wanted = shelf.options.sign_offs
+    return await shelf.contracts.promote(key, by, note, wanted=wanted, today=shelf.today, frozen=frozen)
+
+
+async def _promoted_beside(shelf: Shelf, key: Key, by: By, note: str, percent: int) -> Registration:
+    """A version that others stay the default beside: there is no moment in which all calls go to it."""
+    if not 0 <= percent < 100:
         raise InvalidParams("a canary gets from 0 to 99 percent; without it, the version gets all calls")
-    if percent is not None and not current:
+    current = _current(shelf, key.kind, key.id)
+    if current in ("", key.version):
         raise NotAllowed(f"{key}: no other version is active that could take the rest of the calls")
-    if percent is not None and not shelf.routes.of(key.id).version:
-        # First, so that there is no moment in which all calls go to it.
+    held = not shelf.routes.of(key.id).version
+    if held:
         await shelf.routes.set(key.id, current, by, f"before {key.version} is promoted")
-    row = await shelf.contracts.promote(
-        *(key, by, note),
-        wanted=shelf.options.sign_offs,
-        today=shelf.today,
-        frozen=await _frozen(shelf, key.id),
-    )
+    try:
+        row = await _promoted(shelf, key, by, note)
+    except BasculeError:
+        if held:
+            await shelf.routes.set(key.id, "", by, f"{key.version} was not promoted", current=current)
+        raise
     if percent:
         await shelf.routes.canary(key.id, key.version, percent, by, note)
-    return report(row)
-
-
-async def _frozen(shelf: Shelf, id: str) -> str:
-    if shelf.frozen is None or not shelf.options.freeze:
-        return ""
-    return await asyncio.to_thread(shelf.frozen, id)
+    return row
 
 
 async def deprecate(
@@ -253,6 +268,10 @@ async def deprecate(
         day = _day(sunset)
         if day <= shelf.today:
             raise InvalidParams(f"sunset {sunset} is no day to come; `bascule registry retire` ends it now")
+    if max(len(replaced_by), len(migration)) > MAX_ADVICE:
+        raise InvalidParams(
+            f"every result will say it: `replaced_by` and `migration` have at most {MAX_ADVICE} characters"
+        )
     end = Deprecation(sunset=sunset or None, replaced_by=replaced_by or None, migration=migration)
     return report(await shelf.contracts.deprecate(key, by, note, end=end))
 
@@ -313,16 +332,14 @@ def route_report(row: Routing, highest: str) -> dict[str, Any]:
 
 async def route(shelf: Shelf, id: str, version: str, by: By, *, note: str = "") -> dict[str, Any]:
     """Send the calls that name no version to *version*; "" leaves it to the highest active one again."""
-    if version:
-        _check_called(shelf, id, version)
+    _check_called(shelf, id, version)
     current = _current(shelf, None, id)
     return route_report(await shelf.routes.set(id, version, by, note, current=current), current)
 
 
 async def canary(shelf: Shelf, id: str, version: str, percent: int, by: By, *, note: str = "") -> dict[str, Any]:
     """Send *percent* of the callers to *version*; 0 ends it."""
-    if percent:
-        _check_called(shelf, id, version)
+    _check_called(shelf, id, version if percent else "")
     current = _current(shelf, None, id)
     return route_report(await shelf.routes.canary(id, version, percent, by, note, current=current), current)
 
@@ -354,10 +371,13 @@ def _current(shelf: Shelf, kind: Kind | None, id: str) -> str:
 
 
 def _check_called(shelf: Shelf, id: str, version: str) -> None:
+    """Raise NoSuchContract, NotAllowed for a version that calls cannot go to; "" is any, where there is one."""
     statuses = dict(_versions(shelf, None, id))
+    if not version and statuses:
+        return
     if version not in statuses:
-        known = f"there are {', '.join(statuses)}" if statuses else "it has no versions"
-        raise NoSuchContract(f"{id} has no version {version!r}; {known}")
+        known = f"; there are {', '.join(statuses)}" if statuses else ": there is no contract with a version of it"
+        raise NoSuchContract(f"{id} has no version {version!r}{known}")
     if statuses[version] not in _CALLED:
         raise NotAllowed(f"{id}@{version} is {statuses[version]}: calls go to what is active or deprecated")
 

@@ -5,6 +5,7 @@ The freeze of promotions asks here whether a budget is spent (registry.freeze).
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -18,7 +19,11 @@ from bascule.observe import slo
 from bascule.observe.gauges import SloGauges
 from bascule.observe.metrics import BUCKETS_S
 from bascule.observe.slo import DAY_S, HOUR_S, WINDOWS_S, Counts, Objective
+from bascule.store.contracts import Contracts
+from bascule.store.files import FILE, is_newest
+from bascule.store.routes import Routes
 from bascule.store.usage import Buckets, Sum, Usage, within
+from bascule.store.writer import Writer
 
 if TYPE_CHECKING:
     from bascule.app import Gateway
@@ -42,15 +47,24 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 # ---- what is promised ----------------------------------------------------------------------------
 
 
-def contracts_of(
-    config: Config, called: Iterable[str] = (), registered: Registered = NOTHING_REGISTERED
-) -> list[Contract]:
-    """The contracts that *config* and the registry have, and what rules say of tools that were *called*."""
-    sources = sources_of(config, registered)
+def contracts_of(config: Config, called: Iterable[str] = ()) -> list[Contract]:
+    """The contracts of *config* and of the registry in its state folder, and what rules say of tools *called*."""
+    sources = sources_of(config, registered_in(Path(config.state_dir)))
     documented = [(kind, id) for kind in _KINDS for id in sources.ids(kind)]
     known = {id for _, id in documented}
     others: list[tuple[Kind, str]] = [("tool", id) for id in sorted(set(called)) if id and id not in known]
     return list(_effective(sources, [*documented, *others]))
+
+
+def registered_in(state: Path) -> Registered:
+    """What the registry of a state folder says of contracts: nothing, where no gateway has ever run."""
+    if not is_newest(state / FILE):
+        return NOTHING_REGISTERED
+    writer = Writer(state)
+    try:
+        return Registered(tuple(Contracts(writer, None).active()), Routes(writer, None).known())
+    finally:
+        writer.close()
 
 
 def _effective(sources: Sources, ids: Iterable[tuple[Kind, str]]) -> Iterable[Contract]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bascule.admin.contracts import Listed
     from bascule.admin.doctor.examine import Running
     from bascule.admin.doctor.finding import Finding
+    from bascule.admin.doctor.kept import Kept
     from bascule.admin.doctor.repair import Done
     from bascule.admin.doctor.setup import Setup
     from bascule.admin.inspect import Peer
@@ -70,12 +71,12 @@ def doctor(
     if path is None:
         if scorecard or fix:
             raise ConfigInvalid("that needs the configuration: give -c FILE")
-        gateway, unreachable = _gateway(url, None, None)
+        gateway, unreachable = _gateway(url, None, None, afar=True)
         sys.exit(
             _told(_of_gateway(gateway, unreachable), {}, _looked_at(None, gateway), strict=strict, as_json=as_json)
         )
     setup = _setup(path, as_json=as_json)
-    gateway, unreachable = (None, []) if elsewhere and url is None else _gateway(url, path, setup)
+    gateway, unreachable = (None, []) if elsewhere and url is None else _gateway(url, path, setup, afar=elsewhere)
     if scorecard:
         sys.exit(_rate(setup, gateway, files or path.parent, html, strict=strict, as_json=as_json))
     found, done = _examined(setup, gateway, unreachable, elsewhere=elsewhere, fix=fix)
@@ -116,10 +117,16 @@ def _of_gateway(gateway: "Running | None", unreachable: "Sequence[Finding]") -> 
     return unreachable if gateway is None else of_gateway(gateway)
 
 
-def _gateway(url: str | None, path: Path | None, setup: "Setup | None") -> "tuple[Running | None, Sequence[Finding]]":
-    """What a gateway says of itself. That none answers is a finding if somebody said that it does."""
+def _gateway(
+    url: str | None, path: Path | None, setup: "Setup | None", *, afar: bool
+) -> "tuple[Running | None, Sequence[Finding]]":
+    """What a gateway says of itself; *afar*: and of its records, which nobody can read from here.
+
+    That none answers is a finding if somebody said that it does.
+    """
     from bascule.admin.doctor.examine import Running
     from bascule.admin.doctor.finding import finding
+    from bascule.admin.doctor.kept import Kept
     from bascule.cli import remote
 
     if url is None and setup is not None and setup.config.http.tls is not None:
@@ -143,15 +150,28 @@ def _gateway(url: str | None, path: Path | None, setup: "Setup | None") -> "tupl
         usage=_member(base, "/api/usage"),
         budgets=_member(base, "/api/slo").get("budgets", ()),
         orphans=_member(base, "/api/registry/orphans").get("orphans", ()),
+        left=_left(base) if afar else Kept(),
+        at_s=time.time(),
     ), []
 
 
-def _member(base: str, path: str) -> dict[str, Any]:
+def _left(base: str) -> "Kept":
+    from bascule.admin.doctor import kept
+
+    return kept.of_answers(
+        _member(base, "/api/journal", state="UNKNOWN").get("calls", ()),
+        _member(base, "/api/approvals", state="pending").get("approvals", ()),
+        _member(base, "/api/reviews").get("reviews", ()),
+        time.time(),
+    )
+
+
+def _member(base: str, path: str, **query: str) -> dict[str, Any]:
     """What a gateway says there; nothing, where it says that to others only, or keeps no records."""
     from bascule.cli import remote
 
     try:
-        found = remote.ask(base, "GET", path)
+        found = remote.ask(base, "GET", path, query=query)
     except BasculeError as error:
         note(f"{path} is not looked at: {error}")
         return {}

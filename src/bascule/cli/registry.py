@@ -366,6 +366,8 @@ def _step(
 
     found = _change(url, config, f"/{action}", {**_named(id, version, kind, about), **more}, stepped)
     note(f"{found['id']} {found['version']} is {found.get('status', 'thrown away')}")
+    if "route" in found:
+        _tell(found["route"], as_json=False)
 
 
 def _named(id: str, version: str, kind: str | None, about: str) -> Said:

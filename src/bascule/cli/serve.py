@@ -321,7 +321,7 @@ def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None
         await server.serve(
             gateway,
             sock,
-            up=lambda: _announce(url, sole, config),
+            up=lambda: _announce(url, sole, config, path),
             reload=partial(try_reload, gateway, load) if load else None,
             watch=partial(watch, gateway, load, path) if load and path else None,
             waiting=_say_what_is_waited_for,
@@ -347,7 +347,7 @@ def _url(address: Any, *, secure: bool) -> str:
     return f"{'https' if secure else 'http'}://{shown}:{port}"
 
 
-def _announce(base: str, sole: str | None, config: Any) -> None:
+def _announce(base: str, sole: str | None, config: Any, path: Path | None) -> None:
     """The one line on stdout: the URL first, then what to paste into a client."""
     name, keyed = sole or "bascule", bool(config.callers or config.http.bearer)
     header = ' --header "Authorization: Bearer $KEY"' if keyed and not config.auth.issuers else ""
@@ -357,3 +357,6 @@ def _announce(base: str, sole: str | None, config: Any) -> None:
     for each in [] if sole else config.servers:
         say(f"{each} alone: {base}/servers/{each}/mcp")
     say(f"status: {base}/status")
+    if config.console.enabled and config.state_dir:
+        file = "" if path is None else f" -c {shlex.quote(str(path))}"
+        say(f"console: bascule console open{file} --url {base}")

@@ -91,7 +91,7 @@ class Console:
             "request": request,
             "view": view,
             "theme": theme_of(request),
-            "nav": [] if view is None else self.shown_to(view),
+            "nav": [] if view is None else [page for page in self.shown_to(view) if not page.hidden],
             "badges": {} if view is None else self.live.badges(view),
             "told": None if view is None else self.sign_in.told(request, view.csrf),
             "csrf": "" if view is None else view.csrf,

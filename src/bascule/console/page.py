@@ -56,6 +56,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     icon: str = "dot"  # of templates/icons.html
     scopes: tuple[str, ...] = OPERATORS  # who may see it at all
+    hidden: bool = False  # not in the navigation: something else leads to it
     routes: Sequence[At]
     # Something small that changes when the page would look different: then its live parts are loaded again.
     pulse: "Callable[[Gateway], Any] | None" = None

@@ -1,6 +1,8 @@
 """What a gateway is watched with, made from its configuration and closed with it."""
 
+import asyncio
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, TextIO
 
 from bascule.errors import Unavailable
@@ -26,9 +28,7 @@ class Instruments:
         trusts: Callable[[str], bool],
         stream: TextIO,
     ) -> None:
-        """*trusts* tells whether a server is trusted; the log is written to *stream*.
-
-        Raises ConfigInvalid where traces cannot be made."""
+        """*trusts* tells whether a server is trusted; the log is written to *stream*."""
         self.metrics = CallMetrics() if metrics.enabled else None
         self.tracing = tracing_of(tracing, trusts)
         self.calls = CallLog(logs, stream)  # those that are over
@@ -44,9 +44,11 @@ class Instruments:
         if self.metrics is None:
             raise Unavailable("metrics are turned off: metrics.enabled")
         if self._exposition is None:
-            from bascule.observe.exposition import Exposition  # with prometheus_client, which others need not load
+            # With prometheus_client, which who is never scraped need not load, and no call has to wait for.
+            await asyncio.to_thread(import_module, "bascule.observe.exposition")
+            from bascule.observe.exposition import Exposition
 
-            self._exposition = Exposition()
+            self._exposition = self._exposition or Exposition()
         return await self._exposition.page(self.metrics.read(), gauges, accept)
 
     def close(self) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from bascule.errors import ConfigInvalid
 from bascule.observe import context, semconv
 from bascule.observe.batches import Batches
 from bascule.observe.context import Parent
@@ -35,14 +34,14 @@ class CallSpan:
 
     __slots__ = ("began_ns", "flags", "head", "id", "parent", "sampled", "trace_id")
 
-    def __init__(self, trace_id: str, parent: Parent | None, *, sampled: bool) -> None:
+    def __init__(self, trace_id: str, parent: Parent | None, began_ns: int, *, sampled: bool) -> None:
         self.trace_id = trace_id
         self.parent = parent
         self.sampled = sampled
         self.flags = context.flags_of(parent, sampled=sampled)
         self.id = new_id()
         self.head: Mapping[str, str] = {}  # HTTP headers of the request to its server that is under way
-        self.began_ns = time.time_ns()
+        self.began_ns = began_ns
 
     @property
     def state(self) -> str:
@@ -69,12 +68,10 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 class Teller(Protocol):
     """Whoever hears of spans."""
 
+    lost: int  # spans that it could not deliver
+
     def __call__(self, spans: Sequence[Span]) -> None:
         """Deliver *spans*; called in a thread, raises nothing."""
-        ...
-
-    def close(self) -> None:
-        """Give up what is being delivered."""
         ...
 
 
@@ -98,10 +95,13 @@ class Tracing:
         *,
         sample: float,
         trusts: Callable[[str], bool] = lambda server: False,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         """*tell* delivers spans, in a thread; *sample* is the part of the calls that have any.
 
-        *trusts* tells whether a server may read what clients say to their own services."""
+        *trusts* tells whether a server may read what clients say to their own services; *clock* gives nanoseconds
+        since 1970."""
+        self.clock = clock
         self.sample = sample
         self.trusts = trusts
         self._tell = tell
@@ -109,27 +109,27 @@ class Tracing:
 
     @property
     def dropped(self) -> int:
-        """Spans that there was no room for."""
-        return self._batches.dropped
+        """Spans that nobody gets to see: there was no room for them, or they could not be delivered."""
+        return self._batches.dropped + self._tell.lost
 
     def close(self) -> None:
         """Deliver what waits. Blocks for some seconds at most."""
         self._batches.close()
-        self._tell.close()
 
     def begin(self, call: "Call") -> CallSpan:
         """The span of *call*, in the trace that everybody else knows it by."""
         parent = context.parent_of(call.params, call.headers)
         if parent is not None and parent.trace_id != call.trace_id:
             parent = None
-        return CallSpan(call.trace_id, parent, sampled=context.is_sampled(call.trace_id, parent, self.sample))
+        sampled = context.is_sampled(call.trace_id, parent, self.sample)
+        return CallSpan(call.trace_id, parent, self.clock(), sampled=sampled)
 
     def end(self, call: "Call", record: Record) -> None:
         """Tell of *call*, which is over, as its *record* does. Never waits, never raises."""
         span = call.trip.span or self.begin(call)
         if span.sampled:
             id = bytes(call.id)[:_MOST_REQUEST_ID]
-            self._batches.put(_Over(span, time.time_ns(), record, call.revision.version, id, bool(call.headers)))
+            self._batches.put(_Over(span, self.clock(), record, call.revision.version, id, bool(call.headers)))
 
     def tell(
         self, whole: CallSpan, id: str, name: str, kind: Kind, began_ns: int, facts: Mapping[str, Fact], error: str = ""
@@ -146,7 +146,7 @@ class Tracing:
                     name=name,
                     kind=kind,
                     began_ns=began_ns,
-                    ended_ns=max(began_ns, time.time_ns()),
+                    ended_ns=max(began_ns, self.clock()),
                     facts=facts,
                     error=error,
                 )
@@ -157,17 +157,12 @@ class Tracing:
 
 
 def tracing_of(options: TracingOptions, trusts: Callable[[str], bool]) -> Tracing | None:
-    """What traces calls under *options*; None without an endpoint. Raises ConfigInvalid where it cannot be loaded."""
+    """What traces calls under *options*; None without an endpoint."""
     if options.endpoint is None:
         return None
-    try:
-        from bascule.observe.otlp import Otlp  # which takes longer to load than all the rest
-    except ImportError as error:
-        raise ConfigInvalid(
-            f"traces need more packages ({error.name} is missing): pip install 'bascule[otel]'",
-            field="tracing.endpoint",
-        ) from error
-    return Tracing(Otlp(options), sample=options.sample, trusts=trusts)
+    from bascule.observe.collector import Collector  # which others need not load
+
+    return Tracing(Collector(options), sample=options.sample, trusts=trusts)
 
 
 def new_id() -> str:

@@ -5,7 +5,6 @@ attempt   innermost: each request that goes to a server is a span, which the ser
 waits     around those stages that may make a call wait, from when it comes to when they let it go on
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -49,7 +48,7 @@ class Attempt:
         if whole is None or target is None or not target.upstream.name:
             return await forward(call)  # the aggregate answers itself
         server = target.upstream.name
-        id, state, began_ns = new_id(), whole.state, time.time_ns()
+        id, state, began_ns = new_id(), whole.state, self._tracing.clock()
         said = context.traceparent(whole.trace_id, id, whole.flags)
         params = context.going_on(target.params, said, state, trusted=self._tracing.trusts(server))
         whole.head = {context.PARENT: said, context.STATE: state} if state else {context.PARENT: said}
@@ -105,12 +104,12 @@ class Waits:
         span = call.trip.span
         if span is None or not span.sampled:
             return await self._stage(call, forward)
-        began_ns = time.time_ns()
+        began_ns = self._tracing.clock()
         waiting, error = True, "cancelled"
 
         def over(error: str) -> None:
             nonlocal waiting
-            if waiting and time.time_ns() - began_ns >= _WORTH_NS:
+            if waiting and self._tracing.clock() - began_ns >= _WORTH_NS:
                 self._tracing.tell(span, new_id(), self._name, "internal", began_ns, {}, error)
             waiting = False
 

@@ -75,8 +75,8 @@ class Routes:
         """
 
         def changed(row: Routing) -> Routing:
-            before = row.version or current
-            previous = row.previous if before == version else before
+            before, after = row.version or current, version or current
+            previous = row.previous if before == after else before
             return replace(row, version=version, previous=previous, canary="", percent=0)
 
         return await self._change(thing, "route", by, note, changed, called=version)
@@ -114,7 +114,9 @@ class Routes:
         def changed(row: Routing) -> Routing:
             if row.is_trying:
                 return replace(row, canary="", percent=0)
-            target = row.previous or ("" if row.version else before)
+            now = row.version or current
+            known = [row.previous] if row.version else [row.previous, before]
+            target = next((each for each in known if each not in ("", now)), "")
             if not target:
                 raise NotAllowed(_nowhere(thing, row, current))
             return replace(row, version=target, previous="", canary="", percent=0)

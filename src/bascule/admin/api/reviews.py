@@ -59,7 +59,13 @@ def operations(gateway: "Gateway") -> Sequence[Operation]:
                 "kind": Takes(about="tool if it is not said", choices=reviews.KINDS),
             },
         ),
-        # Which scope is needed depends on the aspect: admin/reviews.py looks.
+        *_decisions(area),
+    ]
+
+
+def _decisions(area: "_Reviews") -> Sequence[Operation]:
+    """Which scope is needed depends on the aspect: admin/reviews.py looks."""
+    return [
         Operation(
             name="reviews.approve",
             method="POST",

@@ -50,9 +50,10 @@ def _callers(setup: Setup) -> Iterator[Finding]:
 
 
 def _anonymous(setup: Setup) -> Iterator[Finding]:
-    anonymous, at = setup.config.auth.anonymous, setup.at("auth.anonymous")
+    anonymous = setup.config.auth.anonymous
     if not anonymous or not setup.exposed:
         return
+    at = setup.at("auth.anonymous")
     if anonymous is True or EVERYTHING in _held(anonymous, setup.config.roles):
         what = "auth.anonymous: anybody who reaches this address may call everything"
         yield finding("open-to-network", at, what, "auth: {anonymous: {scopes: [crm:read:public]}}")

@@ -35,26 +35,27 @@ def expiry(path: Path) -> datetime:
 
 
 def _certificate(setup: Setup, field: str, path: Path, *, names: bool) -> Iterator[Finding]:
-    at, look = setup.at(field), f"openssl x509 -in {path} -noout -enddate -ext subjectAltName"
+    look = f"openssl x509 -in {path} -noout -enddate -ext subjectAltName"
     try:
         certificates = x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "there is no certificate in it"
-        yield finding("tls-file-missing", at, f"{field}: {path}: {why}", f"{field}: cert.pem   # where it is, as PEM")
+        fix = f"{field}: cert.pem   # where it is, as PEM"
+        yield finding("tls-file-missing", setup.at(field), f"{field}: {path}: {why}", fix)
         return
     now = datetime.fromtimestamp(setup.now_s, UTC)
     for each in certificates:
         left, subject = each.not_valid_after_utc - now, each.subject.rfc4514_string() or "without a subject"
         if left <= timedelta():
             what = f"{field}: {subject} ended on {each.not_valid_after_utc:%Y-%m-%d}: no client connects any more"
-            yield finding("tls-expired", at, what, f"{look}   # put a new one there; no restart is needed")
+            yield finding("tls-expired", setup.at(field), what, f"{look}   # put a new one there; no restart is needed")
         elif left < SOON:
             what = f"{field}: {subject} ends in {plural(left.days, 'day')}, on {each.not_valid_after_utc:%Y-%m-%d}"
-            yield finding("tls-expires", at, what, f"{look}   # renew it; no restart is needed")
+            yield finding("tls-expires", setup.at(field), what, f"{look}   # renew it; no restart is needed")
     host = urlsplit(setup.config.http.public_url or "").hostname
     if names and host and not _is_for(certificates[0], host):
         what = f"{field}: it is not for {host}, which http.public_url tells clients to call"
-        yield finding("tls-name", at, what, look)
+        yield finding("tls-name", setup.at(field), what, look)
 
 
 def _is_for(certificate: x509.Certificate, host: str) -> bool:
@@ -71,15 +72,16 @@ def _is_for(certificate: x509.Certificate, host: str) -> bool:
 
 
 def _private_key(setup: Setup, path: Path) -> Iterator[Finding]:
-    at = setup.at("http.tls.key")
+    field = "http.tls.key"
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as error:
-        yield finding("tls-file-missing", at, f"http.tls.key: {path}: {error.strerror}", "http.tls.key: key.pem")
+        what = f"{field}: {path}: {error.strerror}"
+        yield finding("tls-file-missing", setup.at(field), what, f"{field}: key.pem   # where it is, as PEM")
         return
     if _IS_POSIX and mode & _FOR_ALL:
         # What the group may do is the operator's choice: certificates often belong to one.
         better = mode & ~_FOR_ALL
-        what = f"http.tls.key: every user of this machine can read {path}"
+        what = f"{field}: every user of this machine can read {path}"
         repair = Repair("chmod", str(path), better)
-        yield finding("tls-key-readable", at, what, f"chmod {better:o} {path}", repair=repair)
+        yield finding("tls-key-readable", setup.at(field), what, f"chmod {better:o} {path}", repair=repair)

@@ -38,6 +38,8 @@ class Running(msgspec.Struct, frozen=True):
     usage: Mapping[str, Any] = {}  # of the last day
     budgets: Sequence[Mapping[str, Any]] = ()
     orphans: Sequence[Mapping[str, Any]] = ()
+    left: kept.Kept = kept.Kept()  # to do, where its database is out of reach
+    at_s: float = 0.0  # when it was asked
 
 
 def examine(setup: Setup, gateway: Running | None, *, elsewhere: bool = False) -> list[Finding]:
@@ -59,6 +61,7 @@ def of_gateway(gateway: Running, config: str = "bascule.yaml", known: Collection
     """What a gateway says of itself; *known* are tools whose contracts were looked at already."""
     url = gateway.url
     found = [*running.findings(url, gateway.status, config), *running.of_usage(url, gateway.usage, config)]
+    found += kept.findings(gateway.left, config, url, gateway.at_s)
     found += [*running.of_budgets(url, gateway.budgets, config), *running.of_orphans(url, gateway.orphans, known)]
     return ordered(found)
 
@@ -68,7 +71,8 @@ def _of_records(setup: Setup) -> Iterator[Finding]:
         return
     try:
         yield from keys.findings(setup)
-        yield from kept.findings(kept.read(setup.state, setup.now_s), setup.path, setup.state, setup.now_s)
+        at = str(setup.state / FILE)
+        yield from kept.findings(kept.read(setup.state, setup.now_s), str(setup.path), at, setup.now_s)
         known = {each.id: each for _, each in setup.contracts()}
         yield from usage.findings(_calls(setup), known, str(setup.state), str(setup.path))
     except BasculeError as error:  # another version's, or somebody else's

@@ -1,8 +1,10 @@
-"""What the records of a state folder say is left to do. Reads the database beside a gateway that writes to it."""
+"""What is left to do, as the records say: read from the database, while gateways write to it, or asked of one."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +15,8 @@ from bascule.store import folder
 from bascule.store.files import BUSY_S, FILE, is_newest
 
 WAITS_S: Final = 60.0  # a question that nobody has answered for so long has found nobody
+Json = Mapping[str, Any]
+
 FAT_BYTES: Final = 100_000  # of a result: some 25,000 tokens
 
 _UNKNOWN: Final = "SELECT id, thing FROM journal WHERE state = 'UNKNOWN' ORDER BY changed_at_s DESC LIMIT 1000"
@@ -57,8 +61,26 @@ def _rows(connection: sqlite3.Connection, sql: str, *values: float) -> list[Any]
     return connection.execute(sql, values).fetchall()
 
 
-def findings(kept: Kept, config: Path, state: Path, now_s: float) -> Iterator[Finding]:
-    at = str(state / FILE)
+def of_answers(calls: Sequence[Json], questions: Sequence[Json], definitions: Sequence[Json], now_s: float) -> Kept:
+    """The same, of what a gateway answers where its database is out of reach."""
+    asked = sorted((_seconds(each.get("created")), str(each.get("id")), str(each.get("tool"))) for each in questions)
+    return Kept(
+        unknown=[(str(each.get("id")), str(each.get("tool"))) for each in calls if each.get("state") == "UNKNOWN"],
+        waiting=[(id, tool, since_s) for since_s, id, tool in asked if since_s < now_s - WAITS_S],
+        pending=sorted(Counter(str(each.get("server")) for each in definitions).items()),
+    )
+
+
+def _seconds(text: Any) -> float:
+    """Of a time in RFC 3339; what is none is long ago."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def findings(kept: Kept, config: str, at: str, now_s: float) -> Iterator[Finding]:
+    """*at* is where the records are."""
     if kept.unknown:
         what = f"{plural(len(kept.unknown), 'call')} of unknown outcome: {names(tool for _, tool in kept.unknown)}"
         yield finding("outcome-unknown", at, what, f"bascule journal list --state UNKNOWN -c {config}")

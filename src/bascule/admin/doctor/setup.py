@@ -60,7 +60,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def can_look_inside(self) -> bool:
         """Whether this user may see what the state folder holds; a folder that is not there holds nothing."""
-        return not self.state.exists() or os.access(self.state, os.R_OK | os.X_OK)
+        effective = os.access in os.supports_effective_ids
+        return not self.state.exists() or os.access(self.state, os.R_OK | os.X_OK, effective_ids=effective)
 
     @property
     def exposed(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bascule.admin.doctor.finding import Finding, finding
+from bascule.admin.doctor.finding import Finding, finding, names
 from bascule.contract.model import Contract
 from bascule.policy.outcome import category_of
 
@@ -83,16 +83,18 @@ def _loops(calls: Sequence[Entry], contracts: Mapping[str, Contract], where: str
     for each in calls:
         if digest := each.get("arguments_sha256"):
             times[each.get("caller", ""), each["thing"], digest].append(each["at_us"])
-    worst: dict[tuple[str, str], int] = {}
+    worst: dict[str, dict[str, int]] = defaultdict(dict)
     for (caller, tool, _), at_us in times.items():
-        worst[caller, tool] = max(worst.get((caller, tool), 0), most_within(sorted(at_us)))
-    for (caller, tool), most in worst.items():
-        if most >= LOOP:
-            contract = contracts.get(tool)
-            harmless = contract is not None and not contract.side_effect
-            fix = "cache_policy: {ttl_seconds: 60}" if harmless else f"rate_limit: {LOOP}/minute"
-            what = f"{caller or 'somebody'} made the same call of {tool} {most} times within a minute"
-            yield finding("calls-in-a-loop", where, what, f"policy: {{rules: [{{match: {tool}, {fix}}}]}}")
+        if (most := most_within(sorted(at_us))) >= LOOP:
+            worst[caller][tool] = max(worst[caller].get(tool, 0), most)
+    for caller, tools in worst.items():
+        tool = max(tools, key=lambda each: tools[each])
+        contract = contracts.get(tool)
+        harmless = contract is not None and not contract.side_effect
+        fix = "cache_policy: {ttl_seconds: 60}" if harmless else f"rate_limit: {LOOP}/minute"
+        more = f"; so it did with {names(sorted(tools.keys() - {tool}))}" if len(tools) > 1 else ""
+        what = f"{caller or 'somebody'} made the same call of {tool} {tools[tool]} times within a minute{more}"
+        yield finding("calls-in-a-loop", where, what, f"policy: {{rules: [{{match: {tool}, {fix}}}]}}")
 
 
 def _chatty(calls: Sequence[Entry], where: str, config: str) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ _NAMES: Final = (
     "audit",
     "callers",
     "cost",
+    "account",
 )
 
 

@@ -10,6 +10,7 @@ import msgspec
 from starlette.responses import Response
 
 from bascule.admin import catalog, tryout
+from bascule.admin.approvals import READ
 from bascule.admin.catalog import Entry
 from bascule.config import identifies
 from bascule.console import schema_form
@@ -123,7 +124,17 @@ async def _called(view: View, entry: Entry, draft: _Draft, filled: Filled) -> Re
     waits = found["outcome"] == "needs_confirmation"
     after = draft if waits else msgspec.structs.replace(draft, key=_new_key(), token="", is_sure=False)
     wrong = schema_form.placed(_form(entry, draft), _problems(found))
-    return _page(view, "try", _try_said(view, entry, after, Filled(filled.value, wrong), came=_came(found)))
+    came = {**_came(found), "question": await _question(view, found) if waits else ""}
+    return _page(view, "try", _try_said(view, entry, after, Filled(filled.value, wrong), came=came))
+
+
+async def _question(view: View, found: Mapping[str, Any]) -> str:
+    """What somebody is asked before the call may go."""
+    token = found["error"]["details"].get("confirmation_token")
+    if not token or not view.may(READ):
+        return ""
+    said: str = (await view.perform("approvals.show", id=token))["question"]
+    return said
 
 
 def _problems(found: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
