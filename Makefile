@@ -18,6 +18,7 @@ BIN        := $(VENV)/bin
 READY      := $(VENV)/.ready
 CLIENTS    := .venv-clients
 SUITE      := $(CLIENTS)/conformance
+AXE        := $(CLIENTS)/axe/node_modules/axe-core/axe.min.js
 SUITE_JS   := $(SUITE)/node_modules/@modelcontextprotocol/conformance/dist/index.js
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -27,7 +28,7 @@ apt         = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get up
 COMPILE    := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
               --custom-compile-command 'make lock'
 
-.PHONY: help setup run test check conformance fuzz kill bench docs docs-check lock clean lint types npm
+.PHONY: help setup run test check conformance fuzz kill bench screenshots docs docs-check lock clean lint types npm debian
 
 help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -35,13 +36,13 @@ help: ## Print this list
 run: $(READY) ## Set up and serve SERVER (default: uvx mcp-server-time) over HTTP; prints the URL
 	@exec bascule run $(ARGS) -- $(SERVER)
 
-test: $(READY) npm ## Set up and pass everything: lint, types, conformance, all tests, real clients included
+test: $(READY) npm debian $(AXE) ## Set up and pass everything: lint, types, conformance, all tests, real clients and browser included
 	$(MAKE) lint types docs-check conformance
-	python -m pytest -n 2
+	BASCULE_AXE=$(CURDIR)/$(AXE) python -m pytest -n 2
 
-check: $(READY) ## The quick subset before a commit: lint, format, types, generated docs, tests without clients
+check: $(READY) ## The quick subset before a commit: lint, format, types, generated docs, tests without clients and browser
 	$(MAKE) lint types docs-check
-	python -m pytest -n 2 -m 'not clients'
+	python -m pytest -n 2 -m 'not clients and not browser'
 
 conformance: $(READY) $(SUITE)/.made ## Judge with the official suite, also across eras and logging in: `LOST n/m`, `CROSS a/b`, `AUTH n/m`; fails when something is lost
 	python tests/conformance/run.py --suite $(SUITE_JS) --node $(SUITE)/node_modules/node/bin/node \
@@ -57,6 +58,9 @@ kill: $(READY) ## Kill Bascule KILLS times (2000: about 15 minutes) while it pay
 
 bench: $(READY) ## Measure against other gateways and write docs/benchmarks.md; about 25 minutes (ARGS=--quick: one)
 	python bench/run.py $(ARGS)
+
+screenshots: $(READY) debian ## Take a picture of every page of the console, light and dark, into docs/screenshots
+	python tests/console/screenshots.py $(ARGS)
 
 docs: $(READY) ## Write the generated tables of docs/ again
 	python docs/generate.py
@@ -101,6 +105,17 @@ $(VENV)/.locked: requirements-dev.lock
 npm:
 	@command -v npm >/dev/null || { $(call apt,npm); } \
 	    || { echo 'make: npm is missing; install Node.js with npm' >&2; exit 1; }
+
+# A browser, and what checks rules for Prometheus: tests that need one of them are skipped, with the reason, without it.
+debian:
+	@command -v chromium >/dev/null || { $(call apt,chromium); } || echo 'make: chromium is missing; install it' >&2
+	@command -v promtool >/dev/null || { $(call apt,prometheus); } || echo 'make: promtool is missing; install prometheus' >&2
+
+# What looks for barriers in pages. Only tests load it.
+$(AXE): Makefile | npm
+	@mkdir -p $(CLIENTS)/axe && echo '{"private": true}' > $(CLIENTS)/axe/package.json
+	npm install --loglevel=error --no-audit --no-fund --no-save --prefix $(CLIENTS)/axe axe-core@4.14.1
+	@touch $@
 
 # The suite needs Node 22; the npm package `node` brings it, whatever the system has.
 $(SUITE)/.made: Makefile | npm

@@ -137,7 +137,9 @@ def test_what_stands_in_the_configuration_cannot_be_published_over(place: Place)
 
 
 def test_a_contract_goes_through_its_life_by_commands(place: Place) -> None:
-    place.say("registry", "publish", place.write(contract()))
+    with (place.folder / "bascule.yaml").open("a") as file:
+        file.write("registry: {freeze: true}\n")  # no budget is spent: nothing was called
+    place.say("registry", "publish", place.write(contract(slo={"success": 99.9})))
     early = place.say("registry", "promote", ID, "1.0.0")
     assert (early.code, "it is draft and cannot be promoted; submit it for review" in early.err) == (1, True)
     for words, said in (

@@ -475,6 +475,28 @@ async def test_only_what_reaches_into_the_time_is_counted(life: Life) -> None:
     assert (calls(0, HOUR), calls(HOUR - 1, HOUR), calls(HOUR, HOUR + 1)) == (60, 60, 60)
 
 
+async def test_what_cannot_be_a_name_was_not_called(life: Life) -> None:
+    await life.calls(used(1))
+    await life.counted()
+    for odd in ("half \ud800", "x" * 10_000, "nul \x00", ""):
+        assert life.usage.sums((), 0, EVER, thing=odd) == {}
+
+
+async def test_who_sums_a_day_anew_beside_a_gateway_counts_nothing_twice(life: Life) -> None:
+    await life.calls(used(1))
+    await life.calls(used(2), used(3))  # they wait to be summed
+    other = Usage(life.writer.path)
+    beside = Writer(life.state)
+    beside.start()
+    day = BEGAN // DAY * DAY
+    assert await beside.write(lambda connection: other.rebuild(connection, day, BEGAN), durable=True) == 3
+    beside.close()
+    other.close()
+    await life.calls(used(4))
+    assert by_category(await life.counted()) == {"ok": 4}
+    assert differences(life.state) == []
+
+
 def test_a_database_that_is_not_there_is_said_to_be_unreadable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"bascule\.db"):
         Usage(tmp_path / "bascule.db").sums((), 0, 1)

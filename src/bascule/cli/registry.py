@@ -539,7 +539,7 @@ async def _worked(config: "Config", work: Work, *, writes: bool) -> Any:
     try:
         if writes:
             await records.start()
-        budgets = slo.Budgets(records.usage, lambda: slo.contracts_of(config, registered=records.registered()))
+        budgets = slo.Budgets(records.usage, lambda: slo.contracts_of(config))
         shelf = Shelf(
             contracts=records.contracts,
             routes=records.routes,

@@ -549,7 +549,7 @@ def _where(table: _Table, since_s: float, until_s: float, thing: str | None) -> 
     began = [since // span * span for span in (MINUTE, HOUR, DAY)]
     first = f"SELECT min(at) FROM {table.name} WHERE at IN (?, ?, ?) AND at + span > ?"
     sql, values = f"at >= coalesce(({first}), ?) AND at < ? AND at + span > ?", [*began, since, since, until, since]
-    return (sql, values) if thing is None else (f"{sql} AND thing = ?", [*values, thing])
+    return (sql, values) if thing is None else (f"{sql} AND thing = ?", [*values, kept(thing)])
 
 
 def _counted_to(connection: sqlite3.Connection) -> int:
