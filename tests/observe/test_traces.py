@@ -1,6 +1,5 @@
 """Spans are told elsewhere, in order, and only of calls that somebody wants to keep."""
 
-import sys
 from collections.abc import Sequence
 
 import pytest
@@ -8,7 +7,6 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from bascule.call import Call
-from bascule.errors import ConfigInvalid
 from bascule.observe import context
 from bascule.observe.options import TracingOptions
 from bascule.observe.traces import CallSpan, Span, Tracing, error_of, tracing_of

@@ -1,7 +1,7 @@
 """Spans as a collector takes them: OTLP, in protobuf. PURE.
 
-Written out by hand: it is one message with a dozen fields, and OpenTelemetry's own library takes twenty times as long for
-a span as everything else that is done for it, besides being larger and slower to load than Bascule.
+Written out by hand: it is one message with a dozen fields, and OpenTelemetry's own library takes many times as long
+for a span as all else that is done for it, besides being larger and slower to load than Bascule.
 Source: opentelemetry-proto 1.x, trace.proto, common.proto; Protocol Buffers, "Encoding".
 """
 

@@ -1,7 +1,7 @@
-"""Spans of calls: begun and ended here, told elsewhere (otlp.py), in a thread.
+"""Spans of calls: begun and ended here, told elsewhere (collector.py), in a thread.
 
-Nothing of OpenTelemetry is imported here. Its own spans cost a call 20 µs each; these are a few values in a queue,
-and become what a collector understands where no call waits for it.
+OpenTelemetry's own spans cost a call 20 µs each; these are a few values in a queue, and become what a collector
+understands where no call waits for it.
 """
 
 import random
