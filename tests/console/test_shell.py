@@ -334,17 +334,18 @@ async def test_without_script_a_page_can_be_read_and_the_theme_be_changed(browse
 async def test_a_page_with_all_that_it_loads_is_small_and_is_there_at_once(browser: Browser) -> None:
     async with at_console(SERVERS) as at:
         await at.bascule.up("plain")
-        page = await at.browse(browser)
-        paints: list[float] = []
-        for _ in range(3):  # what else the machine does is not our page's fault
-            context = await browser.new_context(viewport=WIDE, storage_state=await page.context.storage_state())
-            fresh = await context.new_page()
-            await fresh.goto(f"{at.url}/overview", wait_until="load")
-            paints.append(await _first_paint_s(fresh))
-            if len(paints) == 1:
-                assert await _transferred(fresh) < MAX_BYTES
-            await context.close()
-        assert min(paints) < FIRST_PAINT_S, paints
+        signed_in = await (await at.browse(browser)).context.storage_state()
+        for path in (each.routes[0].path for each in pages()):
+            paints: list[float] = []
+            while len(paints) < 4 and min(paints, default=FIRST_PAINT_S) >= FIRST_PAINT_S:
+                # Anew, with nothing kept; and again when it was late: what else the machine does is not the page's fault.
+                context = await browser.new_context(viewport=WIDE, storage_state=signed_in)
+                page = await context.new_page()
+                await page.goto(at.url + path, wait_until="load")
+                paints.append(await _first_paint_s(page))
+                assert await _transferred(page) < MAX_BYTES, path
+                await context.close()
+            assert min(paints) < FIRST_PAINT_S, (path, paints)
 
 
 async def _first_paint_s(page: Page) -> float:
