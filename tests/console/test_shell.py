@@ -338,7 +338,7 @@ async def test_a_page_with_all_that_it_loads_is_small_and_is_there_at_once(brows
         for path in (each.routes[0].path for each in pages()):
             paints: list[float] = []
             while len(paints) < 4 and min(paints, default=FIRST_PAINT_S) >= FIRST_PAINT_S:
-                # Anew, with nothing kept; and again when it was late: what else the machine does is not the page's fault.
+                # With nothing kept; and again when it was late: what else the machine does is not its fault.
                 context = await browser.new_context(viewport=WIDE, storage_state=signed_in)
                 page = await context.new_page()
                 await page.goto(at.url + path, wait_until="load")
