@@ -22,6 +22,8 @@ from advice import ADVICE, RESERVED
 from meanings import MEANINGS
 from msgspec import UNSET
 
+from bascule.admin.actions import Operation
+from bascule.app import Gateway
 from bascule.cli.commands import app
 from bascule.config import (
     Config,
@@ -51,6 +53,7 @@ from bascule.policy.options import (
     PolicyOptions,
     ServerLimits,
 )
+from bascule.policy.roles import ROLES
 from bascule.store.options import ApprovalOptions, AuditOptions, CacheOptions, JournalOptions, RegistryOptions
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
@@ -277,6 +280,56 @@ def preset(value: Any) -> str:
     return "" if value in (None, False, (), []) else f"`{getattr(value, 'value', value)}`"
 
 
+# ---- operations ----------------------------------------------------------------------------------
+
+
+# What an operation needs that decides itself who may: it depends on what is asked for, or is more than one scope.
+DECIDED_INSIDE: Final = {
+    "approvals.list": "`bascule.approvals:read`, by name",
+    "approvals.show": "`bascule.approvals:read`, by name",
+    "approvals.approve": "`bascule.approvals:write`, by name",
+    "approvals.deny": "`bascule.approvals:write`, by name",
+    "reviews.approve": "`bascule.reviews:write:ASPECT`, by name",
+    "reviews.deny": "`bascule.reviews:write:ASPECT`, by name",
+    "registry.sign": "`bascule.registry:read` and `bascule.reviews:write:ASPECT`, by name",
+    "tools.call": "`bascule.status:read`, and those of the tool",
+    "openapi": "none",
+}
+
+
+def operations() -> str:
+    """A table for each area, in the order in which areas are first named."""
+    areas: dict[str, list[Operation]] = {}
+    for each in Gateway(Config()).actions.operations:
+        areas.setdefault(each.path.split("/")[2].removesuffix(".json"), []).append(each)
+    head = ("request", "takes", "does", "scope")
+    return "\n\n".join(f"### {area}\n\n{table(head, [*map(request, group)])}" for area, group in areas.items())
+
+
+def request(each: Operation) -> tuple[str, ...]:
+    takes = ", ".join(f"**`{name}`**" if wanted.needed else f"`{name}`" for name, wanted in each.takes.items())
+    return f"`{each.method} {each.path}`", takes, each.about, scope_in_words(each)
+
+
+def scope_in_words(each: Operation) -> str:
+    if each.name in DECIDED_INSIDE:
+        return DECIDED_INSIDE[each.name]
+    if not each.scopes:
+        raise SystemExit(f"docs/generate.py: who may ask for {each.name}? Say it in DECIDED_INSIDE")
+    return " and ".join(f"`{scope}`" for scope in each.scopes) + (", by name" if each.named else "")
+
+
+def roles() -> str:
+    """Which role of the console has which scope."""
+    scopes = sorted({scope for held in ROLES.values() for scope in held}, key=lambda scope: (-holders(scope), scope))
+    rows = [(f"`{scope}`", *("yes" if scope in held else "" for held in ROLES.values())) for scope in scopes]
+    return table(("scope", *ROLES), rows)
+
+
+def holders(scope: str) -> int:
+    return sum(scope in held for held in ROLES.values())
+
+
 # ---- pages ---------------------------------------------------------------------------------------
 
 
@@ -320,6 +373,8 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "errors": error_index,
     "every error": error_sections,
     "commands": commands,
+    "operations": operations,
+    "roles": roles,
 }
 
 _PART: Final = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- /generated -->)", re.DOTALL)

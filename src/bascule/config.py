@@ -403,6 +403,7 @@ class _Source:
             journal=outline.journal,
             approvals=outline.approvals,
             registry=outline.registry,
+            policy=outline.policy,
             contracts=outline.contracts,
             documents=tuple(self._documents(outline.contracts)),
             console=outline.console,

@@ -37,7 +37,7 @@ class Collector:
 
     async def take(self, request: web.Request) -> web.Response:
         body = await request.read()
-        self.headers.append(dict(request.headers))
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
         whole = ExportTraceServiceRequest.FromString(gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body)
         for of_process in whole.resource_spans:
             process = _facts(of_process.resource.attributes)

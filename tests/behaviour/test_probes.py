@@ -37,7 +37,9 @@ async def test_until_a_required_server_is_there_it_starts() -> None:
 async def test_names_of_servers_are_not_for_everybody_where_callers_say_who_they_are() -> None:
     who = credentials("agent")
     callers = who.configured(agent={"scopes": ["*"]})
-    async with gateway({"bad": hostile("dies-at-start", required=True)}, environ=who.environ, callers=callers) as bascule:
+    async with gateway(
+        {"bad": hostile("dies-at-start", required=True)}, environ=who.environ, callers=callers
+    ) as bascule:
         assert await bascule.get("/health/startup") == (503, {"status": "starting"})
 
 

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 from axe import faults
+from gateway import Json
 from playwright.async_api import Browser, expect
 from shopping import AGENT, BATCH, CALLERS, CONTRACTS, ENVIRON, call, counted, shop, stocked
 from visiting import NARROW, Visitor, at_console
 
-OPTIONS = {"contracts": CONTRACTS, "callers": CALLERS, "environ": ENVIRON}
+OPTIONS: Json = {"contracts": CONTRACTS, "callers": CALLERS, "environ": ENVIRON}
 
 
 async def spend(at: Visitor) -> None:

@@ -68,7 +68,12 @@ async def test_an_address_that_nobody_would_make_up_is_refused_in_words() -> Non
 
 
 async def test_what_a_server_says_cannot_become_markup() -> None:
-    contract = {"tool": "crm/create_lead", "version": "1.0.0", "description": "<script>alert(1)</script>", "owner_team": '"><b>'}
+    contract = {
+        "tool": "crm/create_lead",
+        "version": "1.0.0",
+        "description": "<script>alert(1)</script>",
+        "owner_team": '"><b>',
+    }
     async with at_console({"crm": shop()}, contracts=[contract]) as at:
         await stocked(at)
         html = (await at.get("/marketplace?q=create_lead")).html
@@ -95,7 +100,7 @@ async def test_five_hundred_tools_stay_small_and_quick() -> None:
         assert "505 tools" in reply.text
         assert "Next" in reply.text
         last = await at.get("/marketplace?page=22")
-        assert "505–505 of 505" in last.text
+        assert "505 of 505" in last.text
 
 
 @pytest.mark.browser

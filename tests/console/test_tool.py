@@ -9,7 +9,7 @@ from html import unescape
 
 import pytest
 from axe import faults
-from gateway import local
+from gateway import Json, local, until
 from playwright.async_api import Browser, expect
 from shopping import AGENT, CALLERS, CONTRACTS, ENVIRON, call, shop, stocked
 from visiting import NARROW, Visitor, at_console
@@ -50,6 +50,16 @@ def number_of(html: str) -> int:
     return int(found[1])
 
 
+async def shown(at: Visitor, path: str, wanted: str) -> str:
+    """The text of a page once it says *wanted*: the audit is written behind."""
+
+    async def text() -> str:
+        return (await at.get(path)).text
+
+    found: str = await until(text, lambda said: wanted in said)
+    return found
+
+
 # ---- looking
 
 
@@ -76,11 +86,9 @@ async def test_last_calls_and_the_definition_are_there() -> None:
         await stocked(at)
         await at.bascule.modern().call("crm__search_leads", query="Ada")
         await at.bascule.modern().call("crm__search_leads", wrong=1)
-        async with asyncio.timeout(10):
-            while "invalid argument" not in (text := (await at.get("/tools/crm/search_leads")).text):
-                await asyncio.sleep(0.05)
+        text = await shown(at, "/tools/crm/search_leads?tab=calls", "invalid argument")
         assert "anonymous answered" in text
-        assert "Promises (SLO)" in text
+        assert "Promises (SLO)" in (await at.get("/tools/crm/search_leads")).text
         history = (await at.get("/tools/crm/search_leads?tab=definition")).text
         assert "approved" in history
 
@@ -88,7 +96,13 @@ async def test_last_calls_and_the_definition_are_there() -> None:
 async def test_what_there_is_not_is_not_found() -> None:
     async with at_console({"crm": shop()}) as at:
         await stocked(at)
-        for path in ("/tools/crm/none", "/tools/none/x", "/tools/crm/create_lead?tab=none", "/tools/x%2F..%2Fy", "/tools/"):
+        for path in (
+            "/tools/crm/none",
+            "/tools/none/x",
+            "/tools/crm/create_lead?tab=none",
+            "/tools/x%2F..%2Fy",
+            "/tools/",
+        ):
             assert (await at.get(path)).status == 404, path
         assert (await at.post("/tools/crm/none")).status == 404
 
@@ -111,9 +125,7 @@ async def test_the_call_is_in_the_audit_under_the_name_of_who_tried_it() -> None
     async with at_console({"crm": shop()}, name="ada", contracts=CONTRACTS) as at:
         await stocked(at)
         await at.post(SEARCH, {"arg:/query": "x"})
-        async with asyncio.timeout(10):
-            while "ada answered" not in (await at.get("/tools/crm/search_leads")).text:
-                await asyncio.sleep(0.05)
+        await shown(at, "/tools/crm/search_leads?tab=calls", "ada answered")
 
 
 async def test_mistakes_are_shown_at_their_fields_in_words() -> None:
@@ -127,7 +139,13 @@ async def test_mistakes_are_shown_at_their_fields_in_words() -> None:
         there = await at.post(SEARCH, {"arg:/query": "x", "arg:/most": "0"})
         assert "most must be at least 1" in there.text
         assert 'aria-invalid="true"' in there.html
-        nested = {"arg:/name": "Ada", "arg:/source": '"web"', "arg:/address/city": "Bern", "arg:/address/zip": "x", "sure": "1"}
+        nested = {
+            "arg:/name": "Ada",
+            "arg:/source": '"web"',
+            "arg:/address/city": "Bern",
+            "arg:/address/zip": "x",
+            "sure": "1",
+        }
         inside = await at.post(CREATE, nested)
         assert re.search(r'name="arg:/address/zip"[^>]*aria-invalid="true"', inside.html)
 
@@ -212,7 +230,9 @@ async def test_a_tool_that_fails_and_a_picture_are_said_in_words() -> None:
 async def test_what_a_person_has_to_confirm_waits_and_goes_with_the_yes() -> None:
     async with at_console({"crm": shop()}, contracts=CONTRACTS) as at:
         await stocked(at)
-        asked = await at.post("/tools/crm/delete_lead?tab=try", {"arg:/id": "17", "sure": "1", "key": "try-0123456789abcdef"})
+        asked = await at.post(
+            "/tools/crm/delete_lead?tab=try", {"arg:/id": "17", "sure": "1", "key": "try-0123456789abcdef"}
+        )
         assert "A person has to confirm this call. They are asked: Really delete it?" in asked.text
         token = re.search(r'name="token" value="([0-9a-f]{32})"', asked.html)
         assert token
@@ -239,7 +259,7 @@ async def test_a_version_is_tried_with_its_own_form() -> None:
 
 
 async def test_where_callers_are_told_apart_a_try_needs_scopes_that_the_operator_gives() -> None:
-    options = {"contracts": CONTRACTS, "callers": CALLERS, "environ": ENVIRON}
+    options: Json = {"contracts": CONTRACTS, "callers": CALLERS, "environ": ENVIRON}
     async with at_console({"crm": shop()}, **options) as at:
         await stocked(at)
         page = await at.get(SEARCH)
@@ -255,7 +275,7 @@ async def test_where_callers_are_told_apart_a_try_needs_scopes_that_the_operator
 
 
 async def test_one_token_for_all_clients_does_not_open_tools_to_who_does_not_hold_it() -> None:
-    options = {"contracts": CONTRACTS, "http": {"bearer": "${env:AGENT_KEY}"}, "environ": ENVIRON}
+    options: Json = {"contracts": CONTRACTS, "http": {"bearer": "${env:AGENT_KEY}"}, "environ": ENVIRON}
     async with at_console({"crm": shop()}, role="viewer", **options) as at:
         await stocked(at)
         tried = await at.post(SEARCH, {"arg:/query": "x"})
@@ -280,8 +300,8 @@ async def test_the_commands_that_can_be_copied_run() -> None:
     async with at_console({"crm": shop()}, contracts=CONTRACTS) as at:
         await stocked(at)
         await _runs(at, (await at.post(CREATE, said)).html, {})
-    options = {"contracts": CONTRACTS, "callers": CALLERS, "environ": ENVIRON}
-    async with at_console({"crm": shop()}, **options) as at:
+    rich = {"agent": {"scopes": ["crm"], "keys": ["${env:AGENT_KEY}"]}}
+    async with at_console({"crm": shop()}, contracts=CONTRACTS, callers=rich, environ=ENVIRON) as at:
         await stocked(at)
         html = (await at.post(CREATE, said)).html
         await _runs(at, html, {"BASCULE_KEY": AGENT})
@@ -324,7 +344,7 @@ async def test_axe_finds_nothing_serious_on_any_of_its_pages(browser: Browser) -
         await stocked(at)
         for scheme in ("light", "dark"):
             page = await at.browse(browser, bypass_csp=True, color_scheme=scheme)
-            for path in ("", "?tab=contract", "?tab=versions", "?tab=definition", "?tab=try"):
+            for path in ("", "?tab=contract", "?tab=versions", "?tab=definition", "?tab=calls", "?tab=try"):
                 await page.goto(f"{at.url}/tools/crm/create_lead{path}")
                 assert await faults(page) == [], path
             await page.get_by_role("button", name="Call it").click()

@@ -90,4 +90,5 @@ def test_what_is_json_is_set_out_in_lines_and_what_is_none_stays_as_it_is() -> N
     assert words.pretty({"a": [1]}) == '{\n  "a": [\n    1\n  ]\n}'
     assert words.pretty(b'{"a":1}') == '{\n  "a": 1\n}'
     assert words.pretty("not json") == "not json"
+    assert words.pretty("\ud800") == "\ud800"
     assert words.pretty(b"\xff") == "\N{REPLACEMENT CHARACTER}"

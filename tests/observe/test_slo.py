@@ -270,7 +270,7 @@ def each_rule(promised: Sequence[Objective]) -> Iterator[dict[str, Any]]:
 
 def test_windows_longer_than_that_of_the_promise_are_not_watched() -> None:
     day = Objective(tool="t", name="success", target=0.99, window_days=1)
-    tools = [rule.get("record") or rule["alert"] for rule in each_rule([day])]
+    names = [rule.get("record") or rule["alert"] for rule in each_rule([day])]
     assert names == [
         *(f"bascule:slo_bad_ratio:rate{span}" for span in ("5m", "30m", "1h", "2h", "6h", "1d")),
         *("BasculeSloBurnsFast", "BasculeSloBurns"),

@@ -424,14 +424,14 @@ def proof_report(proof: Proof) -> dict[str, Any]:
 
 
 def csv_head() -> str:
-    return _csv_line(CSV_COLUMNS)
+    return csv_line(CSV_COLUMNS)
 
 
 def csv_row(seen: Seen) -> str:
     """An entry as a line of CSV (RFC 4180), of which a spreadsheet runs nothing."""
     at_us = seen.entry.get("at_us")
     cells = {**seen.entry, "seq": seen.seq, "hash": seen.hash, "time": date_of(at_us)}
-    return _csv_line([_harmless(cells.get(name, "")) for name in CSV_COLUMNS])
+    return csv_line([harmless(cells.get(name, "")) for name in CSV_COLUMNS])
 
 
 def moment_us(text: str, now_s: float) -> int | None:
@@ -455,17 +455,19 @@ def date_of(at_us: Any) -> str:
         return "?"
 
 
-def _harmless(value: Any) -> str:
+def harmless(value: Any) -> str:
     text = escaped(str(value))
     return f"'{text}" if text.startswith(_FORMULA) and not isinstance(value, int) else text
 
 
 def escaped(text: str) -> str:
     """*text* without what could move a cursor, hide, or turn the order of letters around: that is spelled out."""
+    if text.isascii() and text.isprintable():
+        return text  # almost all, and an export has millions of them
     return "".join(f"\\u{ord(char):04x}" if unicodedata.category(char) in _UNSEEN else char for char in text)
 
 
-def _csv_line(cells: Sequence[str]) -> str:
+def csv_line(cells: Sequence[str]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(cells)
     return line.getvalue()

@@ -7,7 +7,7 @@ which takes a thread of its own; all else is known to the gateway already.
 import asyncio
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -36,6 +36,8 @@ PAGE: Final = 24  # cards at one time
 MOST_LISTED: Final = 500
 DAYS: Final = 7  # of use, on a card
 LAST_CALLS: Final = 20
+PATIENCE_S: Final = 30.0  # for figures, of whoever has nothing to look at meanwhile
+_GOOD_S: Final = 10.0
 
 COSTS: Final = ("free", "priced", "to_0.01", "to_0.1", "to_1", "over_1")  # USD of a call, as it is estimated
 STATUSES: Final = ("active", "deprecated", "gone", "draft", "in_review", "withheld")
@@ -115,6 +117,7 @@ class Figures(msgspec.Struct, frozen=True):
     usage: Mapping[str, Mapping[str, Any]] = {}
     promises: Mapping[str, Sequence[Mapping[str, Any]]] = {}  # how they stand, the worst first
     counted: bool = False  # False: nobody counts
+    pending: bool = False  # they are being added up, and these are older ones, or none
 
 
 # ---- what there is -------------------------------------------------------------------------------
@@ -247,13 +250,44 @@ def _misses(entry: Entry, words: Sequence[str]) -> int:
 # ---- figures -------------------------------------------------------------------------------------
 
 
-async def figures(gateway: "Gateway", now_s: float | None = None) -> Figures:
-    """How tools were used in the last DAYS days, and how their promises stand."""
-    counted = usage_of(gateway)
-    if counted is None:
-        return Figures()
-    until_s = time.time() if now_s is None else now_s
-    return await asyncio.to_thread(_figures, gateway, counted, until_s)
+class FiguresKept:
+    """The figures of a gateway, which take a while to add up: what was found is good for some seconds."""
+
+    def __init__(self, gateway: "Gateway", clock: Callable[[], float] = time.time) -> None:
+        self._gateway = gateway
+        self._clock = clock
+        self._found = Figures()
+        self._at_s: float | None = None
+        self._adding: asyncio.Task[None] | None = None
+
+    async def now(self, patience_s: float = PATIENCE_S) -> Figures:
+        """How tools were used in the last DAYS days, and how their promises stand.
+
+        What takes longer than *patience_s* is not waited for: then it is what was found before, and `pending`.
+        """
+        counted = usage_of(self._gateway)
+        if counted is None:
+            return Figures()
+        if self._at_s is None or not 0 <= self._clock() - self._at_s < _GOOD_S:
+            if self._adding is None or self._adding.done():
+                self._adding = asyncio.ensure_future(self._add_up(counted))
+                self._adding.add_done_callback(_looked_at)
+            done, _ = await asyncio.wait({self._adding}, timeout=patience_s)
+            if not done:
+                return msgspec.structs.replace(self._found, counted=True, pending=True)
+            self._adding.result()  # what went wrong is for whoever asked
+        return self._found
+
+    async def _add_up(self, counted: Usage) -> None:
+        now_s = self._clock()
+        self._found = await asyncio.to_thread(_figures, self._gateway, counted, now_s)
+        self._at_s = now_s
+
+
+def _looked_at(done: "asyncio.Task[None]") -> None:
+    """Of work that perhaps nobody waits for: the next who asks hears what is wrong."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _figures(gateway: "Gateway", counted: Usage, until_s: float) -> Figures:
@@ -320,6 +354,7 @@ def page(gateway: "Gateway", wanted: Wanted, figures: Figures, *, number: int = 
         "last": (number - 1) * size + len(shown),
         "days": DAYS,
         "counted": figures.counted,
+        "pending": figures.pending,
         "unheard": unheard(gateway),
         "choices": choices(everything),
         "tools": [card(each, figures) for each in shown],
@@ -337,15 +372,15 @@ def _check(wanted: Wanted) -> None:
 # ---- one tool ------------------------------------------------------------------------------------
 
 
-async def tool(gateway: "Gateway", id: str, *, calls: int = LAST_CALLS) -> dict[str, Any] | None:
+async def tool(gateway: "Gateway", id: str, known: Figures, *, calls: int = LAST_CALLS) -> dict[str, Any] | None:
     """All that there is to say of one tool; None where no server is known to list it."""
     found = entry(gateway, id)
     if found is None:
         return None
-    known = await figures(gateway)
     return {
         **card(found, known),
         "description": found.contract.description,
+        "pending": known.pending,
         "scopes": list(found.way.scopes),
         "contract": lines(found.contract),
         "input_schema": found.contract.input_schema,

@@ -7,9 +7,10 @@ from typing import Final
 from bascule.config import Config
 from bascule.contract.model import ConfirmGate, Terms, scopes_of
 from bascule.policy.guard import compile_gate, compile_guards
+from bascule.policy.roles import ROLES
 from bascule.policy.scopes import EVERYTHING
 
-_OF_BASCULE: Final = frozenset({"bascule.status", "bascule.cache", "bascule.journal", "bascule.approvals"})
+_OF_BASCULE: Final = frozenset(scope.split(":")[0] for scope in ROLES["admin"])
 
 
 def doubts(config: Config) -> list[str]:

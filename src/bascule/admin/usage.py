@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from bascule.admin.audit import _csv_line, _harmless
+from bascule.admin.audit import csv_line, harmless
 from bascule.admin.keys import date_of
 from bascule.contract.model import Contract
 from bascule.errors import InvalidParams
@@ -186,10 +186,10 @@ def charge_back(usage: Usage, month: str, teams: Teams) -> list[dict[str, Any]]:
 
 def charge_back_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     """*rows* of a charge-back as CSV (RFC 4180), of which a spreadsheet runs nothing; costs to the last digit."""
-    lines = [_csv_line(CHARGED)]
+    lines = [csv_line(CHARGED)]
     for row in rows:
         cells = {**row, "cost_usd": usd_text(row["cost_nano_usd"])}
-        lines.append(_csv_line([_harmless(cells[name]) for name in CHARGED]))
+        lines.append(csv_line([harmless(cells[name]) for name in CHARGED]))
     return "".join(f"{line}\r\n" for line in lines)
 
 

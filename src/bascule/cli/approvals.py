@@ -1,29 +1,24 @@
 """`bascule approvals list`, `show`, `approve`, `deny`: answers to calls that wait for a person."""
 
 import asyncio
-import getpass
-import os
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from bascule.cli.records import ConfigOption, JsonOption, user, with_records
 from bascule.cli.talk import failing, note
 from bascule.errors import ConfigInvalid
 
 if TYPE_CHECKING:
     from bascule.config import Config
     from bascule.store.approvals import Approvals
+    from bascule.store.records import Records
 
 _HEADINGS: Final = ("id", "state", "tool", "caller", "expires", "decided by", "question")
 _STATES: Final = ("pending", "approved", "denied", "used", "expired")
 _LOOK_EVERY_S: Final = 1.0
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The file; default bascule.yaml, or what `bascule run` keeps.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `bascule approvals list` shows it.")]
 NoteOption = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; a caller that is denied is told it.")]
 StateOption = Annotated[
@@ -56,20 +51,20 @@ def list_(
     if state is not None and state not in _STATES:
         raise ConfigInvalid(f"--state {state!r}: there are {', '.join(_STATES)}")
 
-    async def listed(approvals: "Approvals") -> None:
+    async def listed(_: "Config", records: "Records") -> None:
         from bascule.admin import approvals as admin
 
         if watch:
-            await _watch(approvals, as_json=as_json)
+            await _watch(records.approvals, as_json=as_json)
             return
-        reports = admin.list_(approvals, None, state=state)  # type: ignore[arg-type]  # it is one of _STATES
+        reports = admin.list_(records.approvals, None, state=state)  # type: ignore[arg-type]  # it is one of _STATES
         if as_json:
             shown.document(reports)
         else:
             shown.table("approvals", _HEADINGS, [_row(each) for each in reports])
 
     try:
-        _run(config, listed)
+        with_records(config, listed)
     except KeyboardInterrupt:
         pass  # the end of `--watch`
 
@@ -79,17 +74,17 @@ def list_(
 def show(id: IdArgument, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show one question: the exact tool, version and arguments that a yes is for."""
 
-    async def looked(approvals: "Approvals") -> None:
+    async def looked(_: "Config", records: "Records") -> None:
         from bascule.admin import approvals as admin
         from bascule.cli import show as shown
 
-        report = admin.show(approvals, None, id)
+        report = admin.show(records.approvals, None, id)
         if as_json:
             shown.document(report)
         else:
             shown.text(_page(report))
 
-    _run(config, looked)
+    with_records(config, looked)
 
 
 @commands.command()
@@ -107,59 +102,19 @@ def deny(id: IdArgument, about: NoteOption = "", as_json: JsonOption = False, co
 
 
 def _decide(id: str, about: str, config: Path | None, *, approve: bool, as_json: bool) -> None:
-    async def decided(approvals: "Approvals") -> None:
+    async def decided(_: "Config", records: "Records") -> None:
         from bascule.admin import approvals as admin
         from bascule.cli import show as shown
 
-        by = f"cli:{_user()}"
-        report = await admin.decide(approvals, None, id, approve=approve, note=about, by=by)
+        by = f"cli:{user()}"
+        report = await admin.decide(records.approvals, None, id, approve=approve, note=about, by=by)
         if as_json:
             shown.document(report)
         note(f"{report['tool']} for {report['caller']} is {report['state']}, by {report['decided_by']}")
         if approve:
             note(f"the call has to be sent again with its token by {report['expires']}")
 
-    _run(config, decided, writes=True)
-
-
-# ---- from words to the records -------------------------------------------------------------------
-
-Work: TypeAlias = Callable[["Approvals"], Coroutine[Any, Any, None]]
-
-
-def _run(path: Path | None, work: Work, *, writes: bool = False) -> None:
-    from bascule import config
-    from bascule.store.files import require
-
-    # A call is denied also where none of the servers' secrets is at hand.
-    loaded = config.load_own_records(path, os.environ)
-    require(Path(loaded.state_dir))
-    asyncio.run(_worked(loaded, work, writes=writes))
-
-
-async def _worked(config: "Config", work: Work, *, writes: bool) -> None:
-    from bascule.config import audit_of
-    from bascule.store.records import Records
-
-    records = Records(Path(config.state_dir), audit_of(config), config.journal, config.approvals)
-    try:
-        if writes:
-            await records.start()
-        await work(records.approvals)
-    finally:
-        await records.close()
-
-
-def _user() -> str:
-    """The user of this process, as the system names them: not as their environment does."""
-    try:
-        if os.name == "posix":
-            import pwd
-
-            return pwd.getpwuid(os.getuid()).pw_name
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return f"uid {os.getuid()}" if os.name == "posix" else "somebody"
+    with_records(config, decided, writes=True)
 
 
 # ---- what is said --------------------------------------------------------------------------------

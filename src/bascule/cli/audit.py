@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 import typer
 
+from bascule.cli.records import ConfigOption, JsonOption
 from bascule.cli.talk import failing, note
 from bascule.errors import ConfigInvalid
 
@@ -25,10 +26,6 @@ _HEADINGS: Final = ("time", "caller", "tool", "decision", "outcome", "took", "co
 _WIDTHS: Final = (24, 16, 28, 9, 16, 9, 10, 32)  # on a terminal
 _LONGEST_PROOF: Final = 1024 * 1024
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The file; default bascule.yaml, or what `bascule run` keeps.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Intents too, of calls whose end is known.")]
 MostOption = Annotated[int, typer.Option("-n", metavar="N", min=1, help="No more than so many, the newest.")]
 CallerOption = Annotated[str, typer.Option("--caller", metavar="NAME", help="Of this caller.")]

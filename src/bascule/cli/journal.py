@@ -3,17 +3,14 @@
 Works on the state folder, whether a gateway runs on it or not.
 """
 
-import asyncio
-import getpass
-import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
+from bascule.cli.records import ConfigOption, JsonOption, user, with_records
 from bascule.cli.talk import failing, note
 from bascule.errors import ConfigInvalid, InvalidParams
 
@@ -29,10 +26,6 @@ _HEADINGS: Final = ("id", "state", "tool", "caller", "began", "trace", "note")
 _LARGEST_FILE: Final = 64 * 1024 * 1024
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `bascule journal list` shows it.")]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The file; default bascule.yaml, or what `bascule run` keeps.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 commands = typer.Typer(
     name="journal", no_args_is_help=True, help="Calls with an idempotency key: list, show, say what became of them."
@@ -59,10 +52,10 @@ def list_(
     from bascule.admin import journal
     from bascule.cli import show
 
-    async def listed(records: "Records") -> list[dict[str, Any]]:
+    async def listed(_: "Config", records: "Records") -> list[dict[str, Any]]:
         return await journal.list_(records.journal, state=state, caller=caller, most=most)
 
-    found = _with_records(config, listed)
+    found = with_records(config, listed)
     if as_json:
         show.document(found)
         return
@@ -86,12 +79,12 @@ def show(
     from bascule.admin import journal
     from bascule.cli import show
 
-    async def found(records: "Records") -> "tuple[Entry, bytes | None]":
+    async def found(_: "Config", records: "Records") -> "tuple[Entry, bytes | None]":
         entry = await _entry(records, id)
         kept = await records.journal.result(entry) if result else None
         return entry, None if kept is None else bytes(kept.value)
 
-    entry, value = _with_records(config, found)
+    entry, value = with_records(config, found)
     if result and value is None:
         raise InvalidParams(f"{id} is {entry.state}, and no result of it is kept")
     if value is not None:
@@ -126,14 +119,14 @@ def resolve(
         raise ConfigInvalid("say one thing: --never-ran, or --result FILE")
     kept = None if result is None else journal.result_of(_content(result))
 
-    async def resolved(records: "Records") -> "Entry":
+    async def resolved(_: "Config", records: "Records") -> "Entry":
         entry = await _entry(records, id)
         if kept is not None and len(bytes(kept.value)) > records.journal.options.max_result_bytes:
             raise InvalidParams("the result is larger than journal.max_result_bytes: it would not be kept")
         await records.start()
         return await journal.resolve(records.journal, records.audit, entry, kept, by=_me(), note=about)
 
-    entry = _with_records(config, resolved)
+    entry = with_records(config, resolved)
     if never_ran:
         note(f"{id} was never run: when {entry.caller} sends it again with the same key, {entry.thing} is called")
     else:
@@ -141,28 +134,6 @@ def resolve(
 
 
 # ---- from words to records -----------------------------------------------------------------------
-
-
-def _with_records(path: Path | None, work: "Callable[[Records], Awaitable[T]]") -> T:
-    """What *work* makes of the records of a configuration."""
-    from bascule import config
-    from bascule.store.files import require
-
-    # A call of unknown outcome is looked into also where none of the servers' secrets is at hand.
-    loaded = config.load_own_records(path, os.environ)
-    require(Path(loaded.state_dir))
-    return asyncio.run(_opened(loaded, work))
-
-
-async def _opened(config: "Config", work: "Callable[[Records], Awaitable[T]]") -> T:
-    from bascule.config import audit_of
-    from bascule.store.records import Records
-
-    records = Records(Path(config.state_dir), audit_of(config), config.journal, config.approvals)
-    try:
-        return await work(records)
-    finally:
-        await records.close()
 
 
 async def _entry(records: "Records", id: str) -> "Entry":
@@ -189,17 +160,9 @@ def _content(path: Path) -> bytes:
 
 
 def _me() -> "By":
-    """The user of this process, as the system names them: not as their environment does."""
     from bascule.admin.journal import By
 
-    try:
-        if os.name == "posix":
-            import pwd
-
-            return By(pwd.getpwuid(os.getuid()).pw_name, "shell")
-        return By(getpass.getuser(), "shell")
-    except (KeyError, OSError):  # a container's user may have no name
-        return By(f"uid {os.getuid()}" if os.name == "posix" else "somebody", "shell")
+    return By(user(), "shell")
 
 
 # ---- what is said --------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import typer
 
 from bascule.cli import remote
 from bascule.cli.importing import import_
+from bascule.cli.records import ConfigOption, JsonOption, opened, user
 from bascule.cli.talk import failing, note
 from bascule.errors import ConfigInvalid
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bascule.config import Config
     from bascule.contract.model import Document
     from bascule.store.contracts import By
+    from bascule.store.records import Records
 
 Work: TypeAlias = "Callable[[Shelf, By], Awaitable[Any]]"
 Said: TypeAlias = dict[str, Any]
@@ -47,10 +49,6 @@ KindOption = Annotated[
 ]
 NoteOption = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; it goes into the audit.")]
 UrlOption = Annotated[str | None, typer.Option("--url", help="Ask the gateway there, with the key in BASCULE_TOKEN.")]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The file; default bascule.yaml, or what `bascule run` keeps.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 commands = typer.Typer(
     name="registry", no_args_is_help=True, help="Publish contracts, take them through review and use, and see them."
@@ -532,13 +530,8 @@ async def _worked(config: "Config", work: Work, *, writes: bool) -> Any:
 
     from bascule.admin import slo
     from bascule.admin.registry import Shelf
-    from bascule.config import audit_of
-    from bascule.store.records import Records
 
-    records = Records(Path(config.state_dir), audit_of(config), config.journal, config.approvals)
-    try:
-        if writes:
-            await records.start()
+    async def worked(config: "Config", records: "Records") -> Any:
         budgets = slo.Budgets(records.usage, lambda: slo.contracts_of(config))
         shelf = Shelf(
             contracts=records.contracts,
@@ -549,15 +542,14 @@ async def _worked(config: "Config", work: Work, *, writes: bool) -> Any:
             frozen=budgets.frozen,
         )
         return await work(shelf, _me())
-    finally:
-        await records.close()
+
+    return await opened(config, worked, writes=writes)
 
 
 def _me() -> "By":
-    from bascule.cli.approvals import _user
     from bascule.store.contracts import By
 
-    return By(_user(), "shell")
+    return By(user(), "shell")
 
 
 # ---- what is said --------------------------------------------------------------------------------

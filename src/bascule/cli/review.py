@@ -1,22 +1,17 @@
 """`bascule review list`, `show`, `approve`, `deny`, `history`: what servers say of tools, before it is believed."""
 
-import asyncio
-import os
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from bascule.cli.approvals import ConfigOption, JsonOption, _user
+from bascule.cli.records import ConfigOption, JsonOption, user, with_records
 from bascule.cli.talk import failing, note
 from bascule.errors import ConfigInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bascule.config import Config
-    from bascule.store.definitions import Definitions
+    from bascule.store.records import Records
 
 _HEADINGS: Final = ("id", "state", "change", "kind", "tool", "listed", "decided by")
 _STATES: Final = ("pending", "approved", "denied", "all")
@@ -66,18 +61,18 @@ def list_(
     if state not in _STATES:
         raise ConfigInvalid(f"--state {state!r}: there are {', '.join(_STATES)}")
 
-    async def listed(definitions: "Definitions", _: "Sequence[str]") -> None:
+    async def listed(_: "Config", records: "Records") -> None:
         from bascule.admin import reviews
         from bascule.cli import show as shown
 
         wanted = None if state == "all" else state
-        found = reviews.list_(definitions, state=wanted, server=server, most=most)  # type: ignore[arg-type]  # checked
+        found = reviews.list_(records.definitions, state=wanted, server=server, most=most)  # type: ignore[arg-type]  # checked
         if as_json:
             shown.document(found)
         else:
             shown.table("reviews", _HEADINGS, [_row(each) for each in found])
 
-    _run(config, listed)
+    with_records(config, listed)
 
 
 @commands.command()
@@ -85,17 +80,17 @@ def list_(
 def show(id: IdArgument, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show one definition: what changed since the approved one, and what in it to look at twice."""
 
-    async def looked(definitions: "Definitions", needed: "Sequence[str]") -> None:
+    async def looked(loaded: "Config", records: "Records") -> None:
         from bascule.admin import reviews
         from bascule.cli import show as shown
 
-        report = reviews.show(definitions, id, needed)
+        report = reviews.show(records.definitions, id, loaded.registry.sign_offs)
         if as_json:
             shown.document(report)
         else:
             shown.text(_page(report))
 
-    _run(config, looked)
+    with_records(config, looked)
 
 
 @commands.command()
@@ -133,34 +128,34 @@ def history(
     if kind not in _KINDS:
         raise ConfigInvalid(f"--kind {kind!r}: there are {', '.join(_KINDS)}")
 
-    async def told(definitions: "Definitions", _: "Sequence[str]") -> None:
+    async def told(_: "Config", records: "Records") -> None:
         from bascule.admin import reviews
         from bascule.cli import show as shown
 
-        found = reviews.history(definitions, thing, kind)
+        found = reviews.history(records.definitions, thing, kind)
         if as_json:
             shown.document(found)
         else:
             headings = ("id", "state", "listed", "changed", "decided by", "note")
             shown.table(thing, headings, [_moment(each) for each in found])
 
-    _run(config, told)
+    with_records(config, told)
 
 
 def _decide(id: str, aspect: str, about: str, config: Path | None, *, approve: bool, as_json: bool) -> None:
-    async def decided(definitions: "Definitions", needed: "Sequence[str]") -> None:
+    async def decided(loaded: "Config", records: "Records") -> None:
         from bascule.admin import reviews
         from bascule.cli import show as shown
 
         report = await reviews.decide(
-            definitions,
+            records.definitions,
             None,
             id,
             approve=approve,
-            needed=needed,
+            needed=loaded.registry.sign_offs,
             aspect=aspect,
             note=about,
-            by=f"cli:{_user()}",
+            by=f"cli:{user()}",
         )
         if as_json:
             shown.document(report)
@@ -169,35 +164,7 @@ def _decide(id: str, aspect: str, about: str, config: Path | None, *, approve: b
         else:
             note(f"{report['tool']} is {report['state']}, by {report['decided_by']}")
 
-    _run(config, decided, writes=True)
-
-
-# ---- from words to the records -------------------------------------------------------------------
-
-Work: TypeAlias = Callable[["Definitions", "Sequence[str]"], Coroutine[Any, Any, None]]
-
-
-def _run(path: Path | None, work: Work, *, writes: bool = False) -> None:
-    from bascule import config
-    from bascule.store.files import require
-
-    # A definition is denied also where none of the servers' secrets is at hand.
-    loaded = config.load_own_records(path, os.environ)
-    require(Path(loaded.state_dir))
-    asyncio.run(_worked(loaded, work, writes=writes))
-
-
-async def _worked(config: "Config", work: Work, *, writes: bool) -> None:
-    from bascule.config import audit_of
-    from bascule.store.records import Records
-
-    records = Records(Path(config.state_dir), audit_of(config), config.journal, config.approvals)
-    try:
-        if writes:
-            await records.start()
-        await work(records.definitions, config.registry.sign_offs)
-    finally:
-        await records.close()
+    with_records(config, decided, writes=True)
 
 
 # ---- what is said --------------------------------------------------------------------------------

@@ -1,13 +1,15 @@
 """`bascule slo budgets` and `rules`: what contracts promise, how much may still go wrong, and who is told."""
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from bascule.cli.records import ConfigOption, JsonOption
 from bascule.cli.talk import failing, note
-from bascule.cli.usage import ConfigOption, JsonOption, document, loaded_from, opened
+from bascule.cli.usage import document, opened
 
 if TYPE_CHECKING:
     from bascule.config import Config
@@ -30,7 +32,7 @@ def budgets(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     from bascule.cli import show
     from bascule.observe.slo import objectives
 
-    with opened(config, contracts=True) as (loaded, sums):
+    with opened(config) as (loaded, sums):
         promised = objectives(slo.contracts_of(loaded, sums.things()))
         found = [slo.report(each) for each in slo.standings(sums, promised, time.time())]
     if as_json:
@@ -52,10 +54,11 @@ def rules(
     """
     from bascule.admin import slo
     from bascule.cli import show
+    from bascule.config import load_own_records
     from bascule.errors import ConfigInvalid
     from bascule.observe.slo import objectives
 
-    loaded = loaded_from(config, contracts=True)
+    loaded = load_own_records(config, os.environ)
     promised = objectives(slo.contracts_of(loaded, _called(loaded)))
     text = slo.rules(promised)
     if output is None:

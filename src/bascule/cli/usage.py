@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from bascule.cli.records import ConfigOption, JsonOption
 from bascule.cli.talk import failing, note
-from bascule.cli.target import DEFAULT_FILE
 from bascule.errors import ConfigInvalid, InvalidParams
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ _QUANTILES: Final = ("p50", "p95", "p99")
 _EVER: Final = "1970-01-01"
 _SHOWN: Final = 50  # differences; there may be as many as calls
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The file; default bascule.yaml, or what `bascule run` keeps.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 SinceOption = Annotated[
     str, typer.Option("--since", metavar="WHEN", help="From then on: 24h ago, or 2026-11-20T08:00Z.")
 ]
@@ -68,7 +64,7 @@ def usage(
     from bascule.admin.keys import date_of
     from bascule.cli import show
 
-    with opened(config, contracts=by == "team") as (loaded, sums):
+    with opened(config) as (loaded, sums):
         since_s, until_s = _time(since, until, sums)
         teams = _teams(loaded, sums) if by == "team" else {}
         rows = admin.totals(sums, by, since_s, until_s, teams)
@@ -96,7 +92,7 @@ def charge_back(
     from bascule.admin.audit import escaped
     from bascule.cli import show
 
-    with opened(config, contracts=True) as (loaded, sums):
+    with opened(config) as (loaded, sums):
         try:
             rows = admin.charge_back(sums, month, _teams(loaded, sums))
         except InvalidParams as error:
@@ -155,22 +151,14 @@ def rebuild(since: SinceOption = _EVER, until: UntilOption = "", config: ConfigO
 # ---- from words to values ------------------------------------------------------------------------
 
 
-def loaded_from(path: Path | None, *, contracts: bool) -> "Config":
-    """What the configuration says; the secrets of servers have to be at hand only where *contracts* are asked for."""
-    from bascule import config
-
-    if not contracts or (path is None and not DEFAULT_FILE.exists()):
-        return config.load_own_records(path, os.environ)
-    return config.load(path or DEFAULT_FILE, os.environ)
-
-
 @contextmanager
-def opened(path: Path | None, *, contracts: bool = False) -> "Iterator[tuple[Config, Usage]]":
+def opened(path: Path | None) -> "Iterator[tuple[Config, Usage]]":
     """The configuration, and the sums of its state folder."""
+    from bascule import config
     from bascule.store.files import FILE, require
     from bascule.store.usage import Usage
 
-    loaded = loaded_from(path, contracts=contracts)
+    loaded = config.load_own_records(path, os.environ)
     state = Path(loaded.state_dir)
     require(state)
     sums = Usage(state / FILE)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 import bascule
@@ -23,7 +23,7 @@ from bascule.console import live, words
 from bascule.console.assets import Assets
 from bascule.console.entrance import Entrance, asked_to_sign_in
 from bascule.console.forms import form_of
-from bascule.console.page import PART, ROOT, At, Missing, Page, View
+from bascule.console.page import PART, ROOT, At, Missing, Page, View, html
 from bascule.console.pages import pages
 from bascule.console.session import PROOF, THEME, THEMES, SignIn, Visitor, theme_of, wanted
 from bascule.errors import BasculeError, Misused, Refusal, ScopeDenied
@@ -98,7 +98,7 @@ class Console:
         }
 
     def page(self, request: Request, view: View | None, template: str, *, status: int = 200, **said: Any) -> Response:
-        response = HTMLResponse(self.render(template, **{**self.chrome(request, view), **said}), status)
+        response = html(self.render(template, **{**self.chrome(request, view), **said}), status)
         if view is not None:
             self.sign_in.forget_told(request, response)
         return response
@@ -107,7 +107,7 @@ class Console:
         """A refusal in words: a page, or a part for who asked for one."""
         about = {"number": status, "reason": HTTPStatus(status).phrase, "message": message, "advice": advice}
         if PART in request.headers:
-            return HTMLResponse(self.render("refusal_part.html", **about), status)
+            return html(self.render("refusal_part.html", **about), status)
         return self.page(request, view, "refusal.html", status=status, title=about["reason"], **about)
 
     def refused(self, request: Request, view: View | None, error: BasculeError) -> Response:

@@ -31,6 +31,11 @@ class Missing(Exception):
     """There is nothing of that name; the message says of which."""
 
 
+def html(text: str, status: int = 200) -> HTMLResponse:
+    """*text* as it is sent: half a character that somebody has smuggled in must not spoil the page."""
+    return HTMLResponse(text.encode(errors="replace"), status)
+
+
 class At(msgspec.Struct, frozen=True):
     """One address of a page, below /console."""
 
@@ -116,8 +121,7 @@ class View:
 
     def part(self, template: str, *, status: int = 200, **context: Any) -> Response:
         """What replaces a part of a page: a template without a base."""
-        rendered = self._console.render(template, view=self, csrf=self.csrf, **context)
-        return HTMLResponse(rendered, status)
+        return html(self._console.render(template, view=self, csrf=self.csrf, **context), status)
 
     def back(self, path: str, said: str = "", kind: Kind = "ok") -> Response:
         """After a POST: to the page at *path* ("/servers"), which says once what was done."""

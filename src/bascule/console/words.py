@@ -113,7 +113,7 @@ def pretty(value: Any) -> str:
     if isinstance(value, bytes | str):
         try:
             value = msgspec.json.decode(value)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeError):
             return value if isinstance(value, str) else value.decode(errors="replace")
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 

@@ -7,6 +7,7 @@ Source: opentelemetry-proto 1.x, trace.proto, common.proto; Protocol Buffers, "E
 
 import struct
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from bascule.observe import semconv
@@ -48,7 +49,12 @@ def span_of(span: Span) -> bytes:
 
 
 def _facts(field: int, facts: Mapping[str, Fact]) -> bytes:
-    return b"".join([_part(field, _text(1, name) + _part(2, _value(fact))) for name, fact in facts.items()])
+    return b"".join([_part(field, _name(name) + _part(2, _value(fact))) for name, fact in facts.items()])
+
+
+@lru_cache(256)  # names are few, and each span has most of them
+def _name(name: str) -> bytes:
+    return _text(1, name)
 
 
 def _value(fact: Fact) -> bytes:

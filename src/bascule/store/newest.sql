@@ -191,7 +191,7 @@ CREATE TABLE usage (
 	took_us BIGINT NOT NULL,
 	cost_nano_usd BIGINT NOT NULL,
 	CONSTRAINT pk_usage PRIMARY KEY (at, span, thing, version, caller, category)
-);
+) WITHOUT ROWID;
 
 CREATE INDEX ix_usage_thing ON usage (thing, at);
 
@@ -202,7 +202,7 @@ CREATE TABLE latencies (
 	bucket INTEGER NOT NULL,
 	calls BIGINT NOT NULL,
 	CONSTRAINT pk_latencies PRIMARY KEY (at, span, thing, bucket)
-);
+) WITHOUT ROWID;
 
 CREATE INDEX ix_latencies_thing ON latencies (thing, at);
 

@@ -52,7 +52,8 @@ api_keys: Final = Table(
     Index(None, "caller"),
 )
 
-# How often the rows of a kind were changed: what a running gateway looks at to learn of changes by others.
+# How often the rows of a kind were changed: what a running gateway looks at to learn of changes by others. Of `usage`:
+# the last entry of the audit that is in its sums.
 generations: Final = Table(
     "generations",
     metadata,
@@ -221,7 +222,7 @@ switches: Final = Table(
     Column("note", Text, nullable=False),
 )
 
-# Sums of calls over spans of time, both in whole seconds, written with the audit in one transaction (store/usage.py).
+# Sums of calls over spans of time, both in whole seconds, which agree with the audit (store/usage.py).
 usage: Final = Table(
     "usage",
     metadata,
@@ -235,6 +236,7 @@ usage: Final = Table(
     Column("took_us", BigInteger, nullable=False),
     Column("cost_nano_usd", BigInteger, nullable=False),
     Index(None, "thing", "at"),
+    sqlite_with_rowid=False,
 )
 
 # How many calls took how long: `bucket` is a power of the root of two, in microseconds (store/usage.py).
@@ -247,6 +249,7 @@ latencies: Final = Table(
     Column("bucket", Integer, primary_key=True, autoincrement=False),
     Column("calls", BigInteger, nullable=False),
     Index(None, "thing", "at"),
+    sqlite_with_rowid=False,
 )
 
 # Links that sign somebody in once, and the sessions that come of them, by digests of their secrets (store/console.py).

@@ -49,4 +49,6 @@ class SwitchedOff:
         return Status(name=self.name, kind=self._kind, state=State.OFF, last_error=self._why)
 
     def _refusal(self) -> Untried:
-        return Untried(f"it is switched off: {self._why}").at(self.name)
+        refusal = Untried(f"it is switched off: {self._why}")
+        refusal.source = self.name
+        return refusal

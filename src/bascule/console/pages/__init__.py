@@ -1,7 +1,6 @@
 """The pages of the console, in the order of the navigation: a file for each, with its `PAGE`."""
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Final
 
 from bascule.console.page import Page
@@ -21,5 +20,4 @@ _NAMES: Final = (
 
 def pages() -> tuple[Page, ...]:
     """All of them; the first is where people come in."""
-    found = (f"{__name__}.{name}" for name in _NAMES)
-    return tuple(import_module(module).PAGE for module in found if find_spec(module) is not None)
+    return tuple(import_module(f"{__name__}.{name}").PAGE for name in _NAMES)

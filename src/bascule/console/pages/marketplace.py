@@ -12,6 +12,10 @@ from bascule.console.pages import tool
 
 PATH: Final = f"{ROOT}/marketplace"
 _ASKED: Final = Wanted.__struct_fields__
+PATIENCE_MS: Final = (
+    150  # for figures: a page without them is better than none, and they are loaded when they are there
+)
+LONGER_MS: Final = 5000  # of one that is in their order
 _COSTS: Final = (
     ("", "any"),
     ("free", "free"),
@@ -42,11 +46,17 @@ _SORTS: Final = (
 async def show(view: View) -> Response:
     wanted = {name: view.query[name] for name in _ASKED if view.query.get(name)}
     number = view.query.get("page", "1")
-    found = await view.perform("catalog.search", **wanted, page=number if number.isdecimal() and number != "0" else "1")
+    found = await view.perform(
+        "catalog.search",
+        **wanted,
+        page=number if number.isdecimal() and number != "0" else "1",
+        patience_ms=LONGER_MS if wanted.get("sort", "name") != "name" else PATIENCE_MS,
+    )
     said = {
         "found": found,
         "wanted": {name: wanted.get(name, "") for name in _ASKED},
         "is_narrowed": any(name != "sort" for name in wanted),
+        "again": _url(wanted, found["page"]),
         "before": _url(wanted, found["page"] - 1) if found["page"] > 1 else "",
         "after": _url(wanted, found["page"] + 1) if found["page"] < found["pages"] else "",
     }

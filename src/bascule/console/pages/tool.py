@@ -25,10 +25,12 @@ TABS: Final = {
     "contract": "Contract",
     "versions": "Versions",
     "definition": "Definition",
+    "calls": "Last calls",
 }
 _ARGUMENT: Final = "arg:"  # before the place of a field, in the names of a form
 _JSON: Final = "json"  # the field for all arguments
 _MOST_SHOWN: Final = 40_000  # characters of a result
+_PATIENCE_MS: Final = 200  # for figures
 _GOOD: Final = frozenset({"answered", "completed"})
 
 
@@ -42,7 +44,8 @@ async def show(view: View) -> Response:
     if tab == "try":
         version = view.query.get("version", "")
         return _page(view, tab, _try_said(view, _entry(view, version), _Draft(key=_new_key(), version=version)))
-    found = await view.perform("catalog.tool", tool=view.path["id"], calls="20" if tab == "" else "0")
+    calls = catalog.LAST_CALLS if tab == "calls" else 0  # to find those takes long where there are many of others
+    found = await view.perform("catalog.tool", tool=view.path["id"], calls=calls, patience_ms=_PATIENCE_MS)
     return _page(view, tab, {"tool": found, "mark_of": _mark_of})
 
 

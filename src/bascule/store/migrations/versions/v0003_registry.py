@@ -96,6 +96,7 @@ def _usage() -> None:
         sa.Column("took_us", sa.BigInteger, nullable=False),
         sa.Column("cost_nano_usd", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("at", "span", "thing", "version", "caller", "category", name="pk_usage"),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_usage_thing", "usage", ["thing", "at"])
     op.create_table(
@@ -106,6 +107,7 @@ def _usage() -> None:
         sa.Column("bucket", sa.Integer, nullable=False),
         sa.Column("calls", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("at", "span", "thing", "bucket", name="pk_latencies"),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_latencies_thing", "latencies", ["thing", "at"])
 
