@@ -182,7 +182,8 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         " Default: beside `/status`, for who may read that ([metrics](observability.md#metrics)).",
     },
     TracingOptions: {
-        "endpoint": "Of a collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`. Without it no call has a span ([traces](observability.md#traces)).",
+        "endpoint": "Of a collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`. Without it no call has"
+        " a span ([traces](observability.md#traces)).",
         "headers": f"For the collector. References such as `${{env:OTLP_KEY}}`; {_SECRET}.",
         "sample": "Which part of the calls has spans; one that comes with a trace goes by what its client has decided.",
         "service_name": "What the spans say they are of.",
