@@ -13,7 +13,8 @@ FILES: Final = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rgl
 
 PURE: Final = [
     *(file for file in FILES if file.startswith(("wire/", "contract/", "policy/"))),
-    *("registry/catalog.py", "registry/pins.py", "edge/door.py", "edge/capsule.py", "errors.py", "call.py", "options.py"),
+    *("registry/catalog.py", "registry/pins.py", "edge/door.py", "edge/capsule.py", "errors.py", "call.py"),
+    "options.py",
     *("edge/auth/keys.py", "edge/auth/attempts.py", "edge/auth/jwt.py", "edge/auth/metadata.py"),
     *("edge/auth/certificate.py", "edge/auth/callers.py"),
     *("console/options.py", "observe/options.py", "observe/slo.py", "observe/context.py", "observe/semconv.py"),

@@ -166,9 +166,9 @@ async def test_a_person_is_not_asked_the_same_twice() -> None:
 
     upstream, person = Somewhere("crm"), Person()
     health, _ = health_of(upstream, rules=TOLERANT)
+    send = compose([Deadline(dict), Retry(READ, health, chance=lambda: 0.0)], asks_and_dies)
     with pytest.raises(UpstreamBrokeProtocol):
-        stages = [Deadline(dict), Retry(READ, health, chance=lambda: 0.0)]
-        await compose(stages, asks_and_dies)(call_to(upstream, READ, client=person))
+        await send(call_to(upstream, READ, client=person))
     assert person.asked == 1
 
 

@@ -22,24 +22,41 @@ if TYPE_CHECKING:
     from bascule.app import Gateway
 
 DAYS: Final = 30  # of use
+PAGE: Final = 50
+MOST_OTHERS: Final = 50  # that have called most
+MOST_LISTED: Final = 500
 _WARN_FROM: Final = 0.8  # of a budget
 
 
 # ---- who there is --------------------------------------------------------------------------------
 
 
-async def list_(gateway: "Gateway", now_s: float | None = None) -> dict[str, Any]:
-    """Every caller of the configuration, and those that have called without being in it. Raises Unavailable."""
+async def list_(
+    gateway: "Gateway", *, q: str = "", page: int = 1, size: int = PAGE, now_s: float | None = None
+) -> dict[str, Any]:
+    """A page of the callers of the configuration, and those that have called without being in it.
+
+    *q*: letters that are in their names. Raises Unavailable.
+    """
     at_s = time.time() if now_s is None else now_s
     used = await _used(gateway, at_s)
-    records = await asyncio.to_thread(keys.list_, gateway.keys) if gateway.config.callers else ()
-    known = [await _report(gateway, name, used, records, at_s) for name in gateway.config.callers]
-    others = [{"caller": name, "usage": used[name]} for name in used if name and name not in gateway.config.callers]
+    configured, wanted = gateway.config.callers, q.casefold()
+    records = await asyncio.to_thread(keys.list_, gateway.keys) if configured else ()
+    found = [name for name in configured if wanted in name.casefold()]
+    others = [name for name in used if name and name not in configured and wanted in name.casefold()]
+    pages = max(1, -(-len(found) // size))
+    page = min(page, pages)
     return {
-        "callers": known,
-        "others": others,
+        "callers": [
+            await _report(gateway, name, used, records, at_s) for name in found[(page - 1) * size : page * size]
+        ],
+        "total": len(found),
+        "all": len(configured),
+        "page": page,
+        "pages": pages,
+        "others": [{"caller": name, "usage": used[name]} for name in others[:MOST_OTHERS]],
+        "all_others": len(others),
         "days": DAYS,
-        "named": bool(gateway.config.callers),
         "identified": identifies(gateway.config),
     }
 
@@ -52,7 +69,13 @@ async def show(gateway: "Gateway", name: str, now_s: float | None = None) -> dic
     records = await asyncio.to_thread(keys.list_, gateway.keys)
     said = await _report(gateway, name, await _used(gateway, at_s), records, at_s)
     mine = [keys.report(each, at_s) for each in reversed(records) if each.caller == name]
-    return {**said, "keys_made": mine, "sees": _sees(gateway, authority_of(gateway, name))}
+    mine.sort(key=lambda each: each["state"] != "active")
+    return {
+        **said,
+        "keys_made": mine[:PAGE],
+        "keys_all": len(mine),
+        "sees": _sees(gateway, authority_of(gateway, name)),
+    }
 
 
 def authority_of(gateway: "Gateway", name: str) -> Authority:

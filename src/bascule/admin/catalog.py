@@ -324,6 +324,7 @@ def card(entry: Entry, figures: Figures) -> dict[str, Any]:
         "level": contract.security_level,
         "status": entry.status,
         "withheld": entry.way.withheld,
+        "review": None if entry.way.unapproved is None else entry.way.unapproved.id,
         "governed": is_governed(contract),
         "side_effect": contract.side_effect,
         "idempotent": contract.idempotent,

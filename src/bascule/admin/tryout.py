@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bascule.app import Gateway
 
 CONSOLE: Final = "console"  # as a proof
+_ONLOOKERS: Final = frozenset({"viewer"})
 _ERROR_META: Final = "dev.bascule/error"
 _ASKED: Final = "input_required"
 _INFO: Final = {"name": "bascule-try", "version": "1"}
@@ -50,23 +51,25 @@ class Nobody:
 def principal(gateway: "Gateway", caller: Caller) -> Caller:
     """*caller* with what they may call: who comes by the console gets what `console.try_scopes` gives their roles.
 
-    Where nobody needs a credential to call tools, they need none either.
+    Where nobody needs a credential to call tools, they need none either, unless they are there to look on only.
     """
     config = gateway.config
     if caller.proof != CONSOLE:
         return caller
-    if not identifies(config) and not tells_apart(config):
-        return msgspec.structs.replace(caller, authority=UNLIMITED)
+    # A role of the console is none of the configuration, of which rules may ask.
+    roles = frozenset(f"{CONSOLE}:{role}" for role in caller.roles)
+    if not identifies(config) and not tells_apart(config) and caller.roles - _ONLOOKERS:
+        return msgspec.structs.replace(caller, authority=UNLIMITED, roles=roles)
     given = config.console.try_scopes
     more = frozenset(scope for role, scopes in given.items() if role in caller.roles for scope in scopes)
     held = caller.authority
-    return msgspec.structs.replace(caller, authority=Authority(held.granted | more, held.bound))
+    return msgspec.structs.replace(caller, authority=Authority(held.granted | more, held.bound), roles=roles)
 
 
 def lacking(gateway: "Gateway", caller: Caller, way: Way, server: str) -> tuple[str, ...]:
     """The scopes that somebody at the console would have to be given to try a tool; none if they may."""
     authority = principal(gateway, caller).authority
-    # With one token for all clients the stages look at no scopes. Who does not hold the token must not call for that.
+    # Where one token is for all clients, and where there is none, the stages look at no scopes.
     wanted = way.scopes or (server,)
     return tuple(scope for scope in wanted if not authority.covers((scope,)))
 

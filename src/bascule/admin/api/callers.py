@@ -17,8 +17,9 @@ WRITE: Final = ("bascule.keys:write",)
 
 
 def operations(gateway: "Gateway") -> Sequence[Operation]:
-    async def list_(_: Caller, __: Said) -> Any:
-        return await callers.list_(gateway)
+    async def list_(_: Caller, said: Said) -> Any:
+        size = min(said.get("size", callers.PAGE), callers.MOST_LISTED)
+        return await callers.list_(gateway, q=said.get("q", ""), page=said.get("page", 1), size=size)
 
     async def show(_: Caller, said: Said) -> Any:
         return await callers.show(gateway, said["caller"])
@@ -39,6 +40,11 @@ def operations(gateway: "Gateway") -> Sequence[Operation]:
             path="/api/callers",
             run=list_,
             about="Who calls: scopes, limits, budgets and keys of each.",
+            takes={
+                "q": Takes(about="letters that are in their names"),
+                "page": Takes("integer", "which page; the first, if it is not said"),
+                "size": Takes("integer", f"callers of a page, at most {callers.MOST_LISTED}"),
+            },
         ),
         Operation(
             name="callers.show",

@@ -4,23 +4,38 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from bascule.admin.api.keys import OVERLAP, WRITE
-from bascule.console.page import Page, View, get, post
+from bascule.console.page import ROOT, Page, View, get, post
 from bascule.errors import BasculeError, InvalidRequest
 
 _LIFETIMES: Final = (("90d", "90 days"), ("30d", "30 days"), ("7d", "7 days"), ("365d", "a year"), ("", "no end"))
 _OVERLAPS: Final = (("0s", "not at all"), ("1h", "1 hour"), (OVERLAP, "1 day"), ("7d", "7 days"), ("30d", "30 days"))
 _TOOLS: Final = 50  # of a page
+_SESSIONS: Final = 50
 
 
 async def list_(view: View) -> Response:
-    found = await view.perform("callers.list")
+    q, number = view.query.get("q", ""), view.query.get("page", "")
+    found = await view.perform("callers.list", q=q, page=number if number.isdecimal() and int(number[:9]) else "1")
+    said = {
+        "found": found,
+        "q": q,
+        "before": _url(q, found["page"] - 1) if found["page"] > 1 else "",
+        "after": _url(q, found["page"] + 1) if found["page"] < found["pages"] else "",
+    }
+    if view.is_part:
+        return view.part("callers_found.html", **said)
     may_write = view.may(*WRITE)
     sessions = (await view.perform("console.sessions"))["sessions"] if may_write else []
-    return view.page("callers.html", found=found, sessions=sessions, mine=view.session.id, may_write=may_write)
+    return view.page("callers.html", **said, sessions=sessions[:_SESSIONS], mine=view.session.id, may_write=may_write)
+
+
+def _url(q: str, page: int) -> str:
+    return f"{ROOT}/callers?{urlencode({'q': q, 'page': page})}"
 
 
 async def show(view: View) -> Response:

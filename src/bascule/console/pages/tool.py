@@ -30,6 +30,12 @@ TABS: Final = {
 _ARGUMENT: Final = "arg:"  # before the place of a field, in the names of a form
 _JSON: Final = "json"  # the field for all arguments
 _MOST_SHOWN: Final = 40_000  # characters of a result
+_MOST_ABOUT: Final = 5_000  # of a description
+_MOST_CODE: Final = 20_000  # of a command; what is longer nobody copies
+_SCHEMAS: Final = (
+    ("Arguments", "input_schema", "There is no schema."),
+    ("Results", "output_schema", "There is no schema: results may be anything."),
+)
 _PATIENCE_MS: Final = 200  # for figures
 _GOOD: Final = frozenset({"answered", "completed"})
 
@@ -46,7 +52,14 @@ async def show(view: View) -> Response:
         return _page(view, tab, _try_said(view, _entry(view, version), _Draft(key=_new_key(), version=version)))
     calls = catalog.LAST_CALLS if tab == "calls" else 0  # to find those takes long where there are many of others
     found = await view.perform("catalog.tool", tool=view.path["id"], calls=calls, patience_ms=_PATIENCE_MS)
-    return _page(view, tab, {"tool": found, "mark_of": _mark_of})
+    schemas = [(title, _schema(found[name]), empty) for title, name, empty in _SCHEMAS]
+    about = found["description"]
+    said = {**found, "description": about if len(about) <= _MOST_ABOUT else f"{about[:_MOST_ABOUT]} …"}
+    return _page(view, tab, {"tool": said, "mark_of": _mark_of, "schemas": schemas})
+
+
+def _schema(schema: Any) -> str:
+    return "" if schema is None else _cut(_pretty(schema))
 
 
 def _page(view: View, tab: str, said: Mapping[str, Any], status: int = 200) -> Response:
@@ -237,11 +250,12 @@ def _snippets(view: View, entry: Entry, draft: _Draft, arguments: Mapping[str, A
         needs_credential=identifies(view.gateway.config),
         mirrored=entry.item.mirrored,
     )
-    return (
+    found = (
         ("curl", "Copy as curl", snippet.curl()),
         ("Python", "Copy as Python", snippet.python()),
         ("Client configuration", "Copy client JSON", snippet.client()),
     )
+    return [each for each in found if len(each[2]) <= _MOST_CODE]
 
 
 # ---- what came of it -----------------------------------------------------------------------------
