@@ -346,7 +346,7 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "status": "`deprecated`: results carry a warning. `gone`: not listed, and calls are refused as `gone`. The"
         " others change nothing.",
         "deprecation": "What the warning, or the refusal, says.",
-        "slo": "What its owners promise. Nothing measures it yet.",
+        "slo": "What its owners promise, measured as an error budget ([SLOs](slo.md)).",
     },
     ConfirmGate: {
         "when": "A CEL condition; without it, always.",

@@ -75,3 +75,14 @@ async def test_a_made_up_name_is_no_tool_and_starts_nothing() -> None:
         assert catalog.entries(found) == []
         assert catalog.unheard(found) == ["crm"]
         assert (await bascule.server("crm"))["state"] == "idle"
+
+
+async def test_whoever_does_not_wait_for_figures_gets_those_of_before_and_hears_that() -> None:
+    async with gateway({"crm": local("shop")}) as bascule:
+        found = bascule.gateway
+        assert found is not None
+        figures = catalog.FiguresKept(found)
+        at_once = await figures.now(0.0)
+        assert (at_once.counted, at_once.pending) == (True, True)
+        assert not (await figures.now()).pending
+        assert not (await figures.now(0.0)).pending  # they are good for some seconds

@@ -365,7 +365,7 @@ def test_a_refused_call_is_told_with_its_trace_for_the_operator(ruled: Path) -> 
         raw = bascule("call", url, "old__add", '{"a": 1, "b": 25}', "--json")
     assert done.code == 1
     assert '"anonymous" may not add 25.' in done.out
-    assert re.search(r"old__add: the tool says that it failed \[trace [0-9a-f]{32}\]\n", done.err)
+    assert re.search(r"old__add: refused by Bascule, or on the way to its server \[trace [0-9a-f]{32}\]\n", done.err)
     assert json.loads(raw.out)["_meta"]["dev.bascule/error"]["trace_id"] in raw.err
 
 

@@ -5,12 +5,23 @@ import time
 
 import pytest
 from axe import faults
+from gateway import until
 from playwright.async_api import Browser, expect
 from shopping import CONTRACTS, counted, shop, stocked
-from visiting import NARROW, at_console
+from visiting import NARROW, Visitor, at_console
 
 LARGEST_BYTES = 150_000
 MANY = 500
+
+
+async def settled(at: Visitor, path: str) -> str:
+    """The text of a page once its figures are there."""
+
+    async def text() -> str:
+        return (await at.get(path)).text
+
+    found: str = await until(text, lambda said: "being added up" not in said)
+    return found
 
 
 async def test_a_card_says_what_a_tool_is_what_it_costs_and_how_it_does() -> None:
@@ -21,7 +32,7 @@ async def test_a_card_says_what_a_tool_is_what_it_costs_and_how_it_does() -> Non
             await modern.call("crm__search_leads", query=f"a{number}")
         await modern.call("crm__search_leads", wrong="x")
         await counted(at, 5)
-        text = (await at.get("/marketplace?q=search_leads")).text
+        text = await settled(at, "/marketplace?q=search_leads")
         assert "crm/search_leads" in text
         assert "Finds leads by words in their names." in text
         for said in ("sales · 1.0.0", "reads", "security low", "$0.001 a call", "Calls 5", "Errors 20 %", "SLO kept"):
@@ -80,6 +91,16 @@ async def test_what_a_server_says_cannot_become_markup() -> None:
         assert "<script>alert" not in html
         assert "&lt;script&gt;alert(1)" in html
         assert '"><b>' not in html
+
+
+async def test_letters_that_hide_or_turn_others_around_are_spelt_out() -> None:
+    contract = {"tool": "crm/create_lead", "version": "1.0.0", "description": "pay \u202eevig\u200b"}
+    async with at_console({"crm": shop()}, contracts=[contract]) as at:
+        await stocked(at)
+        for path in ("/marketplace?q=create_lead", "/tools/crm/create_lead"):
+            html = (await at.get(path)).html
+            assert "\u202e" not in html
+            assert "pay \\u{202e}evig" in html
 
 
 async def test_without_servers_the_page_says_what_to_do() -> None:

@@ -283,6 +283,13 @@ async def test_one_token_for_all_clients_does_not_open_tools_to_who_does_not_hol
         assert "It answered" not in tried.text
 
 
+async def test_who_looks_on_calls_nothing_also_where_everybody_on_the_machine_may() -> None:
+    async with at_console({"crm": shop()}, role="viewer", contracts=CONTRACTS) as at:
+        await stocked(at)
+        assert "You cannot try it" in (await at.get(SEARCH)).text
+        assert "It answered" not in (await at.post(SEARCH, {"arg:/query": "x"})).text
+
+
 # ---- elsewhere
 
 

@@ -74,9 +74,15 @@ def lacking(gateway: "Gateway", caller: Caller, way: Way, server: str) -> tuple[
     return tuple(scope for scope in wanted if not authority.covers((scope,)))
 
 
-def check(gateway: "Gateway", caller: Caller, entry: Entry) -> None:
-    """Raise ScopeDenied for somebody at the console who may not try a tool; of others the stages are the judge."""
-    missing = lacking(gateway, caller, entry.way, entry.server)
+def check(gateway: "Gateway", caller: Caller, entry: Entry, version: str = "") -> None:
+    """Raise ScopeDenied for somebody at the console who may not try a tool; of others the stages are the judge.
+
+    *version*, a range perhaps, is what the call will ask for; raises VersionNotFound for what is none.
+    """
+    way, choice = entry.way, entry.way.choice
+    if choice is not None:  # each version has scopes of its own
+        way = gateway.govern.ways.version("tool", entry.server, entry.name, choice.pick(version, caller.name))
+    missing = lacking(gateway, caller, way, entry.server)
     if missing:
         raise ScopeDenied(
             f"to try {entry.id} at the console you need {' and '.join(missing)}; the operator gives it to a role under"

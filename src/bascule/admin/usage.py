@@ -51,7 +51,7 @@ _COLUMNS: Final[Mapping[By, tuple[Column, ...]]] = {
 }
 _AGO: Final = re.compile(r"(\d{1,6})(m|h|d|w)")
 _UNITS_S: Final = {"m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
-_MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+_MONTH: Final = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 
 Teams: TypeAlias = Mapping[str, str]  # logical id -> the team that owns it
 

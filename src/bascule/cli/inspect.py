@@ -92,7 +92,8 @@ def call(target: Target, tool: str, words: str | None, *, argument: Arguments = 
     for warning in show.warnings(answer):
         note(f"warning: {warning}")
     if answer.get("isError") is True:
-        note(f"{tool}: the tool says that it failed{show.trace(result.value)}")
+        who = "refused by Bascule, or on the way to its server" if show.is_ours(answer) else "the tool says that it failed"
+        note(f"{tool}: {who}{show.trace(result.value)}")
         sys.exit(1)
 
 

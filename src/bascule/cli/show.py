@@ -149,6 +149,13 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
     return [" ".join(each.split()) for each in said if isinstance(each, str)] if isinstance(said, list) else []
 
 
+def is_ours(answer: "dict[str, Any]") -> bool:
+    """Whether a failed result is a refusal of Bascule's, and its tool was never asked or never answered."""
+    from bascule.edge.refusals import ERROR_META
+
+    return bool(_member(_member(answer, "_meta"), ERROR_META))
+
+
 def trace(value: "Raw") -> str:
     """` [trace …]` for a refusal or a failed result, which is what an operator asks for; "" where there is none."""
     from bascule.edge.refusals import ERROR_META

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from bascule.call import Caller
 from bascule.console.options import ConsoleOptions
+from bascule.edge.door import LOOPBACK, hostname
 from bascule.errors import ScopeDenied
 from bascule.policy.roles import scopes_of
 from bascule.policy.scopes import Authority
@@ -105,11 +106,15 @@ class SignIn:
             raise ScopeDenied("the form is of another session: go back, load the page again, and repeat it")
 
     def _is_ours(self, origin: str, request: Request) -> bool:
+        """Whether *origin*, which anybody may have written, is letter for letter the one of our own pages."""
+        host = request.headers.get("host", "")
+        # A proxy that ends TLS may have said nothing of it; where it is known, a page without TLS is another one.
+        is_certain = self.is_secure(request) and hostname(host) not in LOOPBACK
+        ours = {f"{scheme}://{host}" for scheme in (("https",) if is_certain else ("http", "https"))}
         if self.public_url is not None:
             public = urlsplit(self.public_url)
-            if origin == f"{public.scheme}://{public.netloc}":
-                return True
-        return urlsplit(origin).netloc == request.headers.get("host") and origin.startswith(("http://", "https://"))
+            ours.add(f"{public.scheme}://{public.netloc}")
+        return origin in ours
 
     # ---- cookies
 

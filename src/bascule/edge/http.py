@@ -280,7 +280,7 @@ class HttpEdge:
         raise Refused(
             404,
             "no such endpoint; there are /mcp, /servers/{name}/mcp, for clients of 2024-11-05 /sse and"
-            " /servers/{name}/sse, and /status, /health/live, /health/ready",
+            " /servers/{name}/sse; for operators /status, /health, /metrics, /api/openapi.json, and /console",
         )
 
     # ---- POST

@@ -63,7 +63,7 @@ def read(
 ) -> Gauges:
     """What *gateway* says of itself now. Short: the event loop waits for it."""
     records, cache = gateway.records, gateway.cache.report()
-    circuits, ways = gateway.parts.health.report(), gateway.govern.ways
+    circuits = gateway.parts.health.report()
     return Gauges(
         in_flight=gateway.observe.in_flight,
         sessions=len(gateway.edge.sessions),
@@ -79,7 +79,7 @@ def read(
             name: _server(
                 upstream.status(),
                 circuit=circuits.get(name, {}).get("state", "closed"),
-                pending=sum(way.unapproved is not None for _, _, way in ways.listed(name)),
+                pending=gateway.judge.pending(name),
             )
             for name, upstream in gateway.upstreams.items()
         },

@@ -214,7 +214,7 @@ def _alerts(objective: Objective, recorded_s: Sequence[int]) -> Iterator[dict[st
         yield {
             "alert": alert.name,
             "expr": " or ".join(f"({each})" for each in burning) if len(burning) > 1 else burning[0],
-            "labels": {"severity": alert.severity},
+            "labels": {"severity": alert.severity, "tool": objective.tool, "objective": objective.name},
             "annotations": {
                 # Values of labels are filled in by Prometheus: the name of a tool is no template of ours.
                 "summary": "{{ $labels.tool }}: its promise of {{ $labels.objective }} is being broken",

@@ -17,7 +17,7 @@ def operations(gateway: "Gateway") -> Sequence[Operation]:
             found = catalog.entry(gateway, said["tool"])
             if found is None:
                 return None  # what a person there can try is on a page
-            tryout.check(gateway, caller, found)
+            tryout.check(gateway, caller, found, said.get("version", ""))
         return await tryout.call(
             gateway,
             caller,

@@ -136,7 +136,9 @@ def _server(url: str, name: str, said: Json, uptime_s: float, config: str) -> It
     if withheld := _in(said, "withheld"):
         thing, why = next(iter(withheld.items()))
         what = f"{name}: {plural(len(withheld), 'thing')} nobody is shown, such as {thing}: {why}"
-        yield finding("things-withheld", at, what, f"bascule contract lint -c {config} --server {name}")
+        waits = "bascule review" in why
+        mend = f"bascule review list -c {config}" if waits else f"bascule contract lint -c {config} --server {name}"
+        yield finding("things-withheld", at, what, mend)
 
 
 def _in(said: Json, name: str) -> Json:

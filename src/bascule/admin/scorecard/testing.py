@@ -8,9 +8,9 @@ _TESTS: Final = ("test_*.py", "*_test.py", "*.test.ts", "*.test.js", "tests/*", 
 
 
 def _integration_tests(scene: Scene) -> Verdict:
-    gain = "cases for `bascule policy test`, and `bascule contract test` against the servers"
+    gain = "cases for `bascule policy test`, and a step of the pipeline that runs it"
     cases = scene.files.holding(r"^\s*-?\s*(call|tool):\s*\S+", "*cases*.y*ml")
-    ran = scene.files.holding(r"\bbascule (policy test|contract test)\b")
+    ran = scene.files.holding(r"\bbascule policy test\b")
     if cases and ran:
         return met(f"{ran[0]} tries {cases[0]}")
     ours = scene.files.holding(r"bascule|tools/call|/mcp\b", *_TESTS)

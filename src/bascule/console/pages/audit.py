@@ -24,6 +24,7 @@ _EXPORTED_AT_ONCE: Final = 200  # entries in one piece of a download
 _ASKED: Final = ("caller", "tool", "outcome", "decision", "kind", "trace", "since", "from", "until", "intents")
 SPANS: Final = {"": "any", "15m": "last 15 min", "1h": "last hour", "24h": "last 24 h", "7d": "last 7 d"}
 _KINDS: Final = [("", "any"), *((kind, kind.replace("_", " ")) for kind in get_args(Kind))]
+_CALLS: Final = frozenset({"call", "intent", "outcome_recovered"})
 _GOOD: Final = frozenset({"answered", "done", "approved", "signed", "first_sight", "never_ran", "published"})
 _OPEN: Final = frozenset({"asked", "new", "changed", ""})
 _FORMS: Final = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
@@ -97,7 +98,9 @@ def _row(found: Mapping[str, Any]) -> Mapping[str, Any]:
         "clock": found["time"][11:-1],
         "kind": kind,
         "caller": text("caller") or text("approved_by"),
-        "thing": text("thing") or text("method"),
+        # Of a call it is what was called; of anything else, what was done comes first.
+        "thing": text("thing") if kind in _CALLS and entry.get("thing") else text("method") or text("thing"),
+        "about": text("thing") if kind not in _CALLS and entry.get("method") else "",
         "method": text("method") if entry.get("thing") else "",
         "outcome": outcome or ("no end is known" if found["endless"] else "begun"),
         "mark": "warn" if found["endless"] else _mark(entry, outcome),
@@ -120,9 +123,8 @@ def _mark(entry: Mapping[str, Any], outcome: str) -> str:
 
 
 async def entry(view: View) -> Response:
-    seq = view.path["seq"]
-    found = await view.perform("audit.entry", id=str(seq))
-    return view.page("audit_entry.html", title=f"Entry {seq:,}", row=_row(found), found=found, fields=_fields(found))
+    found = await view.perform("audit.entry", id=view.path["seq"])
+    return view.page("audit_entry.html", title=f"Entry {found['seq']:,}", row=_row(found), found=found, fields=_fields(found))
 
 
 def _fields(found: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
@@ -242,7 +244,7 @@ PAGE: Final = Page(
         get("/audit/verify", verification),
         post("/audit/verify", verify),
         get("/audit/trace/{id}", trace),
-        get("/audit/{seq:int}", entry),
+        get("/audit/{seq}", entry),
     ),
     pulse=_pulse,
 )

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from bascule.admin.api.keys import OVERLAP, WRITE
 from bascule.console.page import ROOT, Page, View, get, post
 from bascule.errors import BasculeError, InvalidRequest
+from bascule.policy.approvals import seen
 
 _LIFETIMES: Final = (("90d", "90 days"), ("30d", "30 days"), ("7d", "7 days"), ("365d", "a year"), ("", "no end"))
 _OVERLAPS: Final = (("0s", "not at all"), ("1h", "1 hour"), (OVERLAP, "1 day"), ("7d", "7 days"), ("30d", "30 days"))
@@ -23,6 +24,7 @@ async def list_(view: View) -> Response:
     found = await view.perform("callers.list", q=q, page=number if number.isdecimal() and int(number[:9]) else "1")
     said = {
         "found": found,
+        "seen": seen,
         "q": q,
         "before": _url(q, found["page"] - 1) if found["page"] > 1 else "",
         "after": _url(q, found["page"] + 1) if found["page"] < found["pages"] else "",
@@ -50,6 +52,7 @@ async def _page(view: View, status: int = 200, **more: Any) -> Response:
     number, pages = _number(view.query.get("page", "1"), len(sees))
     said = {
         "found": found,
+        "seen": seen,
         "sees": sees[(number - 1) * _TOOLS : number * _TOOLS],
         "all_sees": len(sees),
         "number": number,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from bascule.admin import usage
 from bascule.console.page import ROOT, Page, View, get
 from bascule.errors import InvalidParams, Unavailable
+from bascule.policy.approvals import seen
 
 _HERE: Final = f"{ROOT}/cost"
 _MONTHS: Final = 13  # to choose from: a year, and the month that it is compared with
@@ -34,6 +35,7 @@ async def show(view: View) -> Response:
         "cost.html",
         counted=True,
         found=found,
+        seen=seen,
         rows=rows,
         first=(number - 1) * _ROWS + 1,
         before=_url(month, by, number - 1) if number > 1 else "",

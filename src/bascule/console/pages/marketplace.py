@@ -9,6 +9,7 @@ from starlette.responses import Response
 from bascule.admin.catalog import Wanted
 from bascule.console.page import ROOT, Page, View, get
 from bascule.console.pages import tool
+from bascule.policy.approvals import seen
 
 PATH: Final = f"{ROOT}/marketplace"
 _ASKED: Final = Wanted.__struct_fields__
@@ -54,6 +55,7 @@ async def show(view: View) -> Response:
     )
     said = {
         "found": found,
+        "seen": seen,
         "wanted": {name: wanted.get(name, "") for name in _ASKED},
         "is_narrowed": any(name != "sort" for name in wanted),
         "again": _url(wanted, found["page"]),

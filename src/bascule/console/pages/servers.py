@@ -147,7 +147,7 @@ def _pulse(gateway: "Gateway") -> Any:
 def _glance(gateway: "Gateway", name: str) -> Sequence[Any]:
     status = gateway.upstreams[name].status()
     said = tuple(status.stderr)[-3:]
-    return name, status.state.value, status.restarts, status.in_flight, status.last_error, said
+    return name, status.state.value, tuple(status.pids), status.restarts, status.in_flight, status.last_error, said
 
 
 def _badge(gateway: "Gateway") -> int:

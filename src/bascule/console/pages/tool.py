@@ -18,6 +18,7 @@ from bascule.console.page import ROOT, At, Missing, View, get, post
 from bascule.console.schema_form import Field, Filled
 from bascule.console.snippets import Snippet
 from bascule.errors import BasculeError
+from bascule.policy.approvals import seen
 
 TABS: Final = {
     "": "Overview",
@@ -66,7 +67,9 @@ def _page(view: View, tab: str, said: Mapping[str, Any], status: int = 200) -> R
     id = view.path["id"]
     here = path_of(id)
     tabs = [(word, f"{here}?{urlencode({'tab': name})}" if name else here, name == tab) for name, word in TABS.items()]
-    return view.page(f"tool_{tab or 'overview'}.html", title=id, status=status, id=id, here=here, tabs=tabs, **said)
+    return view.page(
+        f"tool_{tab or 'overview'}.html", title=seen(id), status=status, id=id, here=here, tabs=tabs, seen=seen, **said
+    )
 
 
 def path_of(id: str) -> str:
@@ -312,7 +315,8 @@ def _pretty(value: Any) -> str:
 
 def _cut(text: str) -> str:
     left = len(text) - _MOST_SHOWN
-    return text if left <= 0 else f"{text[:_MOST_SHOWN]}\n… {left:,} more characters; take the code to see them all"
+    said = seen(text[:_MOST_SHOWN])
+    return said if left <= 0 else f"{said}\n… {left:,} more characters; take the code to see them all"
 
 
 ROUTES: Final[Sequence[At]] = (get("/tools/{id:path}", show), post("/tools/{id:path}", attempt))
