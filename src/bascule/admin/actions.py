@@ -74,7 +74,7 @@ class Actions:
         scopes, authority = operation.scopes, caller.authority
         if not authority.covers(scopes):
             raise ScopeDenied(f"this is for operators: it needs the scope {' and '.join(scopes)}", scopes)
-        # `*` is for tools. Where callers are told apart it steers nothing here, and shows no more than how things stand.
+        # `*` is for tools. Where callers are told apart it steers nothing here, and shows only how things stand.
         if not operation.named and (caller.proof not in _PROOFS or scopes in ((), OPERATORS)):
             return
         if caller.proof not in _PROOFS:

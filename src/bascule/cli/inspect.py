@@ -92,8 +92,8 @@ def call(target: Target, tool: str, words: str | None, *, argument: Arguments = 
     for warning in show.warnings(answer):
         note(f"warning: {warning}")
     if answer.get("isError") is True:
-        who = "refused by Bascule, or on the way to its server" if show.is_ours(answer) else "the tool says that it failed"
-        note(f"{tool}: {who}{show.trace(result.value)}")
+        refused, failed = "refused by Bascule, or on the way to its server", "the tool says that it failed"
+        note(f"{tool}: {refused if show.is_ours(answer) else failed}{show.trace(result.value)}")
         sys.exit(1)
 
 

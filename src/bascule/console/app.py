@@ -164,20 +164,33 @@ class Console:
 
         async def serve(request: Request) -> Response:
             visitor = await self.sign_in.visitor(request)
-            if at.method == "POST":
-                self.sign_in.check_origin(request)
             if visitor is None:
+                if at.method == "POST":
+                    self.sign_in.check_origin(request)
                 return asked_to_sign_in(request)
             view = self.view(request, visitor)
             view.page_shown = page
             if at.method == "POST":
-                view.forms = await form_of(request)
-                self.sign_in.check_token(visitor, request, view.forms)
-                view.form = dict(view.forms)
-            view.check(*(page.scopes if at.scopes is None else at.scopes))
+                await self._admit(view, visitor, page, at)
+            else:
+                view.check(*(page.scopes if at.scopes is None else at.scopes))
             return await at.run(view)
 
         return serve
+
+    async def _admit(self, view: View, visitor: Visitor, page: Page, at: At) -> None:
+        """Read what is posted. Raises ScopeDenied, on record, where it is not of our page, or not for this person."""
+        try:
+            self.sign_in.check_origin(view.request)
+            view.forms = await form_of(view.request)
+            self.sign_in.check_token(visitor, view.request, view.forms)
+            view.form = dict(view.forms)
+            view.check(*(page.scopes if at.scopes is None else at.scopes))
+        except ScopeDenied as error:
+            # Another site's page may send very many of them: their number is bounded there, as of all at the door.
+            note = f"{visitor.session.name} at the console, {view.request.url.path}: {error.message}"
+            self.gateway.observe.turned_away(error, note)
+            raise
 
     def view(self, request: Request, visitor: Visitor) -> View:
         view = View(self, request, visitor.session, visitor.caller, visitor.csrf)

@@ -20,7 +20,7 @@ from bascule.edge.auth.reception import Reception
 from bascule.edge.door import Refused, Rules
 from bascule.edge.replies import JSON, respond
 from bascule.edge.visit import Visit
-from bascule.errors import BasculeError, Gone, InvalidParams, InvalidRequest, Misused, ParseFailed, Refusal
+from bascule.errors import BasculeError, Gone, InvalidParams, InvalidRequest, Misused, ParseFailed, Refusal, ScopeDenied
 from bascule.policy.scopes import OPERATORS
 from bascule.wire import jsonrpc
 
@@ -85,10 +85,11 @@ class Rest(Generic[Kind]):
         operation, ids = found.get("GET" if method == "HEAD" else method, (None, {}))
         if operation is None:
             raise Refused(405, f"{path} takes {_methods(found)}", [(b"allow", _methods(found).encode())])
-        self._actions.check(operation, visit.caller)
-        if not door.accepts(visit.head, "application/json"):
-            raise Refused(406, "Accept has to list application/json")
-        said = await _said(operation, method, query, visit, rules)
+        said: Said = {}
+        if self._is_open(operation, visit.caller):
+            if not door.accepts(visit.head, "application/json"):
+                raise Refused(406, "Accept has to list application/json")
+            said = await _said(operation, method, query, visit, rules)
         try:
             answer = await self._actions.perform(operation, visit.caller, {**said, **ids})
         except BasculeError as error:
@@ -98,6 +99,19 @@ class Rest(Generic[Kind]):
             raise Refused(404, "there is nothing of that id; it may be over, or belong to another gateway")
         body = msgspec.json.encode(answer)
         await respond(visit.send, 200, [JSON, _NO_STORE, *visit.extra], b"" if method == "HEAD" else body)
+
+    def _is_open(self, operation: Kind, caller: Caller) -> bool:
+        """Whether *caller* may ask for it. Raises ScopeDenied for who may not look.
+
+        Who may not change something is refused by `perform`, which puts it on record under their name.
+        """
+        try:
+            self._actions.check(operation, caller)
+        except ScopeDenied:
+            if operation.method == "GET":
+                raise
+            return False
+        return True
 
     def _at(self, path: str) -> dict[str, tuple[Kind, Mapping[str, str]]]:
         """(operation, ids) by method, of all that is at *path*."""
