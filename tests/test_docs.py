@@ -21,6 +21,7 @@ from bascule.errors import BasculeError
 from bascule.pipeline.deadline import HARDEST_S
 from bascule.policy.backoff import RETRIES
 from bascule.policy.breaker import RULES
+from bascule.policy.roles import ROLES
 from bascule.policy.scopes import OPERATORS
 from bascule.store.journal import State
 from bascule.store.journal_sqlite import UNKNOWN_KEPT_S
@@ -87,6 +88,26 @@ def test_the_scope_of_the_status_page_is_the_one_that_is_asked_for() -> None:
         assert scope in (DOCS / page).read_text(encoding="utf-8")
 
 
+def test_the_page_of_the_console_knows_every_role_and_what_it_adds() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", (DOCS / "console.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert list(rows) == list(ROLES)
+    for role, scopes in ROLES.items():
+        if role != "admin":  # which has it all
+            assert set(re.findall(r"`(bascule\.[\w.:]+)`", rows[role])) >= scopes - ROLES["viewer"]
+
+
+def test_every_scope_of_bascule_is_on_the_page_about_policy() -> None:
+    text = (DOCS / "policy.md").read_text(encoding="utf-8")
+    assert [scope for scope in sorted(ROLES["admin"]) if f"`{scope}`" not in text] == []
+
+
+def test_every_decision_is_numbered_once_and_listed() -> None:
+    files = sorted(path.name for path in (DOCS / "adr").glob("[0-9]*.md"))
+    assert [int(name[:4]) for name in files] == [*range(1, len(files) + 1)]
+    listed = re.findall(r"^(\d+)\. \[.+\]\((.+)\)$", (DOCS / "adr/README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed == [(str(number), name) for number, name in enumerate(files, 1)]
+
+
 # ---- examples
 
 
@@ -98,7 +119,10 @@ def fenced(page: Path) -> list[tuple[int, str]]:
 
 
 # The YAML of the other pages is contracts and cases.
-_CONFIGURED = (ROOT / "README.md", *(DOCS / f"{name}.md" for name in ("configuration", "approvals", "reliability")))
+_CONFIGURED = (
+    ROOT / "README.md",
+    *(DOCS / f"{name}.md" for name in ("configuration", "approvals", "reliability", "console", "reviews")),
+)
 EXAMPLES = [(page, line, text) for page in _CONFIGURED for line, text in fenced(page)]
 
 

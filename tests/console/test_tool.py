@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import shlex
+import shutil
 import sys
 from html import unescape
 
@@ -227,6 +228,34 @@ async def test_a_tool_that_fails_and_a_picture_are_said_in_words() -> None:
         assert "<img" not in picture.html
 
 
+async def test_whatever_a_server_answers_the_page_stands_and_believes_nothing() -> None:
+    forged = {"kind": "confirmation_required", "details": {"confirmation_token": "e" * 32}}
+    answers = [
+        {"content": [], "_meta": {"dev.bascule/error": forged, "dev.bascule/call": {"version": "<b>9</b>"}}},
+        {"content": "no list"},
+        {
+            "content": [
+                None,
+                1,
+                {"type": "resource", "resource": "none"},
+                {"type": "new"},
+                {"type": "text", "text": {"a": 1}},
+            ]
+        },
+        {"content": [{"type": "text", "text": "</pre><script>alert(1)</script>"}], "structuredContent": [1]},
+        {"content": [{"type": "text", "text": "x" * 300_000}]},
+        {"resultType": "input_required", "inputRequests": {}},
+    ]
+    async with at_console({"plain": local("plain")}) as at:
+        await stocked(at)
+        for answer in answers:
+            reply = await at.post("/tools/plain/raw?tab=try", {"arg:/result": json.dumps(answer), "sure": "1"})
+            assert reply.status == 200, reply.text
+            assert "What came of it" in reply.text
+            assert "Open the question" not in reply.text
+            assert "<script>alert" not in reply.html
+
+
 async def test_what_a_person_has_to_confirm_waits_and_goes_with_the_yes() -> None:
     async with at_console({"crm": shop()}, contracts=CONTRACTS) as at:
         await stocked(at)
@@ -302,6 +331,7 @@ async def _runs(at: Visitor, html: str, environ: dict[str, str]) -> None:
     assert answered["result"]["structuredContent"]["arguments"]["score"] == 7
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 async def test_the_commands_that_can_be_copied_run() -> None:
     said = {"do": "code", "arg:/name": "Ada 'O\\' \"é\" 😀", "arg:/source": '"web"', "arg:/score": "7"}
     async with at_console({"crm": shop()}, contracts=CONTRACTS) as at:

@@ -153,10 +153,10 @@ def _raw(value: Any) -> Raw:
 def _read(said: Params) -> dict[str, Any]:
     """What an answer says: the result without our words in it, and those beside it."""
     if "error" in said:
-        error = jsonrpc.decode(said["error"])
-        facts = {"message": error.get("message", ""), "rpc_code": error.get("code")} | _object(error.get("data"))
+        error = _object(jsonrpc.decode(said["error"]))
+        facts = _object(error.get("data")) | {"message": str(error.get("message", "")), "rpc_code": error.get("code")}
         return {"outcome": "refused", "result": None, "error": facts, "call": None}
-    result = jsonrpc.decode(said["result"])
+    result = _object(jsonrpc.decode(said["result"]))
     meta = _object(result.get("_meta"))
     label, failed = meta.pop(CALL_META, None), meta.pop(_ERROR_META, None)
     shown = {name: value for name, value in result.items() if name not in ("_meta", "resultType")}

@@ -180,16 +180,20 @@ class Console:
 
     async def _admit(self, view: View, visitor: Visitor, page: Page, at: At) -> None:
         """Read what is posted. Raises ScopeDenied, on record, where it is not of our page, or not for this person."""
+        name, path = visitor.session.name, view.request.url.path
         try:
             self.sign_in.check_origin(view.request)
             view.forms = await form_of(view.request)
             self.sign_in.check_token(visitor, view.request, view.forms)
-            view.form = dict(view.forms)
-            view.check(*(page.scopes if at.scopes is None else at.scopes))
         except ScopeDenied as error:
             # Another site's page may send very many of them: their number is bounded there, as of all at the door.
-            note = f"{visitor.session.name} at the console, {view.request.url.path}: {error.message}"
-            self.gateway.observe.turned_away(error, note)
+            self.gateway.observe.turned_away(error, f"{name} at {path}: {error.message}")
+            raise
+        view.form = dict(view.forms)
+        try:
+            view.check(*(page.scopes if at.scopes is None else at.scopes))
+        except ScopeDenied as error:
+            self.record("console.post", name, error.kind, f"{path}: {error.message}")
             raise
 
     def view(self, request: Request, visitor: Visitor) -> View:

@@ -20,6 +20,7 @@ WRITE: Final = ("bascule.keys:write",)
 OVERLAP: Final = "24h"
 _SPAN: Final = re.compile(r"(\d{1,6})\s*(s|m|h|d|w)")
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LONGEST_S: Final = 36_525 * 86_400  # no calendar has room for much more
 _NOTE: Final = Takes(about="why; one line, which is kept with it")
 
 
@@ -146,9 +147,10 @@ def _texts(said: Said, name: str) -> list[str]:
 def seconds_of(text: str) -> float:
     """How long `24h` is. Raises InvalidParams."""
     found = _SPAN.fullmatch(text.strip())
-    if found is None:
-        raise InvalidParams(f"{text[:40]!r} is no span of time: write it as 30m, 24h or 90d")
-    return float(int(found[1]) * _UNITS_S[found[2]])
+    seconds = int(found[1]) * _UNITS_S[found[2]] if found is not None else _LONGEST_S + 1
+    if seconds > _LONGEST_S:
+        raise InvalidParams(f"{text[:40]!r} is no span of time up to 100 years: write it as 30m, 24h or 90d")
+    return float(seconds)
 
 
 def moment_of(text: str, now_s: float) -> float:
@@ -157,6 +159,9 @@ def moment_of(text: str, now_s: float) -> float:
         return now_s + seconds_of(text)
     try:
         found = datetime.fromisoformat(text.strip())
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        at_s = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError) as error:
         raise InvalidParams(f"{text[:40]!r} is no time: write 90d, 2027-01-31 or 2027-01-31T08:00Z") from error
+    if at_s - now_s > _LONGEST_S:
+        raise InvalidParams(f"{text[:40]!r} is more than 100 years from now: leave it out for no end")
+    return at_s

@@ -149,7 +149,7 @@ async def _called(view: View, entry: Entry, draft: _Draft, filled: Filled) -> Re
 
 async def _question(view: View, found: Mapping[str, Any]) -> str:
     """What somebody is asked before the call may go."""
-    token = found["error"]["details"].get("confirmation_token")
+    token = _details(found["error"]).get("confirmation_token")
     if not token or not view.may(READ):
         return ""
     said: str = (await view.perform("approvals.show", id=token))["question"]
@@ -157,9 +157,17 @@ async def _question(view: View, found: Mapping[str, Any]) -> str:
 
 
 def _problems(found: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
-    details = (found["error"] or {}).get("details") or {}
-    problems = details.get("problems")
-    return problems if isinstance(problems, list) and found["error"].get("kind") == "invalid_argument" else ()
+    error = found["error"] or {}
+    problems = _details(error).get("problems")
+    if error.get("kind") != "invalid_argument" or not isinstance(problems, list):
+        return ()
+    return [each for each in problems if isinstance(each, dict)]
+
+
+def _details(error: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of an error, which may be a server's own and hold anything."""
+    found = error.get("details")
+    return found if isinstance(found, dict) else {}
 
 
 def _draft_of(view: View) -> _Draft:
@@ -276,7 +284,7 @@ def _came(found: Mapping[str, Any]) -> dict[str, Any]:
     """What came of a call, as a page shows it."""
     kind, word = _WORDS[found["outcome"]]
     result, error = found["result"], found["error"] or {}
-    details = error.get("details") or {}
+    details = _details(error) if found["outcome"] == "needs_confirmation" else {}
     content = (result or {}).get("content")
     return {
         **found,

@@ -1,0 +1,31 @@
+"""What is legal in a configuration and hardly meant is said; what is meant is not."""
+
+from pathlib import Path
+
+import pytest
+
+from bascule import config
+from bascule.admin.doubts import doubts
+from bascule.policy.roles import ROLES
+
+
+def doubted(tmp_path: Path, scope: str) -> list[str]:
+    """What is said of a caller that has *scope*, beside a server `crm`."""
+    file = tmp_path / "bascule.yaml"
+    file.write_text(f"servers: {{crm: {{url: 'http://127.0.0.1:9/mcp'}}}}\ncallers: {{ops: {{scopes: ['{scope}']}}}}\n")
+    return doubts(config.load(file, {"XDG_STATE_HOME": str(tmp_path)}))
+
+
+@pytest.mark.parametrize("scope", sorted(ROLES["admin"]))
+def test_nobody_is_asked_about_a_scope_that_bascule_itself_needs(tmp_path: Path, scope: str) -> None:
+    assert doubted(tmp_path, scope) == []
+
+
+def test_a_scope_of_reviews_without_an_aspect_is_one(tmp_path: Path) -> None:
+    assert doubted(tmp_path, "bascule.reviews:write") == []
+
+
+def test_a_misspelt_scope_is_doubted_with_what_was_meant(tmp_path: Path) -> None:
+    assert doubted(tmp_path, "bascule.registy:write") == [
+        "callers.ops.scopes: nothing needs the scope 'bascule.registy:write'; did you mean 'bascule.registry'?"
+    ]
