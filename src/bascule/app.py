@@ -145,15 +145,17 @@ class Gateway:
             sole=sole,
             turned_away=self.observe.turned_away,
             directory=OfficialApi(Official(self.registry)),
-            console=self._console if config.console.enabled else None,
+            console=self._console,
             actions=self.actions,
             max_sessions=config.http.max_sessions,
             session_idle_s=config.http.session_idle_s,
             session_max_s=config.http.session_max_s,
         )
 
-    async def _console(self) -> Application:
-        """The pages for people. What they are made with is loaded when the first one comes."""
+    async def _console(self) -> Application | None:
+        """The pages for people, unless there are none. What they are made with is loaded when the first one comes."""
+        if not self.config.console.enabled:
+            return None
         if self._pages is None:
             await asyncio.to_thread(import_module, "bascule.console.app")
             from bascule.console.app import console_of

@@ -218,3 +218,14 @@ async def test_after_sigterm_new_connections_are_refused(one: Bascule) -> None:
     await one.process.wait()
     with pytest.raises(aiohttp.ClientError):
         await one.get("/status")
+
+
+async def test_the_console_is_gone_as_soon_as_the_configuration_says_so(one: Bascule, path: Path) -> None:
+    async def status() -> int:
+        async with one.http.get(f"{one.url}/console/sign-in", allow_redirects=False) as response:
+            return response.status
+
+    assert await status() < 400
+    write(path, json.dumps({"servers": {"it": local("plain")}, "drain": SOON, "console": {"enabled": False}}))
+    nudge(one)
+    await until(status, lambda found: found == 404, within_s=10)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway import Bascule, Headers, Json, gateway, local, text_of, until
+from gateway import Bascule, Headers, Json, failure_of, gateway, local, text_of, until
 from governed import credentials
 
 SERVERS: Json = {"a": local("plain"), "b": local("plain")}
@@ -37,6 +37,10 @@ async def test_a_server_that_is_switched_off_runs_no_more_and_one_that_is_switch
         status, found = await asked(bascule, "/api/servers/a/disable", {"note": "maintenance"})
         assert (status, found["state"], found["off"]["note"]) == (200, "off", "maintenance")
         assert await tools(bascule) == {"b"}
+        for client in (bascule.modern(), await bascule.session()):
+            failure = failure_of(await client.call("a__echo", text="x"))
+            assert (failure["kind"], failure["retryable"]) == ("unavailable", True)
+            assert "maintenance" in failure["message"], "it is not gone for good"
         await bascule.until("a", lambda said: said["pids"] == [] and "maintenance" in said["last_error"])
         await until(partial(_runs, pid), lambda runs: not runs)
         assert (await bascule.get("/health/ready"))[0] == 200, "somebody wants it so"

@@ -16,8 +16,8 @@ from bascule.policy.roles import ROLES
 SERVERS: Json = {"plain": local("plain")}
 
 
-async def audited(at: Visitor, **wanted: str) -> list[dict[str, Any]]:
-    """The entries that say all that is *wanted*, once there is one: they are written behind."""
+async def audited(at: Visitor, many: int = 1, **wanted: str) -> list[dict[str, Any]]:
+    """The entries that say all that is *wanted*, once there are so many: they are written behind."""
     records = at.gateway.records
     assert records is not None
 
@@ -25,7 +25,7 @@ async def audited(at: Visitor, **wanted: str) -> list[dict[str, Any]]:
         entries = [json.loads(entry) for (entry,) in records.writer.read("SELECT entry FROM audit ORDER BY seq")]
         return [each for each in entries if all(each.get(name) == value for name, value in wanted.items())]
 
-    rows: list[dict[str, Any]] = await until(found, bool)
+    rows: list[dict[str, Any]] = await until(found, lambda rows: len(rows) >= many)
     return rows
 
 
@@ -40,7 +40,7 @@ async def test_what_is_no_origin_is_refused_and_no_fault_of_ours(origin: str) ->
 
 
 async def test_where_tls_is_known_a_page_without_it_is_another_one() -> None:
-    names = {"public_url": "https://console.example", "allowed_hosts": ["console.example", "other.example"]}
+    names: Json = {"public_url": "https://console.example", "allowed_hosts": ["console.example", "other.example"]}
     async with at_console(SERVERS, http=names) as at:
         for host, origin, status in (
             ("console.example", "https://console.example", 303),
@@ -59,12 +59,29 @@ async def test_where_tls_is_known_a_page_without_it_is_another_one() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/audit/" + "9" * 5000, "/audit/٣", "/audit/1x", "/cost?month=２026-11", "/cost/charge-back.csv?month=２026-11"],
+    [
+        *("/audit/" + "9" * 5000, "/audit/٣", "/audit/1x"),
+        *(f"/cost{page}?month=\N{FULLWIDTH DIGIT TWO}026-11" for page in ("", "/charge-back.csv")),
+    ],
     ids=lambda path: path[:30],
 )
 async def test_numbers_that_only_some_take_for_numbers_are_no_fault_of_ours(path: str) -> None:
     async with at_console(SERVERS) as at:
         assert (await at.get(path)).status in (400, 404)
+
+
+# ---- sessions
+
+
+async def test_a_stream_that_a_browser_opens_again_and_again_keeps_nobody_signed_in() -> None:
+    async with at_console(SERVERS, console={"session_idle_s": 600}) as at:
+        assert at.gateway.records is not None
+        writer = at.gateway.records.writer
+        for idle_s, status in ((400, 200), (300, 401)):
+            earlier = f"UPDATE console_sessions SET seen_at_s = seen_at_s - {idle_s}"
+            await writer.write(lambda connection, earlier=earlier: connection.execute(earlier), durable=False)
+            async with at.http.get(f"{at.url}/events") as response:
+                assert response.status == status
 
 
 # ---- what is refused is on record
@@ -82,7 +99,7 @@ async def test_a_form_of_another_site_for_somebody_who_is_signed_in_is_on_record
     async with at_console(SERVERS, name="ann") as at:
         assert (await at.post("/servers/plain/disable", headers={"origin": "http://127.0.0.1:1"})).status == 403
         assert (await at.post("/servers/plain/disable", {"csrf": "0" * 64})).status == 403
-        first, second = [each["note"] for each in await audited(at, kind="refused")]
+        first, second = [each["note"] for each in await audited(at, 2, kind="refused")]
         assert first.startswith("ann at /console/servers/plain/disable: the request comes from a page of")
         assert "another session" in second
 
@@ -136,10 +153,9 @@ async def test_every_operation_that_changes_something_needs_what_a_viewer_has_no
             for who in ("eve", "agent"):
                 path = re.sub(r"\{\w+\}", "x1", operation.path)
                 said = {name: _sample(takes) for name, takes in operation.takes.items() if takes.needed}
-                body = {"json": said} if operation.method == "POST" else {}
-                async with at.http.request(
-                    operation.method, at.bascule.url + path, headers=keys.of(who), **body
-                ) as response:
+                body = said if operation.method == "POST" else None
+                url, head = at.bascule.url + path, keys.of(who)
+                async with at.http.request(operation.method, url, headers=head, json=body) as response:
                     assert response.status == 403, (operation.name, who)
 
 
@@ -154,7 +170,7 @@ def _sample(takes: Any) -> Any:
 
 @pytest.mark.parametrize("version", ["2.0.0", "^2", ">=2"])
 async def test_a_version_is_tried_by_who_holds_its_own_scopes(version: str) -> None:
-    versions = [
+    versions: list[Json] = [
         {"tool": "crm/search_leads", "version": "1.0.0", "side_effect": False, "security_scope": ["crm:read"]},
         {
             "tool": "crm/search_leads",
@@ -164,8 +180,12 @@ async def test_a_version_is_tried_by_who_holds_its_own_scopes(version: str) -> N
             "security_scope": ["crm:secret"],
         },
     ]
-    one_for_all = {"http": {"bearer": "${env:OP}"}, "environ": {"OP": "the-one-token-of-the-tests-0123456789"}}
-    more = {"contracts": versions, "console": {"try_scopes": {"viewer": ["crm:read"]}}, **one_for_all}
+    more: Json = {
+        "contracts": versions,
+        "console": {"try_scopes": {"viewer": ["crm:read"]}},
+        "http": {"bearer": "${env:OP}"},  # one for all
+        "environ": {"OP": "the-one-token-of-the-tests-0123456789"},
+    }
     async with at_console({"crm": local("shop")}, role="viewer", **more) as at:
         await stocked(at)
         form = {"do": "call", "as": "json", "json": '{"query": "x"}'}

@@ -170,6 +170,7 @@ class Console:
                 return asked_to_sign_in(request)
             view = self.view(request, visitor)
             view.page_shown = page
+            view.pulse = self.live.pulse(page)
             if at.method == "POST":
                 await self._admit(view, visitor, page, at)
             else:

@@ -40,8 +40,17 @@ class Live:
         _, _, counts = self._now()
         return {page.name: counts[page.name] for page in self._console.shown_to(view) if page.name in counts}
 
+    def pulse(self, page: Page) -> str:
+        """What *page* looks like now, by a short name for it; "" for what does not change by itself."""
+        try:
+            pulse, _ = self._looked(page)
+        except BasculeError:
+            return ""  # the records cannot be read: its page says so
+        return "" if pulse is None else _short(pulse)
+
     async def serve(self, request: Request) -> Response:
-        visitor = await self._console.sign_in.visitor(request)
+        # Browsers open it again and again, by themselves: that somebody is there it does not show.
+        visitor = await self._console.sign_in.visitor(request, is_live=True)
         if visitor is None:
             return Response(status_code=401)
         if self._open >= MOST:

@@ -83,6 +83,7 @@ class View:
         self.caller = caller
         self.csrf = csrf
         self.page_shown: Page | None = None
+        self.pulse = ""  # of the moment before anything was read for the page
         self.form: Mapping[str, str] = {}  # of a POST, each name once
         self.forms: Sequence[tuple[str, str]] = ()  # of a POST, as they came
 

@@ -69,13 +69,13 @@ class SignIn:
 
     # ---- requests
 
-    async def visitor(self, request: Request) -> Visitor | None:
-        """Who sends *request*; None for who has to sign in first."""
+    async def visitor(self, request: Request, *, is_live: bool = False) -> Visitor | None:
+        """Who sends *request*; None for who has to sign in first. *is_live*: a page sends it by itself."""
         secret = request.cookies.get(self._cookie(request), "")
         if not secret:
             return None
         idle_s = self.options.session_idle_s
-        if LIVE in request.headers:
+        if is_live or LIVE in request.headers:
             session = self.sessions.look(secret, idle_s)
         else:
             session = await self.sessions.find(secret, idle_s)

@@ -70,7 +70,7 @@ class HttpEdge:
         sole: str | None,
         turned_away: Callable[[BasculeError, str], None],
         directory: OfficialApi,
-        console: Callable[[], Awaitable[Application]] | None = None,
+        console: Callable[[], Awaitable[Application | None]],
         max_sessions: int,
         session_idle_s: float,
         session_max_s: float,
@@ -173,10 +173,11 @@ class HttpEdge:
         if method == "OPTIONS":
             await respond(send, 204, self._door.preflight(scope["headers"]))
             return
-        if self._console is not None and (path == _CONSOLE or path.startswith(f"{_CONSOLE}/")):
+        if path == _CONSOLE or path.startswith(f"{_CONSOLE}/"):
             door.check_host(door.read_head(scope["headers"]), self._door.rules)
-            await (await self._console())(scope, receive, send)
-            return
+            if (console := await self._console()) is not None:
+                await console(scope, receive, send)
+                return
         page = self._pages.get(path)
         # Probes come without a token and under an address of their own; what they hear is no secret.
         open_to_all = page is not None and path.startswith(("/health", "/ready"))

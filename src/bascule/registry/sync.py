@@ -13,7 +13,7 @@ from bascule.errors import BasculeError, MethodNotFound, TimedOut, UpstreamBroke
 from bascule.policy.scopes import UNLIMITED, Authority
 from bascule.registry.catalog import LISTS, Catalog, Item, Listing, items
 from bascule.registry.sight import KINDS, LISTED, Sight
-from bascule.upstream.base import INFO, Upstream, reach
+from bascule.upstream.base import INFO, State, Upstream, reach
 from bascule.wire import headers, jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Params
 from bascule.wire.names import SEPARATOR
@@ -345,7 +345,7 @@ class Registry:
         """Ask the servers that *name* may lead to and whose lists are not known yet; False if there are none.
 
         Only those: a made-up name must not start every lazy server, nor one that a caller with *authority*
-        must not know of.
+        must not know of. Raises Unavailable when it leads to one that is switched off.
         """
         logical = next((id for id, wire in self._aliases.items() if wire == name), name)
         unknown = {
@@ -355,6 +355,9 @@ class Registry:
             and self.listing(server, era) is None
             and (self.sight is None or self.sight.opens(authority, server))
         }
+        for upstream in unknown.values():
+            if upstream.status().state is State.OFF:
+                await upstream.eras()  # which says who has switched it off: a maintenance is not the end of a tool
         await self._settle([follower async for follower in self._wanted(era, unknown)])
         return bool(unknown)
 

@@ -124,7 +124,8 @@ def _mark(entry: Mapping[str, Any], outcome: str) -> str:
 
 async def entry(view: View) -> Response:
     found = await view.perform("audit.entry", id=view.path["seq"])
-    return view.page("audit_entry.html", title=f"Entry {found['seq']:,}", row=_row(found), found=found, fields=_fields(found))
+    title = f"Entry {found['seq']:,}"
+    return view.page("audit_entry.html", title=title, row=_row(found), found=found, fields=_fields(found))
 
 
 def _fields(found: Mapping[str, Any]) -> Sequence[tuple[str, str]]:

@@ -107,7 +107,9 @@
   // ---- what has changed: an event for each page that would look different now
 
   let source = null;
-  let known = null;
+  // The page as it was when it was made: what has changed since then is made up for with the first event.
+  const made = document.querySelector('meta[name="pulse"]');
+  let known = made ? { [made.dataset.page]: made.content } : {};
 
   function listen() {
     if (source || !token || document.hidden) return;
@@ -115,7 +117,7 @@
     source.addEventListener("pulse", (event) => {
       const { pulse, badges } = JSON.parse(event.data);
       for (const [name, value] of Object.entries(pulse)) {
-        if (known && known[name] !== value) {
+        if (name in known && known[name] !== value) {
           document.body.dispatchEvent(new CustomEvent(`live:${name}`, { bubbles: true }));
         }
       }
