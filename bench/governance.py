@@ -27,17 +27,19 @@ from typing import Any, Final, NamedTuple
 import peers
 import report
 import run
+from collector import collecting
 from echo import MODERN, Json
 from exchange import META, Era, compact
 from footprint import Footprint
-from report import ERAS, GATEWAY_CPU, RATE, TIMES, ByRound, Figure, Goal, Point, Results, Tables, by_round
+from report import ERAS, GATEWAY_CPU, P99, RATE, TIMES, ByRound, Figure, Goal, Point, Results, Tables, by_round
 from targets import MCP_PROXY, STDIO_UPSTREAM, Running, Target, every_target, filled, running
 
 RESULTS: Final = run.HERE / "governance.json"
-UNGOVERNED, GOVERNED = "Bascule, ungoverned", "Bascule, governed"
+UNGOVERNED, GOVERNED, WATCHED = "Bascule, ungoverned", "Bascule, governed", "Bascule, governed and watched"
 CONNECTIONS: Final = (1, 16)
 MOST_CPU_US: Final = 45
 LEAST_RATIO: Final = 7
+LEAST_WATCHED: Final = 3
 
 # More than any run makes: the calls that are measured are counted, and none is refused.
 PLENTY: Final = "100000000/minute"
@@ -86,10 +88,13 @@ def served(name: str, bascule: Sequence[str], config: Json) -> Target:
     return Target(name, command, path="/servers/echo/mcp", config=config, key=key)
 
 
-def targets(options: Options) -> list[Target]:
+def targets(options: Options, collector: str) -> list[Target]:
+    """*collector* takes the spans of a gateway that is watched: metrics, a line of the log and a trace of each call."""
+    watched = {"logs": {"format": "json", "calls": "all"}, "tracing": {"endpoint": collector}}
     ours = [
         served(UNGOVERNED, options.bascule, {"servers": servers()}),
         served(GOVERNED, options.bascule, policy()),
+        served(WATCHED, options.bascule, policy() | watched),
     ]
     if options.check:
         return ours
@@ -171,9 +176,19 @@ def added(results: Results, era: Era, connections: int) -> ByRound:
 def goals(results: Results) -> list[Goal]:
     ours, theirs = (by_round(results, Point(name), RATE) for name in (GOVERNED, MCP_PROXY))
     ratio = report.compared(ours, theirs, truediv)
+    watched = by_round(results, Point(WATCHED), RATE)
+    slow, slower = (by_round(results, Point(name, connections=1), P99) for name in (WATCHED, MCP_PROXY))
     return [
         Goal("CPU of a governed call, above an ungoverned one's", "≤", MOST_CPU_US, worst_cpu_us(results), "µs"),
         Goal("calls/s of governed calls, of mcp-proxy's", "≥", LEAST_RATIO, ratio, TIMES),
+        Goal("the same, everything on", "≥", LEAST_WATCHED, report.compared(watched, theirs, truediv), TIMES),
+        Goal(
+            "p99 of one connection, everything on, of mcp-proxy's",
+            "≤",
+            1,
+            report.compared(slow, slower, truediv),
+            TIMES,
+        ),
     ]
 
 
@@ -200,6 +215,7 @@ TABLES: Final[Tables] = {
     "governed_goals": lambda results: report.judged(goals(results)),
     "governed_rates": lambda results: report.figures_table(results, columns(RATE)),
     "governed_cpu": cpu_table,
+    "governed_p99": lambda results: report.figures_table(results, columns(P99)),
 }
 
 
@@ -233,13 +249,13 @@ def measure(options: Options) -> Results:
     """One whole run. Raises NotGovernedError, also where a call of the load was refused, and StartError."""
     if not options.check:
         peers.create(options.peers)
-    with tempfile.TemporaryDirectory(prefix="bascule-bench-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="bascule-bench-") as scratch, collecting() as collector:
         prove(options, Path(scratch))
         seen = run.Run(options.seconds, min(0.7, options.seconds / 2), 2 if options.whole else 0, Path(scratch))
         for number in range(1, options.rounds + 1):
-            for target in targets(options)[:: 1 if number % 2 else -1]:
+            for target in targets(options, collector)[:: 1 if number % 2 else -1]:
                 visit(seen, target, number)
-    if refused := {error for row in seen.rows for error in row.sample.errors if row.target in (UNGOVERNED, GOVERNED)}:
+    if refused := {error for row in seen.rows for error in row.sample.errors if row.target != MCP_PROXY}:
         raise NotGovernedError(f"calls of the load failed: {', '.join(sorted(refused))}")
     return Results(
         about={**run.about(options), "strangers": run.disturbance(seen.rows)},

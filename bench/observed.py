@@ -19,11 +19,8 @@ import shlex
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
 from operator import sub
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -45,6 +42,7 @@ from bascule.pipeline.trace import Attempt, Begin
 from bascule.store.record import Record
 from bascule.wire import jsonrpc
 from bascule.wire.versions import LATEST_MODERN
+from collector import collecting
 from echo import Json
 from footprint import Footprint
 from report import GATEWAY_CPU, P99, RATE, Point, Results, by_round
@@ -75,34 +73,6 @@ def variants(collector: str) -> dict[str, Json]:
 
 
 # ------------------------------------------------------------------ whole gateways
-
-
-class _Takes(BaseHTTPRequestHandler):
-    """A collector that takes everything and looks at nothing."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@contextmanager
-def collecting() -> Iterator[str]:
-    """The URL of a collector."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Takes)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
 
 
 def measured(options: Options) -> Results:
