@@ -42,10 +42,10 @@ from bascule.pipeline.trace import Attempt, Begin
 from bascule.store.record import Record
 from bascule.wire import jsonrpc
 from bascule.wire.versions import LATEST_MODERN
-from collector import collecting
 from echo import Json
 from footprint import Footprint
 from report import GATEWAY_CPU, P99, RATE, Point, Results, by_round
+from sink import collecting
 from targets import Target, running
 
 CONNECTIONS: Final = (1, 16)

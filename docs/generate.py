@@ -285,13 +285,13 @@ def preset(value: Any) -> str:
 
 # What an operation needs that decides itself who may: it depends on what is asked for, or is more than one scope.
 DECIDED_INSIDE: Final = {
-    "approvals.list": "`bascule.approvals:read`, by name",
-    "approvals.show": "`bascule.approvals:read`, by name",
-    "approvals.approve": "`bascule.approvals:write`, by name",
-    "approvals.deny": "`bascule.approvals:write`, by name",
-    "reviews.approve": "`bascule.reviews:write:ASPECT`, by name",
-    "reviews.deny": "`bascule.reviews:write:ASPECT`, by name",
-    "registry.sign": "`bascule.registry:read` and `bascule.reviews:write:ASPECT`, by name",
+    "approvals.list": "`bascule.approvals:read`, under a name",
+    "approvals.show": "`bascule.approvals:read`, under a name",
+    "approvals.approve": "`bascule.approvals:write`, under a name",
+    "approvals.deny": "`bascule.approvals:write`, under a name",
+    "reviews.approve": "`bascule.reviews:write:ASPECT`, under a name",
+    "reviews.deny": "`bascule.reviews:write:ASPECT`, under a name",
+    "registry.sign": "`bascule.registry:read` and `bascule.reviews:write:ASPECT`, under a name",
     "tools.call": "`bascule.status:read`, and those of the tool",
     "openapi": "none",
 }
@@ -316,7 +316,7 @@ def scope_in_words(each: Operation) -> str:
         return DECIDED_INSIDE[each.name]
     if not each.scopes:
         raise SystemExit(f"docs/generate.py: who may ask for {each.name}? Say it in DECIDED_INSIDE")
-    return " and ".join(f"`{scope}`" for scope in each.scopes) + (", by name" if each.named else "")
+    return " and ".join(f"`{scope}`" for scope in each.scopes) + (", under a name" if each.named else "")
 
 
 def roles() -> str:
