@@ -242,6 +242,10 @@ def check(config: Config) -> Config:
 def _check_rules(config: Config) -> None:
     """Raise ConfigInvalid for a guardrail or a gate that cannot be one."""
     said: list[tuple[str, Terms]] = [(f"policy.rules.{number}", r) for number, r in enumerate(config.policy.rules)]
+    for place, document in config.documents:
+        behind = (document.served_by or "").partition("/")[0]
+        if behind and behind not in config.servers:
+            raise ConfigInvalid(f"there is no server {behind!r}", place=place, field="served_by")
     for place, terms in [*said, *config.documents]:
         rules, gate, schema = terms.guardrails, terms.confirm_gate, terms.input_schema
         try:

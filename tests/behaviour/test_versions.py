@@ -1,14 +1,19 @@
 """Versions of one tool side by side, through the whole gateway: which server answers, and what a client is told."""
 
+import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from gateway import Bascule, Json, Legacy, Modern, failure_of, gateway, remote
 from governed import Known, Wide, credentials, tool, wide
 
+from bascule import config as configuration
+from bascule.errors import ConfigInvalid
 from bascule.wire.versions import Era
 
 CALL = "dev.bascule/call"
@@ -133,6 +138,30 @@ async def test_a_deprecated_version_warns_in_every_result_until_its_sunset_and_i
                 assert any(sunset in said and "crm/work@2" in said for said in result["_meta"][CALL]["warnings"])
             else:
                 assert failure_of(result)["kind"] == "gone"
+
+
+async def test_a_version_whose_server_is_down_is_unavailable_and_the_other_one_is_not() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}/mcp"
+        async with (
+            wide(modern=True, tools=[tool("work")]) as first,
+            gateway(
+                {"crm": remote(first.url), "crm2": remote(nobody)}, contracts=[ONE, TWO], patience_s=0.2
+            ) as bascule,
+        ):
+            await b.up("crm")
+            failure = failure_of(await called(b, "crm/work"))
+            assert (failure["kind"], failure["retryable"], failure["source"]) == ("unavailable", True, "crm2")
+            assert (await called(b, "crm/work@1"))["_meta"][CALL]["version"] == "1.0.0"
+            assert len(first.calls("work")) == 1
+
+
+def test_a_version_that_no_server_could_answer_for_is_refused_with_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "bascule.json"
+    path.write_text(json.dumps({"servers": {"crm": {"url": "http://127.0.0.1:9/mcp"}}, "contracts": [ONE, TWO]}))
+    with pytest.raises(ConfigInvalid, match="there is no server 'crm2'"):
+        configuration.load(path, {})
 
 
 async def test_who_may_not_see_a_tool_learns_nothing_of_its_versions_and_who_may_see_one_can_call_it() -> None:

@@ -163,6 +163,31 @@ def test_a_text_that_this_configuration_would_replace_makes_an_entry_unusable(me
     assert "would be replaced by something of this machine" in found.notes[-1]
 
 
+@pytest.mark.parametrize("value", ["{a}{b}", "{a}{env:HOME}", "x{a}{c}env:HOME}", "{a}{b}{secret}"])
+def test_no_two_values_make_a_reference_together(value: str) -> None:
+    variables = {"a": {"value": "$"}, "b": {"value": "{env:HOME}"}, "c": {"value": "{"}, "secret": {"isSecret": True}}
+    header = {"name": "X-Leak", "value": value, "variables": variables}
+    argument = {"type": "positional", "value": value, "variables": variables}
+    entries: list[Json] = [
+        {"remotes": [remote(headers=[header])]},
+        {"remotes": [remote(url=f"https://weather.example/{value}", variables=variables)]},
+        {"packages": [package(packageArguments=[argument])]},
+    ]
+    for members in entries:
+        found = one(**members)
+        assert found.options is None
+        assert "would be replaced" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "PATH", "NODE_OPTIONS", "npm_config_registry", "UV_INDEX_URL"])
+def test_what_would_steer_the_runner_of_a_package_is_left_out(name: str) -> None:
+    environment = [{"name": name, "value": "https://elsewhere.example"}, {"name": "REGION", "value": "eu"}]
+    found = one(packages=[package(environmentVariables=environment)])
+    assert found.options is not None
+    assert found.options["env"] == {"REGION": "eu"}
+    assert f"{name} is left out" in " ".join(found.notes)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

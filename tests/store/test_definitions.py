@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bascule.store.definitions import FIRST_SIGHT, MOST_PENDING, TRUST, Definitions, Wording
+from bascule.store.definitions import _CROWD, FIRST_SIGHT, MOST_PENDING, TRUST, Definitions, Wording
 from bascule.store.generations import Generations
 from bascule.store.options import ApprovalOptions, AuditOptions, JournalOptions
 from bascule.store.records import Records
@@ -156,6 +156,34 @@ async def test_an_endless_change_is_not_an_endless_record(world: World) -> None:
     for number in range(2, 10 * MOST_PENDING):
         await world.definitions.see([waiting(number)])
     assert len(world.entries()) == 1 + MOST_PENDING
+
+
+async def test_a_server_that_changes_very_many_things_does_not_fill_the_record(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bascule.store.definitions.MOST_NOTED", 30)
+    for round in range(4):
+        wording = replace(PAY, digest=f"v1:{round}", seen_at_s=float(round))
+        await world.definitions.see([replace(wording, name=f"n{each}", id=f"{each}.{round}") for each in range(20)])
+    await world.definitions.see([replace(PAY, server="other", id="other")])
+    entries = world.entries()
+    assert len([each for each in entries if each["thing"].startswith("bank/")]) == 30
+    assert [each["note"] for each in entries if each["thing"] == "bank"] == [
+        "more than 30 changes within an hour: the rest of them is not put on record one by one"
+    ]
+    assert entries[-1]["thing"] == "other/pay"
+
+
+async def test_the_time_that_a_flood_takes_grows_no_faster_than_the_flood(world: World) -> None:
+    """Whoever waits for the disk meanwhile is every caller of a tool with a key."""
+    plans = []
+
+    def explained(connection: sqlite3.Connection) -> None:
+        plans.extend(connection.execute(f"EXPLAIN QUERY PLAN {_CROWD}", ("", "", "", "", "", "", 1)).fetchall())
+
+    await world.records.writer.write(explained, durable=False)
+    assert not [plan for *_, plan in plans if "ix_definitions_state" in plan]
+    assert [plan for *_, plan in plans if "server=? AND source=? AND kind=? AND name=?" in plan]
 
 
 async def test_a_decision_can_be_taken_back_and_not_twice(world: World) -> None:

@@ -94,4 +94,6 @@ def _refusal(status: int, found: Any) -> BasculeError:
     error = found.get("error") if isinstance(found, dict) else None
     said = error.get("message") if isinstance(error, dict) else None
     words = said if isinstance(said, str) else f"it answered HTTP {status}, and not as Bascule does"
-    return Internal(words, http_status=status)
+    # What Bascule says itself of an id that is not there needs no hint about paths.
+    is_theirs = isinstance(said, str) and status not in (401, 403)
+    return Internal(words) if is_theirs else Internal(words, http_status=status)

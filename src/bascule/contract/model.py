@@ -204,6 +204,11 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
         return self.id.partition("/")[0]
 
     @property
+    def named(self) -> str:
+        """Its id, with the version where it says one: `crm/create_lead 1.2.0`."""
+        return f"{self.id} {self.version}" if "version" in self.sources else self.id
+
+    @property
     def name(self) -> str:
         """Its server's own name or URI for it."""
         return self.id.partition("/")[2]

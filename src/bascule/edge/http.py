@@ -204,11 +204,7 @@ class HttpEdge:
         unwelcome = partial(self._until_unwelcome, scope, head, resource, caller.authority)
         if is_rest or is_directory:
             visit = Visit("", head, caller, resource, receive, send, extra, unwelcome)
-            query = scope["query_string"]
-            if is_rest:
-                await self._rest.serve(method, path, query, visit, self._door.rules, self.reception)
-            else:
-                await self._directory.serve(method, path, query, visit, self.reception.resource(scope, ""))
+            await self._tell(method, path, scope, visit)
             return
         visit = Visit(self._view(endpoint, caller), head, caller, resource, receive, send, extra, unwelcome)
         if over_sse:
@@ -223,6 +219,14 @@ class HttpEdge:
                 await self._delete(visit)
             case _:
                 raise Refused(405, f"{method} is not a method of MCP", [(b"allow", b"POST, GET, DELETE, OPTIONS")])
+
+    async def _tell(self, method: str, path: str, scope: Scope, visit: Visit) -> None:
+        """Answer a request for something else than MCP: of operators, or of other registries."""
+        query = scope["query_string"]
+        if self._rest.knows(path):
+            await self._rest.serve(method, path, query, visit, self._door.rules, self.reception)
+        else:
+            await self._directory.serve(method, path, query, visit, self.reception.resource(scope, ""))
 
     async def _until_unwelcome(self, scope: Scope, head: Head, resource: str, authority: Authority) -> None:
         """Return once the credential would not be let in any more, or for something else than *authority*."""

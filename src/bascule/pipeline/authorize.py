@@ -15,6 +15,7 @@ from bascule.errors import (
     ResourceNotFound,
     ScopeDenied,
     ToolNotFound,
+    Unavailable,
 )
 from bascule.policy.scopes import Access
 from bascule.registry.judge import Unapproved
@@ -47,12 +48,16 @@ class Authorize:
         scopes: tuple[str, ...],
         withheld: str = "",
         unapproved: Unapproved | None = None,
+        unready: str = "",
     ) -> None:
-        """*withheld*: why nobody may call it, "" if it is not. *unapproved*: the same, of what was not approved."""
+        """*withheld*: why nobody may call it, "" if it is not. *unapproved*: the same, of what was not approved; *unready*:
+        the server that has to say first what answers for it."""
         self._contract = contract
         self._scopes = scopes
         self._changed = unapproved if unapproved is not None and unapproved.told else None
-        self._is_hidden = bool(withheld) and self._changed is None
+        self._withheld = withheld
+        self._unready = unready
+        self._is_hidden = bool(withheld) and self._changed is None and not unready
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
         access = call.caller.authority.access(self._scopes)
@@ -66,6 +71,8 @@ class Authorize:
                 review=self._changed.id,
                 changed=list(self._changed.changed),
             )
+        if self._unready:
+            raise Unavailable(self._withheld).at(self._unready)
         if self._contract.status == "gone":
             raise _gone(self._contract)
         return await forward(call)
@@ -73,4 +80,4 @@ class Authorize:
 
 def _gone(contract: Contract) -> Gone:
     said = contract.deprecation
-    return Gone(f"{contract.id} has been withdrawn{said.advice if said else ''}")
+    return Gone(f"{contract.named} has been withdrawn{said.advice if said else ''}")

@@ -83,4 +83,4 @@ def _notes(contract: Contract) -> tuple[str, ...]:
         return ()
     said = contract.deprecation
     until = f" and will be withdrawn on {said.sunset}" if said and said.sunset else ""
-    return (f"{contract.id} is deprecated{until}{said.advice if said else ''}",)
+    return (f"{contract.named} is deprecated{until}{said.advice if said else ''}",)

@@ -50,10 +50,19 @@ class Way(msgspec.Struct, frozen=True):
     elsewhere: Behind | None = None  # what answers in its place
     listed: bool = True  # by its server; otherwise its callers may have made it up
     unapproved: Unapproved | None = None  # it is withheld because it is not what was approved
+    unready: str = ""  # it is withheld until this server, which answers for it, has said what it lists
 
     def is_seen(self, authority: Authority) -> bool:
         """Whether a caller may know of it: what it may call, or could if it asked for the scopes."""
         return not self.withheld and authority.access(self.scopes) is not Access.HIDDEN
+
+
+class _UnreadyError(ValueError):
+    """Nobody can tell yet what answers for a thing: its *server* has to say it first."""
+
+    def __init__(self, why: str, server: str) -> None:
+        super().__init__(why)
+        self.server = server
 
 
 class Build(Protocol):
@@ -205,7 +214,8 @@ class Ways:
 
     def withholds(self, kind: Kind, server: str, name: str) -> bool:
         way = self.way(kind, server, name)
-        return bool(way.withheld) and not (way.unapproved is not None and way.unapproved.told)
+        told = way.unready or (way.unapproved is not None and way.unapproved.told)
+        return bool(way.withheld) and not told
 
     def entry(self, kind: Kind, server: str, name: str, members: Params) -> Params | None:
         """What clients see of the listed *members*; None if they see nothing of it."""
@@ -292,6 +302,8 @@ class Ways:
             # Nobody knows what it does: a rule that was written for what is listed does not open it.
             scopes = (*contract.security_scope, server) if item is None else contract.security_scope
             stages = self._build(contract, behind.server, scopes, unlisted=item is None)
+        except _UnreadyError as error:
+            return msgspec.structs.replace(self._withheld(kind, id, str(error), unready=error.server), choice=choice)
         except (ValueError, ConfigInvalid) as error:
             log.warning("%r is withheld: %s", id, error)
             return msgspec.structs.replace(self._withheld(kind, id, str(error)), choice=choice)
@@ -307,9 +319,11 @@ class Ways:
         item, way = known.ways.get(("tool", name), (None, None)) if known else (None, None)
         if way is not None and way.unapproved is not None:
             raise ValueError(f"{picked.version} is served by {picked.served_by}, and {way.withheld}")
+        if known is None:
+            raise _UnreadyError(f"version {picked.version} is served by {server}, which has not said yet what it lists",
+                                server)  # fmt: skip
         if item is None:
-            why = "lists no such tool" if known else "is no server, or has not said yet what it lists"
-            raise ValueError(f"{picked.version} is served by {picked.served_by}, and {server!r} {why}")
+            raise ValueError(f"{picked.version} is served by {picked.served_by}, and {server!r} lists no such tool")
         return own if (server, name) == (own.server, own.name) else Behind(server, name, item)
 
     def _withheld(
@@ -319,6 +333,7 @@ class Ways:
         reason: str,
         unapproved: Unapproved | None = None,
         definition: Definition | None = None,
+        unready: str = "",
     ) -> Way:
         """*definition*: who could call it as it is defined hears that it was changed."""
         try:
@@ -326,8 +341,9 @@ class Ways:
         except ValueError:
             contract = self._sources.effective(kind, id, Definition())
         scopes = contract.security_scope
-        refuse = [Authorize(contract, scopes, reason, unapproved)]
-        return Way(contract, scopes, reason, refuse, compose(refuse, self._last), unapproved=unapproved)
+        refuse = [Authorize(contract, scopes, reason, unapproved, unready)]
+        forward = compose(refuse, self._last)
+        return Way(contract, scopes, reason, refuse, forward, unapproved=unapproved, unready=unready)
 
 
 def claims(item: Item) -> bool:

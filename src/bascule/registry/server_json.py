@@ -36,6 +36,11 @@ _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BRACES: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.-]*)\}")
 _URL: Final = re.compile(r"https?://[^\s/@]+(?:/\S*)?")
+_OURS: Final = "\0"  # where a reference of ours will stand: no text of a registry holds it
+# With these somebody else than the package would run, or the package would come from elsewhere.
+_STEERING: Final = re.compile(
+    r"(?:LD|DYLD|UV|PIP|NPM_CONFIG)_.*|NODE_OPTIONS|PYTHON(?:PATH|HOME|STARTUP)|PATH", re.IGNORECASE
+)
 _UNSHOWN: Final = re.compile(r"[^\x20-\x7e]")  # in a comment of YAML
 
 
@@ -166,6 +171,9 @@ def _package(package: Mapping[str, Any], name: str) -> tuple[dict[str, Any], lis
         variable = _text(each, "name")
         if not _VARIABLE.fullmatch(variable):
             raise Unusable("one of its environment variables has no name that a process can have")
+        if _STEERING.fullmatch(variable):
+            inputs.notes.append(f"{variable} is left out: it steers {command}, and not the server")
+            continue
         value = inputs.value(each, variable)
         if value is not None:
             env[variable] = value
@@ -239,16 +247,24 @@ class _Inputs:
     def filled(self, template: str, variables: Mapping[str, Any] | None = None, *, all_are_inputs: bool = False) -> str:
         """*template* with what stands in braces replaced: what is a variable, and with *all_are_inputs* the rest."""
         known = {**self._variables, **(variables or {})}
+        references: list[str] = []
+
+        def referred(name: str, said: Mapping[str, Any]) -> str:
+            references.append(self._reference(name, said))
+            return _OURS
 
         def replaced(match: "re.Match[str]") -> str:
             said = known.get(match[1])
             if not isinstance(said, dict):
-                return self._reference(match[1], {}) if all_are_inputs else match[0]
+                return referred(match[1], {}) if all_are_inputs else match[0]
             value = _text(said, "value") or _text(said, "default")
             is_secret = said.get("isSecret") is True
-            return _literal(value) if value and not is_secret else self._reference(match[1], said)
+            return value if value and not is_secret else referred(match[1], said)
 
-        return _BRACES.sub(replaced, _literal(template))
+        # Two values may make one reference together, so that the whole is looked at, without those that are ours.
+        whole = _literal(_BRACES.sub(replaced, _literal(template)))
+        first, *rest = whole.split(_OURS)
+        return first + "".join(reference + text for reference, text in zip(references, rest, strict=True))
 
     def _reference(self, name: str, said: Mapping[str, Any]) -> str:
         variable = self._prefix + re.sub(r"[^A-Za-z0-9_]", "_", name)

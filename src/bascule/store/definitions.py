@@ -28,7 +28,9 @@ TRUST: Final = "trust: auto"  # who decided: the configuration
 MOST_PENDING: Final = 20  # wordings of one thing that wait; as many that were taken by trust are kept
 MOST_OF_SERVER: Final = 5_000  # wordings of one server that wait, or were taken by trust
 MOST_BYTES: Final = 64 * 1024 * 1024  # of all of them
+MOST_NOTED: Final = 1_000  # changes of one server that are put on record one by one within an hour
 
+_HOUR_S: Final = 3600.0
 _COLUMNS: Final = (
     *("server", "source", "kind", "name", "digest", "id", "state", "definition", "seen_at_s", "decided_at_s"),
     *("decided_by", "note"),
@@ -47,8 +49,9 @@ _LISTED: Final = (
     f"{_SELECT} WHERE (?1 = '' OR state = ?1) AND (?2 = '' OR server = ?2) ORDER BY seen_at_s DESC, id LIMIT ?3"
 )
 _HISTORY: Final = f"{_SELECT} WHERE server = ? AND kind = ? AND name = ? ORDER BY seen_at_s DESC, id"
+# `+state`: by the key of the thing. The index of states would lead through all that waits, for each thing again.
 _CROWD: Final = (
-    f"DELETE FROM definitions WHERE id IN (SELECT id FROM definitions WHERE {_THING} AND state = ? AND decided_by = ?"
+    f"DELETE FROM definitions WHERE id IN (SELECT id FROM definitions WHERE {_THING} AND +state = ? AND decided_by = ?"
     " ORDER BY seen_at_s DESC, id LIMIT -1 OFFSET ?) RETURNING id"
 )
 _MASS: Final = (
@@ -100,6 +103,13 @@ class Known(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class _Noted(msgspec.Struct):
+    """How many changes of a server were put on record in the present hour."""
+
+    since_s: float
+    count: int = 0
+
+
 class Definitions:
     """The wordings of a state folder. Writing raises Unavailable when the disk refuses, reading too."""
 
@@ -107,6 +117,7 @@ class Definitions:
         self._writer = writer
         self._audit = audit
         self._clock = clock
+        self._noted: dict[str, _Noted] = {}  # by server
 
     # ---- for the gateway (registry/judge.py)
 
@@ -210,9 +221,18 @@ class Definitions:
         (waiting,) = connection.execute(
             f"SELECT count(*) FROM definitions WHERE {_THING} AND state = 'pending'", alike
         ).fetchone()
-        if waiting <= MOST_PENDING:
+        if waiting > MOST_PENDING:
+            return
+        noted, now_s = self._noted.get(wording.server), self._clock()
+        if noted is None or not 0 <= now_s - noted.since_s < _HOUR_S:
+            noted = self._noted[wording.server] = _Noted(now_s)
+        noted.count += 1
+        if noted.count <= MOST_NOTED:
             outcome = "changed" if _is_decided(connection, alike) else "new"
             self._record(connection, wording.thing, outcome, wording.id, wording.digest)
+        elif noted.count == MOST_NOTED + 1:
+            more = f"more than {MOST_NOTED} changes within an hour: the rest of them is not put on record one by one"
+            self._record(connection, wording.server, "changed", "", more)
 
     def _make_room(self, connection: sqlite3.Connection, wordings: Sequence[Wording]) -> None:
         gone: list[str] = []
