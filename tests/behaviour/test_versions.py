@@ -146,9 +146,7 @@ async def test_a_version_whose_server_is_down_is_unavailable_and_the_other_one_i
         nobody = f"http://127.0.0.1:{taken.getsockname()[1]}/mcp"
         async with (
             wide(modern=True, tools=[tool("work")]) as first,
-            gateway(
-                {"crm": remote(first.url), "crm2": remote(nobody)}, contracts=[ONE, TWO], patience_s=0.2
-            ) as bascule,
+            gateway({"crm": remote(first.url), "crm2": remote(nobody)}, contracts=[ONE, TWO], patience_s=0.2) as b,
         ):
             await b.up("crm")
             failure = failure_of(await called(b, "crm/work"))

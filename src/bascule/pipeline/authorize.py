@@ -50,8 +50,8 @@ class Authorize:
         unapproved: Unapproved | None = None,
         unready: str = "",
     ) -> None:
-        """*withheld*: why nobody may call it, "" if it is not. *unapproved*: the same, of what was not approved; *unready*:
-        the server that has to say first what answers for it."""
+        """*withheld*: why nobody may call it, "" if it is not. *unapproved*: the same, of what was not approved.
+        *unready*: the server that has to say first what answers for it."""
         self._contract = contract
         self._scopes = scopes
         self._changed = unapproved if unapproved is not None and unapproved.told else None
