@@ -23,6 +23,7 @@ MAX_PAGES: Final = 1000  # of one list; a server whose cursors never end is cut 
 _ANSWER_S: Final = 60.0  # for one page of a list
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 30.0
+_REST: Final = 9  # times as long as learning the lists took, before they are fetched again
 _RECHECK_S: Final = 60.0  # servers that cannot say that their lists changed are asked again after so long
 
 
@@ -47,6 +48,7 @@ class Follower:
         self._listener: asyncio.Task[None] | None = None
         self._fetching: asyncio.Future[None] | None = None
         self._fetched_at = 0.0
+        self._learning_s = 0.0  # how long the loop was busy with the last change
 
     def start(self) -> None:
         self._task = asyncio.ensure_future(self._run())
@@ -80,6 +82,8 @@ class Follower:
     async def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
         while True:
+            # A server that says all the time that its lists have changed must not keep the loop busy with learning them.
+            await asyncio.sleep(min(_LONGEST_PAUSE_S, _REST * self._learning_s))
             self._dirty.clear()
             try:
                 await self.refresh()
@@ -122,7 +126,9 @@ class Follower:
                 self.listing = listing
                 self.mirrored = {tool.key: tool.mirrored for tool in listing.tools if tool.mirrored}
                 self.upstream.learn(self.mirrored)
+                began = time.perf_counter()
                 self._changed()
+                self._learning_s = time.perf_counter() - began
         finally:
             self.settled.set()
 
