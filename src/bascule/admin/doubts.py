@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from bascule.config import Config
+from bascule.console.options import UNNAMED
 from bascule.contract.model import ConfirmGate, Terms, scopes_of
 from bascule.policy.guard import compile_gate, compile_guards
 from bascule.policy.roles import ROLES
@@ -15,7 +16,33 @@ _OF_BASCULE: Final = frozenset(scope.split(":")[0] for scope in ROLES["admin"])
 
 def doubts(config: Config) -> list[str]:
     """Sentences for the operator, each with its field or its file."""
-    return [*_bare(config), *_strangers(config), *_scopes(config), *_rules(config), *_replicas(config)]
+    return [
+        *_bare(config),
+        *_strangers(config),
+        *_scopes(config),
+        *_rules(config),
+        *_people(config),
+        *_replicas(config),
+    ]
+
+
+def _people(config: Config) -> Iterator[str]:
+    """Names by which nobody answers their own question, where the same name is not the same person."""
+    login, issuers = config.console.oidc, config.auth.issuers
+    if login is None:
+        return
+    same = {name: issuer for name, issuer in issuers.items() if issuer.issuer == login.issuer}
+    for name, issuer in same.items():
+        if issuer.name_claim != login.name_claim:
+            yield (
+                f"console.oidc.name_claim: {login.name_claim!r} is another name than auth.issuers.{name} gives the same"
+                f" person ({issuer.name_claim!r}), who could approve at the console what their own agent asks for"
+            )
+    if not same and UNNAMED in issuers:
+        yield (
+            f"auth.issuers.{UNNAMED}: the console calls people of its provider {UNNAMED}:NAME, and these are others;"
+            " give this issuer another name"
+        )
 
 
 def _replicas(config: Config) -> Iterator[str]:

@@ -21,7 +21,7 @@ import jiter
 import msgspec
 
 from bascule.console.entrance import WITHIN_S
-from bascule.console.options import ConsoleLogin
+from bascule.console.options import UNNAMED, ConsoleLogin
 from bascule.edge.auth import egress, jwt
 from bascule.edge.auth.discovery import well_known
 from bascule.edge.auth.egress import FetchFailed
@@ -37,7 +37,6 @@ _MAX_BYTES: Final = 256 * 1024
 _FRESH_S: Final = 600.0  # how long what the provider says of itself is believed
 _AT_ONCE: Final = 8  # codes that are being redeemed
 _PURPOSE: Final = "console login"
-_UNNAMED: Final = "oidc"  # the issuer of somebody whom `auth.issuers` knows nothing of
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -74,7 +73,7 @@ class Oidc:
         options: ConsoleLogin,
         ring: Callable[[], KeyRing],
         *,
-        known_as: str = _UNNAMED,
+        known_as: str = UNNAMED,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """*known_as* is what `auth.issuers` calls it: who calls with its tokens is the same person here.
@@ -205,7 +204,7 @@ class Oidc:
 
 def oidc_of(options: ConsoleLogin, ring: Callable[[], KeyRing], issuers: Mapping[str, IssuerOptions]) -> Oidc:
     """The provider of *options*, under the name that *issuers* have for it."""
-    known_as = next((name for name, issuer in issuers.items() if issuer.issuer == options.issuer), _UNNAMED)
+    known_as = next((name for name, issuer in issuers.items() if issuer.issuer == options.issuer), UNNAMED)
     return Oidc(options, ring, known_as=known_as)
 
 

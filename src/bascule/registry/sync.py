@@ -82,7 +82,7 @@ class Follower:
     async def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
         while True:
-            # A server that says all the time that its lists have changed must not keep the loop busy with learning them.
+            # A server that says all the time that its lists have changed must not keep the loop busy learning them.
             await asyncio.sleep(min(_LONGEST_PAUSE_S, _REST * self._learning_s))
             self._dirty.clear()
             try:
