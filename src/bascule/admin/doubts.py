@@ -5,10 +5,9 @@ from difflib import get_close_matches
 from typing import Final
 
 from bascule.config import Config
-from bascule.console.options import UNNAMED
 from bascule.contract.model import ConfirmGate, Terms, scopes_of
 from bascule.policy.guard import compile_gate, compile_guards
-from bascule.policy.roles import ROLES
+from bascule.policy.roles import ROLES, UNNAMED
 from bascule.policy.scopes import EVERYTHING
 
 _OF_BASCULE: Final = frozenset(scope.split(":")[0] for scope in ROLES["admin"])
@@ -16,14 +15,8 @@ _OF_BASCULE: Final = frozenset(scope.split(":")[0] for scope in ROLES["admin"])
 
 def doubts(config: Config) -> list[str]:
     """Sentences for the operator, each with its field or its file."""
-    return [
-        *_bare(config),
-        *_strangers(config),
-        *_scopes(config),
-        *_rules(config),
-        *_people(config),
-        *_replicas(config),
-    ]
+    found = (_bare, _strangers, _scopes, _rules, _people, _replicas)
+    return [each for looked in found for each in looked(config)]
 
 
 def _people(config: Config) -> Iterator[str]:

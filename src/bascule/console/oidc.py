@@ -21,7 +21,7 @@ import jiter
 import msgspec
 
 from bascule.console.entrance import WITHIN_S
-from bascule.console.options import UNNAMED, ConsoleLogin
+from bascule.console.options import ConsoleLogin
 from bascule.edge.auth import egress, jwt
 from bascule.edge.auth.discovery import well_known
 from bascule.edge.auth.egress import FetchFailed
@@ -29,6 +29,7 @@ from bascule.edge.auth.issuers import Issuer
 from bascule.edge.auth.jwt import Unverified
 from bascule.errors import ScopeDenied, Unauthenticated, Unavailable
 from bascule.policy.options import IssuerOptions
+from bascule.policy.roles import UNNAMED
 from bascule.wire.seal import NONCE_BYTES, KeyRing
 
 log = logging.getLogger("bascule.console")

@@ -1,13 +1,11 @@
 """What an operator says of the console. PURE: the configuration reads it without loading the console."""
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
 from bascule.options import Options, Seconds
-
-UNNAMED: Final = "oidc"  # the issuer of somebody whom `auth.issuers` knows nothing of: `oidc:NAME` is who they are
 
 Role: TypeAlias = Literal["viewer", "approver", "reviewer", "editor", "admin"]  # as policy/roles.py knows them
 

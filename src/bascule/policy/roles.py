@@ -9,6 +9,9 @@ from typing import Final
 
 from bascule.policy.scopes import OPERATORS, Scopes
 
+# The issuer of people whom `auth.issuers` knows nothing of: `oidc:NAME` is who they are at the console.
+UNNAMED: Final = "oidc"
+
 _VIEWER: Final = frozenset(
     (*OPERATORS, "bascule.approvals:read", "bascule.audit:read", "bascule.registry:read"),
 )
