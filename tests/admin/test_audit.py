@@ -349,3 +349,11 @@ async def test_a_spreadsheet_runs_nothing_of_an_export(tmp_path: Path) -> None:
 def test_a_moment_is_told_in_utc() -> None:
     assert audit.date_of(1_800_000_000_123_456) == "2027-01-15T08:00:00.123Z"
     assert [audit.date_of(odd) for odd in (None, "x", 10**40)] == ["?", "?", "?"]
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1+1", "\uff1d1+1", "\uff0b1", "\u3000\uff20SUM(A1)"]
+)
+def test_a_formula_in_whatever_letters_is_a_text(text: str) -> None:
+    assert audit.harmless(text).startswith("'")
+    assert audit.harmless(-5) == "-5"

@@ -30,7 +30,8 @@ MOST_OF_TRACE: Final = 1000
 _ROW: Final = f"SELECT seq, hash, entry, {', '.join(chain.COLUMNS)} FROM audit"
 _HAS_END: Final = "SELECT 1 FROM audit WHERE call = ? AND kind IN ('call', 'outcome_recovered') LIMIT 1"
 CSV_COLUMNS: Final = ("seq", "time", *Record.__struct_fields__, "hash")
-_FORMULA: Final = ("=", "+", "-", "@")  # what a spreadsheet would run
+# What a spreadsheet would run; some read the wide forms of East Asian keyboards alike.
+_FORMULA: Final = (*"=+-@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _AGO: Final = re.compile(r"(\d{1,9})(s|m|h|d|w)")
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # Unicode: control, format, none at all
@@ -457,7 +458,7 @@ def date_of(at_us: Any) -> str:
 
 def harmless(value: Any) -> str:
     text = escaped(str(value))
-    return f"'{text}" if text.startswith(_FORMULA) and not isinstance(value, int) else text
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) and not isinstance(value, int) else text
 
 
 def escaped(text: str) -> str:
