@@ -75,6 +75,18 @@ async def test_each_version_is_answered_by_its_own_server(legacy: bool) -> None:
             assert len(second.calls("work_anew")) == (version == "2.0.0")
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+async def test_a_server_s_own_endpoint_knows_versions_too(legacy: bool) -> None:
+    other = {"tool": "crm/work", "version": "1.1.0", "owner_team": "sales"}
+    async with two(ONE, other) as (bascule, first, _):
+        path = "/servers/crm/mcp"
+        client = await bascule.session(path) if legacy else bascule.modern(path)
+        for name, version in (("work@1.0", "1.0.0"), ("work@1", "1.1.0"), ("work", "1.1.0")):
+            assert (await asked(client, name))["result"]["_meta"][CALL]["version"] == version
+        assert failure_of((await asked(client, "work@9"))["result"])["kind"] == "version_not_found"
+        assert len(first.calls("work")) == len(first.asked("tools/call")) == 3, "under the name that it has there"
+
+
 async def test_the_list_shows_the_version_that_goes_without_being_named() -> None:
     async with two(ONE, TWO) as (bascule, _, __):
         for client in (bascule.modern(), await bascule.session()):

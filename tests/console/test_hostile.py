@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from governed import credentials
 from shopping import stocked
 from visiting import Visitor, at_console
 
+from bascule.console.live import MOST_EACH
 from bascule.console.pages import pages
 from bascule.policy.roles import ROLES
 
@@ -86,6 +88,22 @@ async def test_a_stream_that_a_browser_opens_again_and_again_keeps_nobody_signed
             await writer.write(earlier, durable=False)
             async with at.http.get(f"{at.url}/events") as response:
                 assert response.status == status
+
+
+async def test_one_browser_does_not_take_the_streams_of_all_others() -> None:
+    async with at_console(SERVERS) as at, AsyncExitStack() as open_streams:
+
+        async def status() -> int:
+            response = await open_streams.enter_async_context(at.http.get(f"{at.url}/events"))
+            if response.status == 200:
+                await response.content.readline()
+            return response.status
+
+        assert [await status() for _ in range(MOST_EACH)] == [200] * MOST_EACH
+        assert await status() == 503
+        at.http.cookie_jar.clear()
+        await at.sign_in()
+        assert await status() == 200
 
 
 # ---- what is refused is on record

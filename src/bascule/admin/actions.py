@@ -88,12 +88,11 @@ class Actions:
 
     async def perform(self, operation: Operation, caller: Caller, said: Said) -> Any:
         """What *operation* answers; None where there is no such thing. Raises what it refuses, which is recorded."""
-        outcome, code = "done", 0
+        outcome, code = "internal", 0  # what a fault of ours leaves: nobody knows whether it was done
         try:
             self.check(operation, caller)
             answer = await operation.run(caller, taken(operation, said))
-            if answer is None:
-                outcome = "not_found"
+            outcome = "not_found" if answer is None else "done"
             return answer
         except BasculeError as error:
             outcome, code = error.kind, error.code

@@ -329,6 +329,10 @@ def _print_json(value: Any, indent: int | None = None) -> None:
     print(json.dumps(value, indent=indent), flush=True)
 
 
+# Of these the first question is what was done, and then with what.
+_DONE_BY_HAND: Final = ("action", "review", "registry")
+
+
 def _head(*, as_json: bool) -> None:
     if sys.stderr.isatty() and not as_json:
         print(_joined(_HEADINGS, to_terminal=sys.stdout.isatty()), file=sys.stderr, flush=True)
@@ -362,8 +366,10 @@ def _cells(seen: "Seen") -> tuple[str, ...]:
     outcome += "".join(f", {word}" for word in ("replayed", "cached") if seen.entry.get(word) is True)
     return (
         audit.date_of(entry.get("at_us")),
-        said("caller") or "-",
-        said("thing") or said("method") or "-",
+        said("caller") or said("approved_by") or "-",
+        " ".join(filter(None, (said("method") if kind in _DONE_BY_HAND else "", said("thing"))))
+        or said("method")
+        or "-",
         (said("decision") if kind in ("call", "refused") else kind) or "-",
         outcome or "-",
         _took(entry),

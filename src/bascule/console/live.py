@@ -6,6 +6,7 @@ is one place that decides what somebody sees. A stream ends with its session, an
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,7 @@ EVERY_S: Final = 2.0  # the most often that a page is told of a change
 _LOOK_S: Final = 0.25  # how soon a stream notices that it has to end
 _ALIVE_S: Final = 15.0  # between comments on a quiet stream; proxies often cut at 60
 MOST: Final = 200  # streams at one time, all browsers together
+MOST_EACH: Final = 20  # of one session: nobody takes the places of the others
 
 
 class Live:
@@ -32,7 +34,7 @@ class Live:
 
     def __init__(self, console: "Console") -> None:
         self._console = console
-        self._open = 0
+        self._open: Counter[str] = Counter()  # streams, by session
         self._pulse: tuple[float, Mapping[str, str], Mapping[str, int]] = (0.0, {}, {})
 
     def badges(self, view: View) -> Mapping[str, int]:
@@ -53,14 +55,15 @@ class Live:
         visitor = await self._console.sign_in.visitor(request, is_live=True)
         if visitor is None:
             return Response(status_code=401)
-        if self._open >= MOST:
+        if self._open.total() >= MOST or self._open[visitor.session.id] >= MOST_EACH:
             return Response("too many pages are open\n", 503, {"retry-after": "30"})
         headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
         events = self._events(self._console.view(request, visitor), visitor)
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
     async def _events(self, view: View, visitor: Visitor) -> AsyncIterator[bytes]:
-        self._open += 1
+        id = visitor.session.id
+        self._open[id] += 1
         try:
             last, told_at = b"", time.monotonic()
             yield b"retry: 3000\n\n"
@@ -75,7 +78,9 @@ class Live:
                 await self._pause()
             yield b"event: end\ndata: {}\n\n"
         finally:
-            self._open -= 1
+            self._open[id] -= 1
+            if not self._open[id]:
+                del self._open[id]
 
     def _goes_on(self, visitor: Visitor) -> bool:
         return not self._console.gateway.edge.draining and self._console.sign_in.still_there(visitor)

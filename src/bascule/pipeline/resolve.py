@@ -11,8 +11,8 @@ from bascule.registry.catalog import Catalog, Place
 from bascule.registry.sync import Registry
 from bascule.upstream.base import Upstream
 from bascule.wire import jsonrpc
-from bascule.wire.jsonrpc import Params
-from bascule.wire.names import Table
+from bascule.wire.jsonrpc import NOTHING, Params
+from bascule.wire.names import Table, versioned
 
 _BY_URI = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
 
@@ -26,8 +26,7 @@ class Resolve:
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
         if call.view:
-            upstream: Upstream = self._registry.upstreams[call.view]
-            return await forward(msgspec.structs.replace(call, target=Target(upstream, call.params)))
+            return await forward(msgspec.structs.replace(call, target=self._in_view(call)))
         target = await self._settled_target(call)
         if target.upstream is self._aggregate and call.method in _BY_URI:
             return await self._ask_around(call, forward)
@@ -59,6 +58,16 @@ class Resolve:
             if not await self._registry.find(name, call.era, call.caller.authority):
                 raise
             return self._target(call)
+
+    def _in_view(self, call: Call) -> Target:
+        """The server whose own endpoint was called; it knows nothing of the version behind the `@` of a name."""
+        upstream: Upstream = self._registry.upstreams[call.view]
+        if call.method == "tools/call" and b"@" in bytes(call.params.get("name", NOTHING)):
+            name = jsonrpc.text(call.params["name"]) or ""
+            (base, version), lists = versioned(name), self._registry.lists_tool
+            if version and lists(call.view, base) and not lists(call.view, name):
+                return Target(upstream, {**call.params, "name": jsonrpc.encode(base)}, version)
+        return Target(upstream, call.params)
 
     def _target(self, call: Call) -> Target:
         catalog = self._registry.catalog(call.era)

@@ -16,7 +16,7 @@ from bascule.registry.sight import KINDS, LISTED, Sight
 from bascule.upstream.base import INFO, State, Upstream, reach
 from bascule.wire import headers, jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Params
-from bascule.wire.names import SEPARATOR
+from bascule.wire.names import SEPARATOR, versioned
 from bascule.wire.versions import LATEST_LEGACY, LATEST_MODERN, Era
 
 MAX_PAGES: Final = 1000  # of one list; a server whose cursors never end is cut off here
@@ -372,6 +372,11 @@ class Registry:
         follower = self._followers.get((server, era))
         return follower.listing if follower else None
 
+    def lists_tool(self, server: str, name: str) -> bool:
+        """Whether *server* lists a tool of just this name, in any era."""
+        listings = (follower.listing for follower in self.followers(server))
+        return any(tool.key == name for listing in listings if listing is not None for tool in listing.tools)
+
     async def mirrored(self, view: str, name: str, authority: Authority = UNLIMITED) -> Sequence[headers.MirroredParam]:
         """Which arguments of tool *name*, as clients of *view* call it, they repeat in headers.
 
@@ -388,6 +393,8 @@ class Registry:
             return ()
         if not follower.settled.is_set():
             await self._settle([follower])
+        if name not in follower.mirrored:
+            name, _ = versioned(name)
         return follower.mirrored.get(name, ()) if self._sees(authority, view, name) else ()
 
     def _sees(self, authority: Authority, server: str, tool: str) -> bool:
