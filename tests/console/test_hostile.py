@@ -5,12 +5,14 @@ import re
 import sqlite3
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from gateway import Json, local, until
 from governed import credentials
 from shopping import stocked
 from visiting import Visitor, at_console
+from yarl import URL
 
 from bascule.console.live import MOST_EACH
 from bascule.console.pages import pages
@@ -73,6 +75,18 @@ async def test_numbers_that_only_some_take_for_numbers_are_no_fault_of_ours(path
         assert (await at.get(path)).status in (400, 404)
 
 
+@pytest.mark.parametrize("id", ["x%0d%0aset-cookie:%20a=b", "%E2%82%AC", "%00"])
+async def test_an_address_puts_no_line_into_the_head_of_an_answer(id: str) -> None:
+    async with at_console(SERVERS, role="viewer") as at:
+        form = urlencode({"csrf": await at.csrf()})
+        kind = {"origin": at.bascule.url, "content-type": "application/x-www-form-urlencoded", "hx-request": "true"}
+        url = URL(f"{at.url}/reviews/{id}/approve", encoded=True)
+        async with at.http.post(url, data=form, headers=kind) as response:
+            assert response.status == 204
+            assert response.headers["hx-redirect"].isascii()
+            assert "a" not in response.cookies
+
+
 # ---- sessions
 
 
@@ -104,6 +118,13 @@ async def test_one_browser_does_not_take_the_streams_of_all_others() -> None:
         at.http.cookie_jar.clear()
         await at.sign_in()
         assert await status() == 200
+
+
+async def test_who_signs_in_again_and_again_signs_nobody_else_out() -> None:
+    async with at_console(SERVERS, name="ann") as at:
+        sessions = [await at.sessions.begin("eve", ["viewer"], "oidc", 600) for _ in range(30)]
+        assert [at.sessions.look(secret, 600) is not None for secret, _ in sessions] == [False] * 10 + [True] * 20
+        assert (await at.get("/overview")).status == 200
 
 
 # ---- what is refused is on record

@@ -367,15 +367,20 @@ def _cells(seen: "Seen") -> tuple[str, ...]:
     return (
         audit.date_of(entry.get("at_us")),
         said("caller") or said("approved_by") or "-",
-        " ".join(filter(None, (said("method") if kind in _DONE_BY_HAND else "", said("thing"))))
-        or said("method")
-        or "-",
+        _what(kind, said("method"), said("thing")) or "-",
         (said("decision") if kind in ("call", "refused") else kind) or "-",
         outcome or "-",
         _took(entry),
         _cost(entry),
         said("trace_id") or "-",
     )
+
+
+def _what(kind: str, method: str, thing: str) -> str:
+    """What was called; of what somebody did, that, and with what."""
+    if kind in _DONE_BY_HAND:
+        return " ".join(filter(None, (method, thing)))
+    return thing or method
 
 
 def _took(entry: Mapping[str, Any]) -> str:

@@ -36,6 +36,10 @@ def html(text: str, status: int = 200) -> HTMLResponse:
     return HTMLResponse(text.encode(errors="replace"), status)
 
 
+def redirect(url: str) -> Response:
+    return RedirectResponse(url, 303)
+
+
 class At(msgspec.Struct, frozen=True):
     """One address of a page, below /console."""
 
@@ -126,11 +130,8 @@ class View:
 
     def back(self, path: str, said: str = "", kind: Kind = "ok") -> Response:
         """After a POST: to the page at *path* ("/servers"), which says once what was done."""
-        response: Response
-        if self.is_part:
-            response = Response(status_code=204, headers={"hx-redirect": ROOT + path})
-        else:
-            response = RedirectResponse(quote(ROOT + path, safe="/?&=#%:@+,;~"), 303)
+        url = quote(ROOT + path, safe="/?&=#%:@+,;~")  # names in it may be made up
+        response = Response(status_code=204, headers={"hx-redirect": url}) if self.is_part else redirect(url)
         if said:
             self._console.sign_in.tell(response, self, kind, said)
         return response

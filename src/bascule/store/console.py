@@ -19,6 +19,7 @@ from bascule.store.writer import Writer
 LINK_TTL_S: Final = 60.0
 _SEEN_EVERY_S: Final = 30.0  # how often it is written down that a session is in use
 _MOST: Final = 1000  # sessions of all people together; the one that was idle longest makes room
+_MOST_EACH: Final = 20  # of one person, who makes room with their own first
 
 How: TypeAlias = Literal["link", "oidc"]
 
@@ -155,11 +156,12 @@ def _row(
 
 def _insert(connection: sqlite3.Connection, row: tuple[Any, ...], now_s: float) -> None:
     connection.execute("DELETE FROM console_sessions WHERE expires_at_s <= ?", (now_s,))
-    connection.execute(
-        "DELETE FROM console_sessions WHERE digest IN"
-        " (SELECT digest FROM console_sessions ORDER BY seen_at_s DESC LIMIT -1 OFFSET ?)",
-        (_MOST - 1,),
-    )
+    for whose, most in ((row[2], _MOST_EACH), (None, _MOST)):
+        connection.execute(
+            "DELETE FROM console_sessions WHERE digest IN (SELECT digest FROM console_sessions"
+            " WHERE ?1 IS NULL OR name = ?1 ORDER BY seen_at_s DESC LIMIT -1 OFFSET ?2)",
+            (whose, most - 1),
+        )
     connection.execute(_INSERT, row)
 
 
