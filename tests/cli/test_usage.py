@@ -108,7 +108,7 @@ def test_it_can_be_by_caller_version_or_team(place: Place) -> None:
 
 
 def test_no_secret_of_a_server_is_needed(place: Place) -> None:
-    for words in ((), ("--by", "team"), ("charge-back",)):
+    for words in ((), ("--by", "team"), ("charge-back", "--month", time.strftime("%Y-%m"))):
         assert place.usage(*words).code == 0
 
 

@@ -265,7 +265,9 @@ def way(door: str | None, upstream: Upstream, **more: Any) -> Iterator[Way]:
             return
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="matrix-"))
         file = Path(folder) / "bascule.json"
-        servers = {"up": entry(upstream, there) | more} | (OTHER if door == "all" else {})
+        # Its tools change while it runs, and clients have to hear of it at once.
+        trusted = {"trust": "auto", **more}
+        servers = {"up": entry(upstream, there) | trusted} | (OTHER if door == "all" else {})
         file.write_text(json.dumps({"servers": servers}))
         url = stack.enter_context(running_bascule("serve", "-c", str(file), "--port", "0"))
         alone = url.removesuffix("/mcp") + "/servers/up"
