@@ -26,7 +26,8 @@ Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 
-VERSION: Final = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")  # SemVer 2.0, without pre-releases
+# SemVer 2.0, without pre-releases
+VERSION: Final = re.compile(r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})", re.ASCII)
 _RATE: Final = re.compile(r"([1-9]\d{0,8})/(?:(\d{1,5}) ?)?(second|minute|hour|day)s?")
 _SECONDS: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 

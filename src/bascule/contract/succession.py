@@ -20,7 +20,6 @@ from bascule.wire.canonical import canonical
 
 Outcome: TypeAlias = Literal["new", "new_version", "changed", "unchanged", "refused"]
 
-MAX_VERSION_CHARS: Final = 32  # as long as the table's column
 MAX_BYTES: Final = 512 * 1024  # of a document in JSON
 
 
@@ -52,8 +51,6 @@ def planned(document: Document, known: Sequence[Document], fixed: Sequence[Docum
     status, and the *fixed* ones of the configuration, which nobody can publish over."""
     if not isinstance(document.version, str):
         return _refused("it does not say which version it is: add `version`, such as 1.0.0")
-    if len(document.version) > MAX_VERSION_CHARS:
-        return _refused(f"its version is longer than {MAX_VERSION_CHARS} characters")
     if unfit := _unfit(document):
         return _refused(unfit)
     if any(each.version == document.version for each in fixed):

@@ -17,7 +17,7 @@ from bascule.errors import VersionNotFound
 
 LATEST: Final = "latest"
 
-_PART: Final = re.compile(r"(\^|~|>=|<=|>|<|=)?v?(\d{1,9})(?:\.(\d{1,9}|[xX*]))?(?:\.(\d{1,9}|[xX*]))?")
+_PART: Final = re.compile(r"(\^|~|>=|<=|>|<|=)?v?(\d{1,9})(?:\.(\d{1,9}|[xX*]))?(?:\.(\d{1,9}|[xX*]))?", re.ASCII)
 _LONGEST: Final = 100  # characters of a range
 _SERVED: Final = ("active", "deprecated", "gone")  # the best first
 _LAST: Final = Version(10**9, 0, 0)  # after all that can be written

@@ -173,7 +173,7 @@ class Approvals:
             row = _found(connection, id)
             if row is None:
                 return "unknown"
-            if caller is not None and caller == row.caller:
+            if caller is not None and caller.casefold() == row.caller.casefold():  # as people read names
                 return "own"
             if row.channel != "inbox" or row.state_at(now_s) != "pending":
                 return "decided"
