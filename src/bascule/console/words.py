@@ -11,6 +11,8 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
+from bascule.policy.approvals import seen
+
 _NONE: Final = "\N{EN DASH}"
 _SPANS: Final = ((86_400, "d"), (3600, "h"), (60, "min"))
 
@@ -139,7 +141,7 @@ def _marked(before: list[str], after: list[str]) -> Iterator[tuple[str, str]]:
 
 FILTERS: Final = {
     each.__name__: each
-    for each in (ago, count, date, diff, money, percent, parted, pretty, rfc3339, span, took, took_ms)
+    for each in (ago, count, date, diff, money, percent, parted, pretty, rfc3339, seen, span, took, took_ms)
 }
 
 
