@@ -253,7 +253,6 @@ class Gateway:
             task.add_done_callback(_say_why_it_ended)
         if self.issuers is not None:
             self._tasks.append(asyncio.ensure_future(self.issuers.warm()))
-
         if (address := self.config.metrics.address) is not None:
             self.metrics_listener = MetricsListener(*address, self.scrape)
             await self.metrics_listener.start()
@@ -385,7 +384,8 @@ class Gateway:
         if self.records is not None:
             self.registered = self.records.registered()
             before, self.off = self.off, self.records.switches.all()
-            await self._replace([name for name in self.upstreams if (name in before) != (name in self.off)])
+            if switched := [name for name in self.upstreams if (name in before) != (name in self.off)]:
+                await self._replace(switched)
         await self._adopt_ways(self._ways(self.config))
 
     def _change_records(self, config: Config) -> None:
