@@ -10,6 +10,7 @@ from typing import IO, Final
 
 import bascule
 from bascule.observe import semconv
+from bascule.observe.batches import unhurried
 from bascule.observe.options import TracingOptions
 from bascule.observe.otlp import request_of
 from bascule.observe.traces import Span
@@ -33,7 +34,7 @@ class Collector:
         self.lost = 0
 
     def __call__(self, spans: Sequence[Span]) -> None:
-        body = gzip.compress(request_of(spans, self._process, bascule.__version__), _QUICKLY)
+        body = gzip.compress(request_of(unhurried(spans), self._process, bascule.__version__), _QUICKLY)
         request = urllib.request.Request(self._url, body, self._headers, method="POST")
         try:
             with self._opener.open(request, timeout=_TIMEOUT_S) as response:

@@ -13,7 +13,7 @@ from typing import Final, TextIO
 
 import msgspec
 
-from bascule.observe.batches import Batches
+from bascule.observe.batches import Batches, unhurried
 from bascule.observe.options import LogsOptions
 from bascule.policy.outcome import category_of
 from bascule.store.record import Record
@@ -200,7 +200,7 @@ class CallLog:
     def _write(self, records: Sequence[Record]) -> None:
         """In the thread. Whoever reads our standard error may be gone; then there is nobody to tell."""
         spelt = as_json if self.options.format == "json" else as_text
-        lines = [spelt(event_of(record)) for record in records]
+        lines = [spelt(event_of(record)) for record in unhurried(records)]
         if (missing := self.dropped - self._told) > 0:
             self._told += missing
             now = _date(datetime.now(UTC).timestamp())

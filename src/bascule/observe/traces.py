@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 import msgspec
 
 from bascule.observe import context, semconv
-from bascule.observe.batches import Batches
+from bascule.observe.batches import Batches, unhurried
 from bascule.observe.context import Parent
 from bascule.observe.options import TracingOptions
 from bascule.policy.outcome import category_of
@@ -153,7 +153,7 @@ class Tracing:
             )
 
     def _deliver(self, spans: Sequence[Span | _Over]) -> None:
-        self._tell([_whole(each) if isinstance(each, _Over) else each for each in spans])
+        self._tell([_whole(each) if isinstance(each, _Over) else each for each in unhurried(spans)])
 
 
 def tracing_of(options: TracingOptions, trusts: Callable[[str], bool]) -> Tracing | None:
