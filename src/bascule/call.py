@@ -172,5 +172,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     def era(self) -> Era:
         return self.revision.era
 
+    @property
+    def arguments(self) -> bytes | None:
+        """The arguments as their client wrote them."""
+        raw = self.params.get("arguments")
+        return None if raw is None else bytes(raw)
+
 
 Forward: TypeAlias = Callable[[Call], Awaitable[Result]]

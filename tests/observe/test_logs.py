@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bascule.observe import logs
@@ -59,6 +59,7 @@ def test_a_request_that_was_turned_away_is_no_call() -> None:
 
 
 @given(st.text(), st.text())
+@example("\x7f", "a\x7fb")
 def test_whatever_a_client_calls_itself_it_is_one_line_and_one_field(caller: str, tool: str) -> None:
     event = event_of(over(caller=caller, thing=tool))
     spelt, text = as_json(event), as_text(event)

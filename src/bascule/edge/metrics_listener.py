@@ -9,10 +9,10 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
-import uvicorn
 from uvicorn.server import ServerState
 
 from bascule.config import is_loopback
+from bascule.edge import engine
 from bascule.edge.door import LOOPBACK, Refused, hostname, read_head
 from bascule.edge.http import Scope
 from bascule.edge.replies import Receive, respond
@@ -43,20 +43,7 @@ class MetricsListener:
         return host, port
 
     async def start(self) -> None:
-        config = uvicorn.Config(
-            self,
-            loop="none",
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            limit_concurrency=_MOST_CONNECTIONS,
-            timeout_keep_alive=75,
-        )
+        config = engine.settings(self, limit_concurrency=_MOST_CONNECTIONS)
         config.load()
         make: Any = config.http_protocol_class
         self._server = await asyncio.get_running_loop().create_server(

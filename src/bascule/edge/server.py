@@ -16,6 +16,7 @@ from typing import Any, Final
 import uvicorn
 
 from bascule.app import Gateway
+from bascule.edge import engine
 from bascule.edge.tls import uvicorn_options
 from bascule.errors import ConfigInvalid
 from bascule.upstream.process import kill_all
@@ -158,22 +159,8 @@ async def _within(work: Coroutine[Any, Any, None] | asyncio.Future[None], second
 
 
 def _settings(gateway: Gateway) -> uvicorn.Config:
-    """uvicorn as a plain HTTP engine: what it would log, add or upgrade is done by us or not at all."""
-    return uvicorn.Config(
-        gateway.edge,
-        loop="none",
-        **uvicorn_options(gateway.tls),
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        backlog=2048,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=_FLUSH_S,
+    return engine.settings(
+        gateway.edge, **uvicorn_options(gateway.tls), backlog=2048, timeout_graceful_shutdown=_FLUSH_S
     )
 
 

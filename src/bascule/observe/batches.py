@@ -7,9 +7,8 @@ nothing may be lost, has a queue of its own.
 import asyncio
 import logging
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -19,20 +18,6 @@ log = logging.getLogger("bascule.observe")
 MOST: Final = 10_000  # items that wait
 BATCH: Final = 500  # items that are taken without waiting for more
 _LAST_WORDS_S: Final = 3.0  # for what still waits at the end; nobody may hold up the end of a process
-
-
-# While a thread works the event loop cannot run, and Python hands the interpreter on after 5 ms only: every call that
-# waits for it would be late by that. So work of many pieces steps aside after so many (store/audit.py does as well).
-_IN_ONE_GO: Final = 8
-_BREATH_S: Final = 20e-6
-
-
-def unhurried(items: Iterable[Item]) -> Iterator[Item]:
-    """*items*, for work in a thread that the event loop's comes before."""
-    for number, item in enumerate(items, 1):
-        yield item
-        if number % _IN_ONE_GO == 0:
-            time.sleep(_BREATH_S)
 
 
 class Batches(Generic[Item]):

@@ -10,10 +10,10 @@ from typing import IO, Final
 
 import bascule
 from bascule.observe import semconv
-from bascule.observe.batches import unhurried
 from bascule.observe.options import TracingOptions
 from bascule.observe.otlp import request_of
 from bascule.observe.traces import Span
+from bascule.unhurried import unhurried
 
 log = logging.getLogger("bascule.observe")
 

@@ -13,10 +13,11 @@ from typing import Final, TextIO
 
 import msgspec
 
-from bascule.observe.batches import Batches, unhurried
+from bascule.observe.batches import Batches
 from bascule.observe.options import LogsOptions
 from bascule.policy.outcome import category_of
 from bascule.store.record import Record
+from bascule.unhurried import unhurried
 from bascule.wire.modern import LISTEN
 
 _TEXT: Final = "bascule: %(message)s"
@@ -116,9 +117,14 @@ def as_json(event: msgspec.Struct) -> str:
     except UnicodeEncodeError:
         encoded = b"\xff"  # half of a surrogate pair, in a name that a client made up
     if encoded.isascii():
-        return encoded.decode()
+        return _seen(encoded.decode())
     # Not every standard error can carry more than ASCII, and one that cannot would break the JSON.
-    return json.dumps(msgspec.structs.asdict(event), ensure_ascii=True, separators=(",", ":"))
+    return _seen(json.dumps(msgspec.structs.asdict(event), ensure_ascii=True, separators=(",", ":")))
+
+
+def _seen(spelt: str) -> str:
+    """*spelt* without the one control character of ASCII that JSON lets stand as it is."""
+    return spelt.replace("\x7f", "\\u007f")
 
 
 def as_text(event: msgspec.Struct) -> str:
@@ -132,7 +138,7 @@ def as_text(event: msgspec.Struct) -> str:
 
 def _quoted(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=True)
+    return text if _PLAIN.fullmatch(text) else _seen(json.dumps(text, ensure_ascii=True))
 
 
 class JsonFormatter(logging.Formatter):

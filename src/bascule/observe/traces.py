@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 import msgspec
 
 from bascule.observe import context, semconv
-from bascule.observe.batches import Batches, unhurried
+from bascule.observe.batches import Batches
 from bascule.observe.context import Parent
 from bascule.observe.options import TracingOptions
 from bascule.policy.outcome import category_of
 from bascule.store.record import Record
+from bascule.unhurried import unhurried
 
 if TYPE_CHECKING:
     from bascule.call import Call

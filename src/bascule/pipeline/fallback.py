@@ -126,8 +126,10 @@ class Listed:
 
     def find(self, server: str, tool: str) -> Other | None:
         upstream = self._upstreams().get(server)
-        way = next((w for kind, name, w in self._ways().listed(server) if kind == "tool" and name == tool), None)
-        if upstream is None or way is None or way.withheld or way.contract.status == "gone":
+        if upstream is None:
+            return None
+        way = self._ways().way("tool", server, tool)
+        if not way.listed or way.withheld or way.contract.status == "gone":
             return None
         made = self._made.get((server, tool))
         if made is None or made[0] is not way or made[1].upstream is not upstream:

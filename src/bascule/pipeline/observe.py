@@ -83,8 +83,7 @@ class Observe:
     def _tell(self, call: Call, record: Record) -> None:
         """None of those who hear of it waits, or raises anything."""
         if self._audit is not None:
-            arguments = call.params.get("arguments")
-            self._audit.post(record, None if arguments is None else bytes(arguments))
+            self._audit.post(record, call.arguments)
         if self._metrics is not None:
             self._metrics.count(record)
         if self._log is not None:

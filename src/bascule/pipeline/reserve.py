@@ -125,7 +125,7 @@ class Reserve:
     async def _start(self, call: Call, hold: Hold | None) -> None:
         intent = self._intent(call) if self._auditing or hold is not None else None
         started = await self._journal.start(
-            Start(hold=hold, yes=call.yes, intent=intent, arguments=arguments_of(call) if intent else None)
+            Start(hold=hold, yes=call.yes, intent=intent, arguments=call.arguments if intent else None)
         )
         if not started:
             raise ConfirmationRequired(
@@ -191,12 +191,6 @@ def _with_key(call: Call, params: Params, meta: Params, hold: Hold | None) -> Ca
         meta = {**meta, KEY_META: jsonrpc.encode(hold.lookup.hex())}
     target = Target(call.target.upstream, jsonrpc.replaced(params, meta_=meta))
     return msgspec.structs.replace(call, target=target)
-
-
-def arguments_of(call: Call) -> bytes | None:
-    """The arguments as their client wrote them."""
-    raw = call.params.get("arguments")
-    return None if raw is None else bytes(raw)
 
 
 def _seen(task: "asyncio.Task[Result]") -> None:

@@ -26,6 +26,7 @@ from bascule.store.chain import GENESIS, Hash, Head
 from bascule.store.options import AuditOptions
 from bascule.store.record import Record
 from bascule.store.writer import Writer
+from bascule.unhurried import unhurried
 from bascule.wire.canonical import canonical, flat
 
 log = logging.getLogger("bascule.store")
@@ -45,10 +46,6 @@ _INSERT: Final = _INTO + _ROW
 # more than the row does: so that many rows are one statement.
 _MANY: Final = 50
 _INSERT_MANY: Final = _INTO + ", ".join([_ROW] * _MANY)
-# While this thread makes rows the event loop cannot run, and each call that waits for it would be late by the whole
-# batch (Python hands the interpreter on after 5 ms): so that it steps aside after so many.
-_IN_ONE_GO: Final = 8
-_BREATH_S: Final = 20e-6
 _SINCE_HEAD: Final = "SELECT seq, hash FROM audit WHERE seq > ? ORDER BY seq LIMIT ?"
 _UNFINISHED: Final = (
     "SELECT entry FROM audit AS meant WHERE kind = 'intent' AND NOT EXISTS (SELECT 1 FROM audit AS ended"
@@ -273,11 +270,7 @@ class Audit:
         waiting, taken = self._waiting, self._taken
         for _ in range(len(waiting)):  # what comes while this runs is for the next time
             taken.append(waiting.popleft())
-        rows = []
-        for number, (record, arguments) in enumerate(taken, 1):
-            rows.append(self._row(record, arguments))
-            if number % _IN_ONE_GO == 0:
-                time.sleep(_BREATH_S)
+        rows = [self._row(record, arguments) for record, arguments in unhurried(taken)]
         whole = len(rows) - len(rows) % _MANY
         for start in range(0, whole, _MANY):
             connection.execute(_INSERT_MANY, [value for row in rows[start : start + _MANY] for value in row])
