@@ -39,6 +39,7 @@ from bascule.contract.model import CachePolicy, ConfirmGate, CostModel, Deprecat
 from bascule.errors import BasculeError
 from bascule.observe.options import LogsOptions, MetricsOptions, TracingOptions
 from bascule.options import Options
+from bascule.options_sandbox import SandboxOptions
 from bascule.options_tls import TlsOptions
 from bascule.policy.guardrails import DateWindow, Guardrail, MaxAmount, PathWithin, RecipientsWithin
 from bascule.policy.options import (
@@ -101,6 +102,7 @@ SECTIONS: Final[Mapping[type[Any], tuple[str, str]]] = {
     OverloadOptions: ("overload", "overload"),
     SealOptions: ("seal", "seal"),
     ParkingOptions: ("parking", "parking"),
+    SandboxOptions: ("sandbox", "sandbox"),
 }
 NOT_IN_THE_FILE: Final = frozenset({"documents", "bare_folders"})  # of Config: what `contracts` comes to
 
@@ -134,7 +136,7 @@ def code(row: Sequence[str]) -> tuple[str, ...]:
 
 def field_type(field: msgspec.structs.FieldInfo) -> str:
     if field.type == Mapping[str, ServerOptions]:  # told apart by their keys, which msgspec has no word for
-        return "map of [command](#a-server-with-a-command) or [url](#a-server-with-a-url)"
+        return "map of [command](#a-server-with-a-command), [url](#a-server-with-a-url) or [pack](#a-pack)"
     words = type_in_words(msgspec.inspect.type_info(field.type))
     return f"seconds, {words}" if field.encode_name.endswith("_s") and "seconds" not in words else words
 
@@ -343,6 +345,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "http": lambda: fields(ListenOptions),
     "tls": lambda: fields(TlsOptions),
     "server with a command": lambda: fields(StdioOptions),
+    "sandbox": lambda: fields(SandboxOptions),
     "server with a url": lambda: fields(HttpOptions),
     "auth": lambda: fields(AuthOptions),
     "grant": lambda: fields(Grant),

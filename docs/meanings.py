@@ -13,6 +13,7 @@ from bascule.console.options import ConsoleLogin, ConsoleOptions
 from bascule.contract.model import CachePolicy, ConfirmGate, CostModel, Deprecation, Document, Rule, Slo, Terms
 from bascule.observe.options import LogsOptions, MetricsOptions, TracingOptions
 from bascule.options import Options
+from bascule.options_sandbox import SandboxOptions
 from bascule.options_tls import TlsOptions
 from bascule.policy.guardrails import DateWindow, Guardrail, MaxAmount, PathWithin, RecipientsWithin
 from bascule.policy.options import (
@@ -41,6 +42,11 @@ _TRUST: Final = (
     "Which of the definitions that it lists need an approval: `pin` takes the first of each thing, and withholds it"
     " when it changes; `review` withholds new things too; `auto` takes everything, as `bascule run -- COMMAND` does"
     " ([reviews](reviews.md))."
+)
+_NAMES: Final = (
+    "`prefixed`: its tool `compare` is `server/compare`. `own`: its tools bring their namespaces, so that"
+    " `document__compare` is `document/compare`; names without `__` are prefixed all the same"
+    " ([names](names-and-paths.md))."
 )
 _CALL_TIMEOUT: Final = (
     "Longest silence while a call runs: without an answer, progress, or a question to the client for so long, the"
@@ -212,6 +218,11 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         "args": "Its arguments.",
         "env": "Its environment, added to the harmless part of Bascule's own. May hold references.",
         "cwd": "Its working directory; default Bascule's.",
+        "sandbox": "What it may reach of this machine: `off`, `auto` (the best walls that this machine has) or"
+        " `required` (does not start without), or these in detail ([sandbox](sandbox.md)).",
+        "runtime": "`docker`: in a container of `image`. Without a Docker daemon the server does not start.",
+        "image": "Of the container; with its digest (`name@sha256:…`) it is always the same one.",
+        "names": _NAMES,
         "pass_environment": "The process sees all of Bascule's environment, secrets included.",
         "start": "`eager`: with Bascule, and again after it died. `lazy`: when a handshake, a list or a call first"
         " needs it.",
@@ -232,8 +243,20 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         " it answers fails.",
         "max_processes": "Most processes of this server, when it is not shared; at least 2.",
     },
+    SandboxOptions: {
+        "mode": "`off`: no walls, only limits. `auto`: the best walls that this machine has. `required`: it does not"
+        " start where there are none.",
+        "read": "Files and folders that it may read, besides programs and libraries. `~` is the home folder.",
+        "write": "Files and folders that it may read and change.",
+        "network": "`any`, `none`, or the TCP ports that it may connect to.",
+        "memory_bytes": "Address space of each process. Node.js reserves far more than it uses.",
+        "open_files": "Open files of each process.",
+        "processes": "Processes of this user, on the whole machine.",
+        "file_bytes": "Largest file that it may write.",
+    },
     HttpOptions: {
         "trust": _TRUST,
+        "names": _NAMES,
         "url": "Its endpoint, `http` or `https`. Redirects are not followed.",
         "headers": "Sent with every request, such as `Authorization`. May hold references.",
         "era": "What the server is spoken to in: `auto` asks it (`server/discover`), the others skip the question."

@@ -14,7 +14,7 @@ FILES: Final = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rgl
 PURE: Final = [
     *(file for file in FILES if file.startswith(("wire/", "contract/", "policy/"))),
     *("registry/catalog.py", "registry/pins.py", "edge/door.py", "edge/capsule.py", "errors.py", "call.py"),
-    "options.py",
+    *("options.py", "options_sandbox.py"),
     *("edge/auth/keys.py", "edge/auth/attempts.py", "edge/auth/jwt.py", "edge/auth/metadata.py"),
     *("edge/auth/certificate.py", "edge/auth/callers.py"),
     *("console/options.py", "observe/options.py", "observe/slo.py", "observe/context.py", "observe/semconv.py"),
@@ -33,6 +33,10 @@ FORBIDDEN: Final = {
     "errors": {"*"},
     "options": {"*"},
     "options_tls": {"*", "options"},
+    "options_sandbox": {"*", "options"},
+    "egress": {"*"},
+    "pipes": {"*"},
+    "packs": {"*", "contract", "documents", "egress", "errors", "options", "options_sandbox", "pipes", "text", "wire"},
     "unhurried": {"*"},
     "documents": {"*", "contract", "errors"},
     "text": {"*", "documents", "errors"},
@@ -269,7 +273,7 @@ def test_the_environment_is_read_where_the_process_begins_and_where_children_get
             and {a.name for a in node.names} & {"environ", "getenv"}
         )
     }
-    assert readers <= {"cli", "config.py", "app.py", "upstream/stdio.py"}
+    assert readers <= {"cli", "config.py", "app.py", "upstream/stdio.py", "packs/__main__.py"}
 
 
 # ---- shape

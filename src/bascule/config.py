@@ -22,6 +22,7 @@ from bascule.errors import ConfigInvalid
 from bascule.observe.options import LogsOptions, MetricsOptions, TracingOptions
 from bascule.options import Bytes, Count, Options, Port, Seconds
 from bascule.options_tls import TlsOptions
+from bascule.packs import entry as packs
 from bascule.policy import fallbacks, fit
 from bascule.policy.allowances import Allowances
 from bascule.policy.guard import compile_gate, compile_guards
@@ -347,7 +348,7 @@ def schema() -> dict[str, Any]:
     outline["properties"]["servers"] = {
         "type": "object",
         "propertyNames": {"pattern": "^[A-Za-z0-9_-]{1,32}$"},
-        "additionalProperties": {"anyOf": [stdio, http]},
+        "additionalProperties": {"anyOf": [stdio, http, _pack_schema(components["StdioOptions"])]},
     }
     del whole
     return {
@@ -357,6 +358,13 @@ def schema() -> dict[str, Any]:
         "description": Config.__doc__,
         "$defs": components,
     }
+
+
+def _pack_schema(stdio: Mapping[str, Any]) -> dict[str, Any]:
+    """A server that is a pack: as one with a command, but for what the pack says itself."""
+    own = {"pack": {"type": "string"}, "settings": {"type": "object"}}
+    theirs = {name: each for name, each in stdio["properties"].items() if name not in packs.NOT_ITS}
+    return {"type": "object", "properties": own | theirs, "required": ["pack"], "additionalProperties": False}
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -388,7 +396,7 @@ class _Source:
             servers={name: self._server(name, each) for name, each in outline.servers.items()},
             auth=self._auth(outline.auth),
             state_dir=str(self._state_dir(outline.state_dir)),
-            documents=tuple(self._documents(outline.contracts)),
+            documents=self._all_documents(outline),
             bare_folders=tuple(self._bare_folders(outline.contracts)),
         )
         return self._checked(config)
@@ -409,7 +417,7 @@ class _Source:
             registry=outline.registry,
             policy=outline.policy,
             contracts=outline.contracts,
-            documents=tuple(self._documents(outline.contracts)),
+            documents=self._all_documents(outline),
             console=outline.console,
         )
         try:
@@ -464,6 +472,10 @@ class _Source:
             return _beside(self._path, said)
         return default_state_dir(self._environ)
 
+    def _all_documents(self, outline: _Outline) -> tuple[tuple[str, Document], ...]:
+        """Those of packs first: what the configuration itself says of the same version goes before them."""
+        return (*self._contracts_of_packs(outline.servers), *self._documents(outline.contracts))
+
     def _documents(self, contracts: Sequence[str | Document]) -> Iterator[tuple[str, Document]]:
         for number, each in enumerate(contracts):
             if isinstance(each, Document):
@@ -512,14 +524,27 @@ class _Source:
         field = field or f"servers.{name}"
         if not is_server_name(name):
             raise self._text.wrong("a server's name has at most 32 of A-Z a-z 0-9 _ -", field)
-        if ("command" in entry) == ("url" in entry):
-            raise self._text.wrong("a server has either a command or a url", field)
-        kind: type[ServerOptions] = StdioOptions if "command" in entry else HttpOptions
-        options: ServerOptions = self._text.convert(self._expanded(entry, field), kind, field)
+        if sum(key in entry for key in ("command", "url", "pack")) != 1:
+            raise self._text.wrong("a server has either a command, a url or a pack", field)
+        kind: type[ServerOptions] = HttpOptions if "url" in entry else StdioOptions
+        said = self._expanded(entry, field)
+        options: ServerOptions = self._text.convert(self._of_pack(said, field) if "pack" in said else said, kind, field)
         if isinstance(options, HttpOptions) and not re.match(r"https?://[^/\s]+", options.url):
             # As it stands in the file: expanded, it may hold a secret.
             raise self._text.wrong(f"{entry['url']!r} is not an http or https URL", f"{field}.url")
         return options
+
+    def _of_pack(self, entry: dict[str, Any], field: str) -> dict[str, Any]:
+        try:
+            return packs.stdio_entry(entry)
+        except ConfigInvalid as error:
+            said = str(error).removeprefix(f"{error.field}: ")
+            raise self._text.wrong(said, f"{field}.{error.field}" if error.field else field) from error
+
+    def _contracts_of_packs(self, servers: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Document]]:
+        for name, entry in servers.items():
+            if isinstance(entry.get("pack"), str):
+                yield from packs.contracts(name, entry["pack"])
 
     def _secret(self, text: str, field: str) -> str:
         """What the reference *text* stands for. A secret itself in its place is refused."""

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bascule.call import ANONYMOUS, Call, Result
-from bascule.edge.pipes import Input, Output
 from bascule.edge.rim import Rim
 from bascule.edge.stdio import StdioEdge
 from bascule.errors import ProtocolError, ToolNotFound
+from bascule.pipes import Input, Output
 from bascule.registry.aggregate import Aggregate
 from bascule.registry.sync import Registry
 from bascule.wire import jsonrpc

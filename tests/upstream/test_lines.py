@@ -5,7 +5,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bascule.upstream.process import Lines
+from bascule.wire.lines import Lines
 
 HEAD = 1024  # bytes of an overlong line that are reported
 

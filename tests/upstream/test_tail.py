@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bascule.upstream.process import STDERR_BYTES, STDERR_LINES, Lines, Tail
+from bascule.upstream.process import STDERR_BYTES, STDERR_LINES, Tail
+from bascule.wire.lines import Lines
 
 CHUNKS = st.lists(st.binary(max_size=200).map(lambda part: part.replace(b"a", b"\n")), max_size=60)
 

@@ -75,8 +75,8 @@ async def _serve(options: "HttpOptions", name: str, wait_s: float) -> str:
     import asyncio
 
     from bascule.call import ANONYMOUS
-    from bascule.edge.pipes import Input, Output
     from bascule.edge.stdio import StdioEdge
+    from bascule.pipes import Input, Output
 
     # What else is printed by mistake goes where talk goes: on standard output are messages only.
     sink = Output(os.dup(sys.stdout.fileno()))

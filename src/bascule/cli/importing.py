@@ -62,7 +62,7 @@ def import_(
 
 async def _fetch(url: str) -> bytes:
     """What lies at *url*, if it may be reached. Raises Unavailable."""
-    from bascule.edge.auth import egress
+    from bascule import egress
 
     host = egress.host_of(url)
     try:

@@ -20,13 +20,14 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 import jiter
 import msgspec
 
+from bascule import egress
 from bascule.console.entrance import WITHIN_S
 from bascule.console.options import ConsoleLogin
-from bascule.edge.auth import egress, jwt
+from bascule.edge.auth import jwt
 from bascule.edge.auth.discovery import well_known
-from bascule.edge.auth.egress import FetchFailed
 from bascule.edge.auth.issuers import Issuer
 from bascule.edge.auth.jwt import Unverified
+from bascule.egress import FetchFailed
 from bascule.errors import ScopeDenied, Unauthenticated, Unavailable
 from bascule.policy.options import IssuerOptions
 from bascule.policy.roles import UNNAMED

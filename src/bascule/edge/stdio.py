@@ -12,12 +12,12 @@ from msgspec import Raw
 from bascule.call import Caller, Result
 from bascule.edge import refusals
 from bascule.edge.dialogue import MAX_IN_FLIGHT, Dialogue
-from bascule.edge.pipes import Input, Output
 from bascule.edge.rim import Rim, stateless_call
 from bascule.errors import BasculeError, InvalidRequest, Overloaded, Unavailable
-from bascule.upstream.process import Lines
+from bascule.pipes import Input, Output
 from bascule.wire import jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Message, Notification, Params, Request
+from bascule.wire.lines import Lines
 
 _GRACE_S: Final = 2.0  # for answers under way when the client ends; clients kill what takes longer
 _LAST_WORDS_S: Final = 1.0

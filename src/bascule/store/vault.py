@@ -7,11 +7,11 @@ Source: NIST SP 800-38D (AES-GCM), RFC 5869 (HKDF), RFC 8878 (Zstandard).
 import hashlib
 import hmac
 import secrets
+import sys
 import threading
 from pathlib import Path
 from typing import Final
 
-import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -19,6 +19,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from bascule.errors import ConfigInvalid, Internal
 from bascule.store.secret import SecretFile
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 FILE: Final = "journal.key"
 KEY_BYTES: Final = 32
@@ -49,18 +54,22 @@ class Vault:
     def seal(self, purpose: str, content: bytes) -> bytes:
         """*content*, to be opened for the same *purpose* only: a row's secrets are of no use in another row."""
         if not hasattr(self._threads, "compressor"):
-            self._threads.compressor = zstandard.ZstdCompressor(level=3)
+            self._threads.compressor = zstd.ZstdCompressor(level=3)
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        packed: bytes = self._threads.compressor.compress(content)
+        packed: bytes = self._threads.compressor.compress(content, zstd.ZstdCompressor.FLUSH_FRAME)
         return nonce + self._cipher.encrypt(nonce, packed, purpose.encode())
 
     def open(self, purpose: str, sealed: bytes) -> bytes:
         """Raises Internal for what was damaged, moved, or sealed with another secret."""
         try:
             packed = self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], purpose.encode())
-            return zstandard.ZstdDecompressor().decompress(packed, max_output_size=_LARGEST)
-        except (InvalidTag, ValueError, zstandard.ZstdError) as error:
+            decompressor = zstd.ZstdDecompressor()
+            content: bytes = decompressor.decompress(packed, _LARGEST)
+        except (InvalidTag, ValueError, zstd.ZstdError) as error:
             raise Internal("a record is damaged, or was written with another journal.key; it is not used") from error
+        if not decompressor.eof:
+            raise Internal(f"a record is longer than {_LARGEST} bytes; it is not used")
+        return content
 
 
 def vault_of(state: Path, *, is_used: bool) -> Vault:

@@ -64,6 +64,7 @@ class HttpOptions(Options, frozen=True):
     transport: Literal["auto", "streamable", "sse"] = "auto"  # sse: the HTTP+SSE of 2024-11-05
     required: bool = False
     trusted: bool = False
+    names: Literal["prefixed", "own"] = "prefixed"  # as of StdioOptions
     trust: Literal["auto", "pin", "review"] = "pin"  # which of the definitions that it lists need an approval
     call_timeout_s: Seconds = 60.0  # without a sign of life: progress, or a question, starts it anew
     fallback: str | None = None  # the server that takes over while this one fails, for tools of the same contract

@@ -15,6 +15,7 @@ import msgspec
 from bascule.call import ANONYMOUS, BASCULE, Call, Result, Session
 from bascule.errors import BasculeError, UnsupportedVersion
 from bascule.options import Bytes, Count, Options, Seconds
+from bascule.options_sandbox import SandboxOptions
 from bascule.upstream.base import State, Status, WrongEra
 from bascule.upstream.shared import SHARED_EFFECTS
 from bascule.upstream.supervisor import Key, SpeaksLegacy, SpeaksModern, Supervisor
@@ -35,6 +36,10 @@ class StdioOptions(Options, frozen=True):
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = msgspec.field(default_factory=dict)
     cwd: str | None = None
+    sandbox: Literal["off", "auto", "required"] | SandboxOptions = "off"
+    runtime: Literal["process", "docker"] = "process"
+    image: str | None = None  # of the container, where `runtime` is docker; `command` and `args` run in it
+    names: Literal["prefixed", "own"] = "prefixed"  # own: a tool `document__compare` is `document/compare`
     pass_environment: bool = False  # the child sees all of Bascule's environment, secrets included
     start: Literal["eager", "lazy"] = "eager"
     sharing: Literal["shared", "per_caller", "per_session"] = "shared"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bascule.edge.auth.discovery import Metadata, discover, metadata_in, well_known
-from bascule.edge.auth.egress import FetchFailed
+from bascule.egress import FetchFailed
 
 ISSUER = "https://auth.example.com"
 

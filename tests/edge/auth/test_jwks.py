@@ -7,9 +7,10 @@ from typing import Final
 import pytest
 from authority import Authority, SigningKey, Trouble
 
-from bascule.edge.auth import egress, jwks
-from bascule.edge.auth.egress import FetchFailed
+from bascule import egress
+from bascule.edge.auth import jwks
 from bascule.edge.auth.jwks import ANEW_EVERY_S, FRESH_S, RETRY_S, USABLE_S, KeySource
+from bascule.egress import FetchFailed
 from bascule.errors import Unavailable
 
 ALG: Final = "ES256"

@@ -10,8 +10,8 @@ import jiter
 import msgspec
 from yarl import URL
 
-from bascule.edge.auth import egress
-from bascule.edge.auth.egress import FetchFailed
+from bascule import egress
+from bascule.egress import FetchFailed
 
 MAX_BYTES: Final = 256 * 1024
 

@@ -17,11 +17,12 @@ import aiohttp
 import jiter
 import msgspec
 
-from bascule.edge.auth import egress, jwt
+from bascule import egress
+from bascule.edge.auth import jwt
 from bascule.edge.auth.discovery import discover
-from bascule.edge.auth.egress import FetchFailed
 from bascule.edge.auth.jwks import unavailable
 from bascule.edge.auth.jwt import Claims
+from bascule.egress import FetchFailed
 from bascule.errors import ConfigInvalid, Unauthenticated
 from bascule.policy.options import IssuerOptions
 

@@ -12,13 +12,14 @@ from typing import Final
 
 import msgspec
 
-from bascule.edge.auth import egress, jwt
+from bascule import egress
+from bascule.edge.auth import jwt
 from bascule.edge.auth.callers import looks_like_jwt
 from bascule.edge.auth.discovery import discover
-from bascule.edge.auth.egress import FetchFailed
 from bascule.edge.auth.introspection import Introspection
 from bascule.edge.auth.jwks import MAX_BYTES, KeySource
 from bascule.edge.auth.jwt import Claims, Unverified
+from bascule.egress import FetchFailed
 from bascule.errors import ConfigInvalid, Unauthenticated, Unavailable
 from bascule.policy.options import IssuerOptions
 

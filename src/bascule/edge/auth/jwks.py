@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 from bascule.edge.auth import jwk
-from bascule.edge.auth.egress import FetchFailed
 from bascule.edge.auth.jwk import VerificationKey
+from bascule.egress import FetchFailed
 from bascule.errors import Unavailable
 
 log = logging.getLogger("bascule.auth")

@@ -16,8 +16,8 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bascule.edge.auth import egress
-from bascule.edge.auth.egress import FetchFailed, acceptable, allowed, reach
+from bascule import egress
+from bascule.egress import FetchFailed, acceptable, allowed, reach
 
 HOST: Final = "auth.example.com"
 URL: Final = f"https://{HOST}/jwks"

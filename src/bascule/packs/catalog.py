@@ -1,0 +1,74 @@
+"""Which packs there are: ours, and those that other packages declare as entry points of the group `bascule.packs`.
+
+A pack is a Python package with `options.OPTIONS` (its PackOptions), `contracts/`, and `pack.build(options)`.
+"""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bascule.errors import ConfigInvalid
+from bascule.packs.pack import Pack, PackOptions
+
+GROUP: Final = "bascule.packs"
+
+# What each is for, in the order of the help.
+OURS: Final = {
+    "office": "documents, tables, mail, calendar, reports",
+    "files": "files under one folder",
+    "database": "SQLite and PostgreSQL: look up, insert",
+    "crm": "contacts, opportunities, leads, sales",
+    "finance": "prices, statements, valuation, payments of invoices",
+    "media": "images: resize, compress, convert",
+    "research": "papers, and documents from the web",
+    "communication": "messages to a team, and how its projects stand",
+}
+
+
+def names() -> list[str]:
+    """All packs of this installation: ours first."""
+    return [*OURS, *(name for name in _declared() if name not in OURS)]
+
+
+def module_of(name: str) -> str:
+    """The package that *name* is. Raises ConfigInvalid."""
+    if name in OURS:
+        return f"bascule.packs.{name}"
+    declared = _declared()
+    if name not in declared:
+        raise ConfigInvalid(f"there is no pack {name!r}; there are {', '.join(names())}", field="pack")
+    return declared[name]
+
+
+def options_of(name: str, settings: object) -> PackOptions:
+    """*settings*, plain values, as the options of the pack *name*. Raises ConfigInvalid, with the field."""
+    kind: type[PackOptions] = import_module(f"{module_of(name)}.options").OPTIONS
+    try:
+        options = msgspec.convert(settings, kind)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$")
+        raise ConfigInvalid(message, field="settings" + where.rstrip("`")) from error
+    options.check()
+    return options
+
+
+def contracts_of(name: str) -> Path:
+    """The folder with the contracts of the pack *name*."""
+    spec = find_spec(module_of(name))
+    if spec is None or spec.origin is None:
+        raise ConfigInvalid(f"the pack {name!r} is declared, but {module_of(name)} is no package", field="pack")
+    return Path(spec.origin).parent / "contracts"
+
+
+def build(name: str, options: PackOptions) -> Pack:
+    """The pack itself. Raises ConfigInvalid, also for what is not installed that its options ask for."""
+    pack: Pack = import_module(f"{module_of(name)}.pack").build(options)
+    return pack.finished()
+
+
+def _declared() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=GROUP)}

@@ -1,0 +1,58 @@
+"""A pack as a server of a configuration: the command that starts it, its walls, and the contracts that come with it."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from bascule import documents
+from bascule.contract.model import Document
+from bascule.errors import ConfigInvalid
+from bascule.options_sandbox import SandboxOptions
+from bascule.packs import catalog
+
+VARIABLE: Final = "BASCULE_PACK"
+NOT_ITS: Final = ("command", "args", "url", "env", "pass_environment", "names", "runtime", "image")
+
+
+def stdio_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry `{pack: NAME, settings: {…}, …}` of `servers` as one with a command. Raises ConfigInvalid.
+
+    Besides *settings* it may say what any server with a command may, but for the command itself.
+    """
+    said = {key: value for key, value in entry.items() if key not in ("pack", "settings")}
+    if wrong := next((key for key in NOT_ITS if key in said), None):
+        raise ConfigInvalid("does not go with `pack`, which says it itself", field=wrong)
+    name, settings = entry["pack"], entry.get("settings") or {}
+    options = catalog.options_of(name, settings)
+    return {
+        "command": sys.executable,
+        "args": ["-P", "-m", "bascule.packs", name],  # -P: no module of the folder it is started in
+        "env": {VARIABLE: json.dumps(settings)},
+        "names": "own",
+        "trust": "auto",  # its definitions are the installed ones; its contracts do not come from the process
+        "deduplicates": options.deduplicates,
+        **said,
+        "sandbox": _walls(options.sandbox(), said.get("sandbox")),
+    }
+
+
+def contracts(server: str, name: str) -> Iterator[tuple[str, Document]]:
+    """The contracts of the pack *name* as those of *server*, with their places. Raises ConfigInvalid.
+
+    They are read from the installation, not heard from the process: it reads what strangers wrote.
+    """
+    for place, document in documents.documents(catalog.contracts_of(name)):
+        namespace, _, rest = document.id.partition("/")
+        own = {document.kind: f"{server}/{rest}"} if namespace == name or document.kind != "tool" else {}
+        yield f"pack {name}: {place.rpartition('/')[2]}", msgspec.structs.replace(document, **own)
+
+
+def _walls(needed: SandboxOptions, said: Any) -> Any:
+    """What the pack needs, changed by what the configuration says of it."""
+    needs = {key: value for key, value in msgspec.to_builtins(needed).items() if value is not None}
+    if isinstance(said, str):
+        return {**needs, "mode": said}
+    return {**needs, **(said or {})}

@@ -1,0 +1,1 @@
+"""The office: documents, tables, mail, calendar, reports."""
