@@ -65,7 +65,8 @@ _DEDUPLICATES: Final = (
 MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
     Config: {
         "http": "Where clients reach Bascule.",
-        "servers": "The MCP servers by name (at most 32 of `A-Z a-z 0-9 _ -`): one with `command` is started,"
+        "servers": "The MCP servers by name (at most 32 of `A-Z a-z 0-9 _ -`): one with `command` is started, a"
+        " `pack` comes with Bascule,"
         " one with `url` is called. The order is the order of precedence.",
         "aliases": "From `server/name` to the name that clients of `/mcp` see; for tools and prompts."
         " See [names and paths](names-and-paths.md).",

@@ -132,7 +132,7 @@ def test_servers_keep_the_order_of_the_file(folder: Folder) -> None:
         ("servers:\n  a:\n    command: [x]\n", ".yaml", "b.yaml:3: servers.a.command: Expected `str`, got `array`"),
         ("servers:\n  a:\n    command: x\n    args: [a, 1]\n", ".yaml", "b.yaml:4: servers.a.args.1: "),
         ("servers:\n  a:\n    command: x\n    env:\n      N: 1\n", ".yaml", "b.yaml:5: servers.a.env.N: "),
-        ("servers:\n  a:\n    args: []\n", ".yaml", "b.yaml:2: servers.a: a server has either a command or a url"),
+        ("servers:\n  a:\n    args: []\n", ".yaml", "b.yaml:2: servers.a: a server has either a command, a url or a pack"),
         ("servers:\n  a:\n    command: x\n    url: http://x\n", ".yaml", "b.yaml:2: servers.a: a server has either"),
         ("servers:\n  a.b:\n    command: x\n", ".yaml", "a server's name has at most 32"),
         ("servers:\n  " + "a" * 33 + ":\n    command: x\n", ".yaml", "b.yaml:2: servers.aaa"),
@@ -366,7 +366,7 @@ def test_weird_names_become_names_of_ours(folder: Folder) -> None:
         ({"": {"command": "x"}}, "leaves no name of its own"),
         ({"a" * 40: {"command": "x"}}, "at most 32"),
         ({"a": "npx"}, "mcpServers.a: expected an object"),
-        ({"a": {}}, "mcpServers.a: a server has either a command or a url"),
+        ({"a": {}}, "mcpServers.a: a server has either a command, a url or a pack"),
         ({"a": {"command": "x", "env": {"N": 1}}}, "mcpServers.a.env.N: Expected `str`, got `int`"),
         ({"a": {"command": "x", "args": ["${input:key}"]}}, "mcpServers.a.args: cannot resolve ${input:key}"),
         ([], 'there is no "mcpServers" object in it'),
@@ -392,8 +392,11 @@ def test_the_schema_describes_every_option(folder: Folder) -> None:
     described = config.schema()
     parts = set(Config.__struct_fields__) - {"documents", "bare_folders"}
     assert set(described["properties"]) == parts
-    kinds = described["properties"]["servers"]["additionalProperties"]["anyOf"]
+    *kinds, pack = described["properties"]["servers"]["additionalProperties"]["anyOf"]
     assert [kind["$ref"] for kind in kinds] == ["#/$defs/StdioOptions", "#/$defs/HttpOptions"]
+    assert pack["required"] == ["pack"]
+    assert "command" not in pack["properties"]
+    assert {"settings", "sandbox", "required"} <= set(pack["properties"])
     for name, kind in (("StdioOptions", StdioOptions), ("HttpOptions", HttpOptions)):
         assert list(described["$defs"][name]["properties"]) == list(kind.__struct_fields__)
         assert described["$defs"][name]["additionalProperties"] is False

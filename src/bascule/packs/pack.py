@@ -94,10 +94,11 @@ class Prompt(msgspec.Struct, frozen=True):
 class Pack:
     """One pack while it is put together, and afterwards."""
 
-    def __init__(self, name: str, *, title: str, instructions: str, contracts: Path) -> None:
+    def __init__(self, name: str, *, title: str, version: str, instructions: str, contracts: Path) -> None:
         """*contracts*: the folder with its documents. Raises ConfigInvalid for what is wrong with them."""
         self.name = name
         self.title = title
+        self.version = version
         self.instructions = instructions
         self.tools: dict[str, Tool] = {}
         self.resources: dict[str, Resource] = {}

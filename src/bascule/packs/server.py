@@ -13,7 +13,6 @@ from urllib.parse import unquote
 import msgspec
 from msgspec import UNSET, Raw
 
-import bascule
 from bascule.contract.validation.schema import arguments_message
 from bascule.errors import BasculeError, InvalidParams, InvalidRequest, MethodNotFound, UnsupportedVersion
 from bascule.packs.pack import Asked, Pack, Prompt, Resource, Tool, ToolFailed
@@ -37,7 +36,7 @@ class PackServer:
         self._pack = pack
         self._put = put
         self._running: dict[bytes, asyncio.Task[None]] = {}
-        self._info = {"name": f"bascule-{pack.name}", "title": pack.title, "version": bascule.__version__}
+        self._info = {"name": f"bascule-{pack.name}", "title": pack.title, "version": pack.version}
         self._methods: Mapping[str, Method] = {
             legacy.INITIALIZE: self._initialize,
             modern.DISCOVER: self._discover,

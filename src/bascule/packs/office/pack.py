@@ -24,7 +24,11 @@ async def summarize_text(wanted: SummarizeText, asked: Asked) -> dict[str, list[
 def build(options: OfficeOptions) -> Pack:
     del options
     pack = Pack(
-        "office", title="Office", instructions="Documents, tables, mail, calendar, reports.", contracts=CONTRACTS
+        "office",
+        title="Office",
+        version="1.0.0",
+        instructions="Documents, tables, mail, calendar, reports.",
+        contracts=CONTRACTS,
     )
     pack.tool("document/summarize_text", summarize_text)
     return pack
