@@ -132,7 +132,7 @@ def test_servers_keep_the_order_of_the_file(folder: Folder) -> None:
         ("servers:\n  a:\n    command: [x]\n", ".yaml", "b.yaml:3: servers.a.command: Expected `str`, got `array`"),
         ("servers:\n  a:\n    command: x\n    args: [a, 1]\n", ".yaml", "b.yaml:4: servers.a.args.1: "),
         ("servers:\n  a:\n    command: x\n    env:\n      N: 1\n", ".yaml", "b.yaml:5: servers.a.env.N: "),
-        ("servers:\n  a:\n    args: []\n", ".yaml", "b.yaml:2: servers.a: a server has either a command, a url or a pack"),
+        ("servers:\n  a:\n    args: []\n", ".yaml", "b.yaml:2: servers.a: a server has either a command, a url or a"),
         ("servers:\n  a:\n    command: x\n    url: http://x\n", ".yaml", "b.yaml:2: servers.a: a server has either"),
         ("servers:\n  a.b:\n    command: x\n", ".yaml", "a server's name has at most 32"),
         ("servers:\n  " + "a" * 33 + ":\n    command: x\n", ".yaml", "b.yaml:2: servers.aaa"),
