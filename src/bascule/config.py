@@ -38,7 +38,7 @@ from bascule.store.options import (
 from bascule.text import Text, read_text
 from bascule.upstream.http import HttpOptions
 from bascule.upstream.stdio import StdioOptions
-from bascule.wire.names import MAX_LENGTH, slug
+from bascule.wire.names import MAX_LENGTH, Naming, slug
 from bascule.wire.seal import KEY_BYTES
 
 DEFAULT_PORT: Final = 8777
@@ -131,6 +131,9 @@ class Config(_Common, frozen=True):
     state_dir: str = ""  # where keys and records are kept; default: `bascule` in the user's state folder
     documents: tuple[tuple[str, Document], ...] = ()  # all contracts, with their places; not in the file
     bare_folders: tuple[tuple[str, Path], ...] = ()  # of contracts, with none in it, and its place; not in the file
+    packed: Mapping[str, str] = msgspec.field(
+        default_factory=dict
+    )  # id -> the server whose pack it is of; not in the file
 
 
 class _Outline(_Common, frozen=True):
@@ -184,7 +187,7 @@ def check(config: Config) -> Config:
         if not wire or len(wire) > MAX_LENGTH or slug(wire) != wire:
             raise ConfigInvalid(f"{wire!r} is not a name for clients: at most {MAX_LENGTH} of A-Z a-z 0-9 _ -",
                                 field=f"aliases.{logical}")  # fmt: skip
-        if logical.partition("/")[0] not in config.servers:
+        if place_of(config, logical) is None:
             raise ConfigInvalid(f"no server {logical.partition('/')[0]!r}", field=f"aliases.{logical}")
     if len(set(config.aliases.values())) != len(config.aliases):
         raise ConfigInvalid("two aliases are the same name", field="aliases")
@@ -286,6 +289,19 @@ def tells_apart(config: Config) -> bool:
 def audit_of(config: _Common) -> AuditOptions:
     """How calls are recorded: `audit: strict` is short for the mode."""
     return config.audit if isinstance(config.audit, AuditOptions) else AuditOptions(mode=config.audit)
+
+
+def naming_of(config: Config) -> Naming:
+    """What the things of its servers are called."""
+    return Naming(frozenset(name for name, options in config.servers.items() if options.names == "own"))
+
+
+def place_of(config: Config, id: str) -> tuple[str, str] | None:
+    """The server that *id* is looked for at, and its own name for the thing; None if there is no such server."""
+    places = dict(naming_of(config).places(id, config.servers))
+    space = id.partition("/")[0]
+    server = space if space in places else config.packed.get(id) or next(iter(places), None)
+    return None if server is None else (server, places[server])
 
 
 def sources_of(config: Config, registered: Registered = NOTHING_REGISTERED, today: str = "") -> Sources:
@@ -398,6 +414,7 @@ class _Source:
             state_dir=str(self._state_dir(outline.state_dir)),
             documents=self._all_documents(outline),
             bare_folders=tuple(self._bare_folders(outline.contracts)),
+            packed=self._packed(outline.servers),
         )
         return self._checked(config)
 
@@ -540,6 +557,10 @@ class _Source:
         except ConfigInvalid as error:
             said = str(error).removeprefix(f"{error.field}: ")
             raise self._text.wrong(said, f"{field}.{error.field}" if error.field else field) from error
+
+    def _packed(self, servers: Mapping[str, dict[str, Any]]) -> Mapping[str, str]:
+        found = ((name, entry["pack"]) for name, entry in servers.items() if isinstance(entry.get("pack"), str))
+        return {document.id: name for name, pack in found for _, document in packs.contracts(name, pack)}
 
     def _contracts_of_packs(self, servers: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Document]]:
         for name, entry in servers.items():

@@ -14,6 +14,7 @@ from bascule.config import (
     allowances_of,
     audit_of,
     is_loopback,
+    naming_of,
     seal_key,
     sources_of,
     tells_apart,
@@ -84,7 +85,7 @@ def ways_of(
 ) -> Ways:
     """The way of each thing under *config* and what is *registered*, down to *last*."""
     sources, build = sources_of(config, registered, today), builder_of(config, parts, registered, clock)
-    return Ways(sources, build, last, private=tells_apart(config), judge=judge)
+    return Ways(sources, build, last, private=tells_apart(config), judge=judge, naming=naming_of(config))
 
 
 def builder_of(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bascule.wire import names
-from bascule.wire.names import Clash, Table
+from bascule.wire.names import Clash, Naming, Table
 
 LEGAL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -109,3 +109,32 @@ def test_a_tool_that_its_server_lists_twice_is_listed_once_and_reported() -> Non
 @pytest.mark.parametrize("asked", ["a__X", "A__x", "a_x", "x", "a/x/", "/x", "", "a__x "])
 def test_names_are_exact(asked: str) -> None:
     assert table([("a", "x")]).find(asked) is None
+
+
+# ---- servers whose tools bring their namespaces
+
+OWN = Naming(frozenset({"office"}))
+
+
+def test_a_tool_brings_its_namespace_where_its_server_may_do_that() -> None:
+    assert OWN.id("office", "document__compare") == "document/compare"
+    assert OWN.wire("office", "document__compare") == "document__compare"
+    assert OWN.id("crm", "document__compare") == "crm/document__compare"
+
+
+@pytest.mark.parametrize("name", ["compare", "__compare", "document__", "a/b__c", "file://a__b/c", "é__x", "_a__b"])
+def test_what_names_no_namespace_is_prefixed_all_the_same(name: str) -> None:
+    assert OWN.id("office", name) == f"office/{name}"
+
+
+@given(spaces, text)
+def test_the_places_of_an_id_hold_the_one_that_it_comes_from(server: str, name: str) -> None:
+    for naming in (Naming(), Naming(frozenset({server}))):
+        assert (server, name) in naming.places(naming.id(server, name), ["other", server])
+
+
+def test_two_servers_that_bring_the_same_name_clash() -> None:
+    both = Naming(frozenset({"a", "b"}))
+    found = Table((("a", "doc__x", 1), ("b", "doc__x", 2)), {}, both)
+    assert found.find("doc/x") == found.find("doc__x") == 1
+    assert [(each.wire, each.withheld) for each in found.clashes] == [("doc__x", "doc/x")]

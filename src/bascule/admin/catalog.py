@@ -26,7 +26,6 @@ from bascule.pipeline.ways import Way
 from bascule.registry.catalog import Item
 from bascule.store.usage import DAY, Usage
 from bascule.wire import jsonrpc
-from bascule.wire.names import logical, wire_name
 from bascule.wire.versions import Era
 
 if TYPE_CHECKING:
@@ -136,11 +135,11 @@ def entries(gateway: "Gateway") -> list[Entry]:
 
 def entry(gateway: "Gateway", id: str) -> Entry | None:
     """The tool of a logical id; None where no server is known to list it."""
-    server, _, name = id.partition("/")
-    if server not in gateway.upstreams or not gateway.govern.ways.knows(server):
-        return None
-    found = next((item for item in _listed(gateway, server) if item.key == name), None)
-    return None if found is None else _entry(gateway, server, found, _wire_names(gateway))
+    for server, name in gateway.govern.ways.naming.places(id, gateway.upstreams):
+        found = next((item for item in _listed(gateway, server) if item.key == name), None)
+        if found is not None and gateway.govern.ways.knows(server):
+            return _entry(gateway, server, found, _wire_names(gateway))
+    return None
 
 
 def of_version(gateway: "Gateway", entry: Entry, version: str) -> Entry:
@@ -176,10 +175,10 @@ def _wire_names(gateway: "Gateway") -> Mapping[tuple[str, str], str]:
 
 def _entry(gateway: "Gateway", server: str, item: Item, wires: Mapping[tuple[str, str], str]) -> Entry:
     return Entry(
-        id=logical(server, item.key),
+        id=gateway.govern.ways.naming.id(server, item.key),
         server=server,
         name=item.key,
-        wire=wires.get((server, item.key)) or wire_name(server, item.key),
+        wire=wires.get((server, item.key)) or gateway.govern.ways.naming.wire(server, item.key),
         title=jsonrpc.text(item.members.get("title")) or "",
         item=item,
         way=gateway.govern.ways.way("tool", server, item.key),

@@ -23,6 +23,7 @@ from bascule.contract.template import template
 from bascule.errors import ConfigInvalid, PromptNotFound, ResourceNotFound, ToolNotFound
 from bascule.wire import jsonrpc
 from bascule.wire.jsonrpc import Params
+from bascule.wire.names import PREFIXED, Naming
 
 KINDS: Final[Sequence[Kind]] = ("tool", "prompt", "resource")
 SERVER: Final = "server"  # as a source: what it lists
@@ -52,14 +53,14 @@ class Line(msgspec.Struct, frozen=True):
     source: str
 
 
-async def listed(peer: Peer, namespace: str) -> list[Listed]:
-    """All that a server lists, under the name *namespace*."""
+async def listed(peer: Peer, server: str, naming: Naming = PREFIXED) -> list[Listed]:
+    """All that the server called *server* lists, with the ids that *naming* gives it."""
     found = []
     for method, member, kind, key in _LISTS:
         for raw in jsonrpc.items(jsonrpc.members(await peer.list(method))[member]):
             members = jsonrpc.members(raw)
             if (name := jsonrpc.text(members.get(key))) is not None:
-                found.append(Listed(kind, f"{namespace}/{name}", _definition(kind, members)))
+                found.append(Listed(kind, naming.id(server, name), _definition(kind, members)))
     return found
 
 

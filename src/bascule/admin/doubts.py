@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Final
 
-from bascule.config import Config
+from bascule.config import Config, place_of
 from bascule.contract.model import ConfirmGate, Terms, scopes_of
 from bascule.policy.guard import compile_gate, compile_guards
 from bascule.policy.roles import ROLES, UNNAMED
@@ -55,12 +55,13 @@ def _bare(config: Config) -> Iterator[str]:
 def _strangers(config: Config) -> Iterator[str]:
     """What is said of servers that are not there: a rule that somebody believes in, and that guards nothing."""
     for place, document in config.documents:
-        yield from _unknown(place, document.id.partition("/")[0], config.servers)
+        if place_of(config, document.id) is None:
+            yield from _unknown(place, document.id.partition("/")[0], config.servers)
     for number, rule in enumerate(config.policy.rules):
         namespace, slash, _ = rule.match.partition("/")
         if not slash and not set("*?[") & set(namespace):
             yield f"policy.rules.{number}: {rule.match!r} fits nothing: ids are SERVER/NAME, such as crm/create_lead"
-        elif not set("*?[") & set(namespace):
+        elif not set("*?[") & set(namespace) and place_of(config, rule.match) is None:
             yield from _unknown(f"policy.rules.{number}", namespace, config.servers)
 
 

@@ -16,7 +16,7 @@ from msgspec import Raw
 from bascule.admin.inspect import Peer
 from bascule.admin.lines import ANSWER, LINES, MECHANICAL, Ruled, Seen, answered, listed, name_of, said
 from bascule.call import Call, Caller, Forward, Result, Target
-from bascule.config import Config, allowances_of
+from bascule.config import Config, allowances_of, place_of
 from bascule.contract.derive import DERIVED
 from bascule.contract.model import Contract, Kind, NotNegative, Terms
 from bascule.errors import (
@@ -200,19 +200,20 @@ async def explain(
     Raises ConfigInvalid for an attempt that does not fit the configuration.
     """
     now_s = attempt.now.timestamp()
-    server, found, name = attempt.id.partition("/")
+    namespace, found, name = attempt.id.partition("/")
     if not (found and name):
         raise ConfigInvalid(f"{attempt.id!r} is not namespace/name, such as crm/create_lead")
-    if server not in config.servers:
-        raise ConfigInvalid(f"there is no server {server!r}; there are {', '.join(config.servers) or 'none'}")
+    place = place_of(config, attempt.id)
+    if place is None:
+        raise ConfigInvalid(f"there is no server {namespace!r}; there are {', '.join(config.servers) or 'none'}")
     if attempt.kind == "resource" and attempt.args is not None:
         raise ConfigInvalid("a resource is read without arguments")
     try:
         caller = await admit(config, attempt.who, now_s)
     except (Unauthenticated, ScopeDenied) as error:
         return _at_the_edge(attempt, error)
-    listing = None if listings is None else listings[server]
-    return await _Trial(config, attempt, caller, listing).explanation()
+    listing = None if listings is None else listings[place[0]]
+    return await _Trial(config, attempt, caller, listing, place).explanation()
 
 
 def _at_the_edge(attempt: Attempt, error: BasculeError) -> Explanation:
@@ -236,18 +237,21 @@ class _Unreached(msgspec.Struct, frozen=True):
 class _Trial:
     """One attempt on counters of its own."""
 
-    def __init__(self, config: Config, attempt: Attempt, caller: Caller, listing: Listing | None) -> None:
+    def __init__(
+        self, config: Config, attempt: Attempt, caller: Caller, listing: Listing | None, place: tuple[str, str]
+    ) -> None:
+        """*place*: the server, and its own name for the thing."""
         self.config = config
         self.attempt = attempt
         self.caller = caller
-        self.server, _, self.name = attempt.id.partition("/")
+        self.server, self.name = place
         self.now_s = attempt.now.timestamp()
         self.state = MemoryState(clock=lambda: self.now_s)
         self.arrived = False
         parts = Parts(state=self.state, gates=Gates(config.limits.queued, config.limits.queue_timeout_s))
         ways = ways_of(config, parts, self._arrive, lambda: self.now_s)
         self.asked = listing is not None
-        learnt = _assumed(config, attempt) if listing is None else _only(listing, attempt.kind, self.name)
+        learnt = _assumed(config, attempt, self.name) if listing is None else _only(listing, attempt.kind, self.name)
         ways.learn(self.server, [learnt])
         self.listed = any(True for _ in ways.listed(self.server))
         self.way = ways.way(attempt.kind, self.server, self.name)
@@ -439,9 +443,9 @@ def _outcome(number: int, at: int, error: BasculeError | None) -> Outcome:
     return "asks" if isinstance(error, ConfirmationRequired) else "refuses"
 
 
-def _assumed(config: Config, attempt: Attempt) -> Listing:
-    """What the server would have to list for the call to be of something: it alone, without a definition."""
-    server, _, name = attempt.id.partition("/")
+def _assumed(config: Config, attempt: Attempt, name: str) -> Listing:
+    """What the server would have to list for the call to be of something: *name* alone, without a definition."""
+    server = attempt.id.partition("/")[0]
     item = Item(name, {})
     match attempt.kind:
         case "tool":

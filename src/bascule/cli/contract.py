@@ -64,12 +64,14 @@ def new(
     """
     from bascule.admin import contracts
     from bascule.cli import show
+    from bascule.config import place_of
 
     chosen: Kind = kind or "tool"
     text = contracts.new(chosen, id)
     if from_server:
-        namespace = id.partition("/")[0]
-        things, complete = _asked(_target(ctx, config), namespace, as_namespace=namespace)
+        namespace, asked = id.partition("/")[0], _target(ctx, config)
+        place = None if asked.file is None else place_of(_configuration(asked), id)
+        things, complete = _asked(asked, place[0] if place else namespace, as_namespace=namespace)
         if not complete:
             sys.exit(1)
         text = contracts.new(chosen, id, contracts.one(things, chosen, id).definition)
@@ -162,17 +164,17 @@ def show(
     Example: bascule contract show crm/create_lead --connect
     """
     from bascule.admin import contracts
-    from bascule.config import sources_of
+    from bascule.config import place_of, sources_of
 
     target = _target(None, config)
     loaded = _configuration(target)
-    sources, namespace = sources_of(loaded), id.partition("/")[0]
+    sources, place = sources_of(loaded), place_of(loaded, id)
     chosen = kind or contracts.kind_of(sources, id)
-    if namespace not in loaded.servers:
-        raise ConfigInvalid(f"no server {namespace!r}; ID is SERVER/NAME", place=str(target.file))
+    if place is None:
+        raise ConfigInvalid(f"no server {id.partition('/')[0]!r}; ID is SERVER/NAME", place=str(target.file))
     definition = None
     if connect:
-        things, complete = _asked(target, namespace)
+        things, complete = _asked(target, place[0])
         if not complete:
             sys.exit(1)
         definition = contracts.one(things, chosen, id).definition
@@ -206,6 +208,8 @@ def _asked(target: Target, only: str | None, *, as_namespace: str = "") -> "tupl
     """All that the servers list, and whether all of them could be asked. *only* names one of a file's."""
     from bascule.admin import contracts
     from bascule.cli import terminal, visit
+    from bascule.config import naming_of
+    from bascule.wire.names import PREFIXED
 
     if target.file is not None and only is not None and only not in _configuration(target).servers:
         raise ConfigInvalid(f"no server {only!r}", place=str(target.file))
@@ -214,9 +218,10 @@ def _asked(target: Target, only: str | None, *, as_namespace: str = "") -> "tupl
         name = peer.upstream.name
         if target.file is not None and only not in (None, name):
             return []
-        namespace = name if target.file is not None else as_namespace or named_after(target.command)
+        server = name if target.file is not None else as_namespace or named_after(target.command)
+        naming = naming_of(_configuration(target)) if target.file is not None else PREFIXED
         try:
-            return await visit.within(target, contracts.listed(peer, namespace))
+            return await visit.within(target, contracts.listed(peer, server, naming))
         except BasculeError as error:
             complain(error.at(name))
             return None

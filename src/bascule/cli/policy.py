@@ -98,7 +98,7 @@ def explain_call(
         args=None if args is None else _arguments(args),
         now=explain.now() if now is None else cases.time_of(now),
     )
-    listings = _listings(loaded, {id.partition("/")[0]}) if connect else None
+    listings = _listings(loaded, [id]) if connect else None
     found = asyncio.run(explain.explain(loaded, _admit, attempt, listings))
     _print(found, as_json=as_json)
     if found.decision != "allow":
@@ -131,7 +131,7 @@ def run(
     loaded = _loaded(config)
     table = cases.read(path)
     at = explain.now() if now is None else cases.time_of(now)
-    listings = _listings(loaded, {each.case.call.partition("/")[0] for each in table}) if connect else None
+    listings = _listings(loaded, [each.case.call for each in table]) if connect else None
     outcomes = asyncio.run(cases.run(loaded, _admit, table, at, listings))
     reached = cases.coverage(loaded, outcomes)
     if as_json:
@@ -201,15 +201,19 @@ def _claims(text: str) -> dict[str, Any]:
 # ---- asking servers ------------------------------------------------------------------------------
 
 
-def _listings(config: "Config", names: Collection[str]) -> "Mapping[str, Listing]":
-    """What each of the servers lists; they are started for it, and stopped."""
+def _listings(config: "Config", ids: Collection[str]) -> "Mapping[str, Listing]":
+    """What each of the servers of these things lists; they are started for it, and stopped."""
     import asyncio
 
     from bascule.cli import visit
+    from bascule.config import place_of
 
-    for name in names:
-        if name not in config.servers:
-            raise ConfigInvalid(f"there is no server {name!r}; there are {', '.join(config.servers) or 'none'}")
+    names = []
+    for id in ids:
+        if (place := place_of(config, id)) is None:
+            there = ", ".join(config.servers) or "none"
+            raise ConfigInvalid(f"there is no server {id.partition('/')[0]!r}; there are {there}")
+        names += [] if place[0] in names else [place[0]]
 
     async def all_of_them() -> "dict[str, Listing]":
         found = await asyncio.gather(*(_asked(_upstream(config, name)) for name in names))

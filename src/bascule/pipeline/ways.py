@@ -22,6 +22,7 @@ from bascule.registry.catalog import Item, Listing, Template, resolved
 from bascule.registry.judge import Judge, Unapproved
 from bascule.registry.sight import KINDS
 from bascule.wire.jsonrpc import NOTHING, Params
+from bascule.wire.names import PREFIXED, Naming
 
 log = logging.getLogger("bascule.policy")
 
@@ -86,13 +87,21 @@ class Ways:
     """All ways, by server."""
 
     def __init__(
-        self, sources: Sources, build: Build, last: Forward, *, private: bool, judge: Judge | None = None
+        self,
+        sources: Sources,
+        build: Build,
+        last: Forward,
+        *,
+        private: bool,
+        judge: Judge | None = None,
+        naming: Naming = PREFIXED,
     ) -> None:
         """*build* makes the stages, *last* is what follows all of them. *private*: callers are told apart.
 
         *judge* says what of the lists is approved; without it everything is.
         """
         self.private = private
+        self.naming = naming
         self._sources = sources
         self._build = build
         self._last = last
@@ -272,10 +281,10 @@ class Ways:
         """*was*: how it stood before; a server that changes it without an end does not fill the log."""
         if unapproved is None:
             return self._made(kind, server, item.key, item)
-        id = f"{server}/{item.key}"
+        id = self.naming.id(server, item.key)
         if was is None:
             log.warning("%r is withheld: %s", id, unapproved.reason)
-        return self._withheld(kind, id, unapproved.reason, unapproved, definition_of(item.members))
+        return self._withheld(kind, server, id, unapproved.reason, unapproved, definition_of(item.members))
 
     def _made(
         self,
@@ -287,7 +296,7 @@ class Ways:
         version: Known | None = None,
     ) -> Way:
         """*uri*: what a template, *name*, has matched. *version*: other than the one that goes without being named."""
-        id = f"{server}/{name}"
+        id = self.naming.id(server, name)
         choice = self._sources.choice(kind, id) if item is not None else None
         picked = version or (choice.default if choice else None)
         try:
@@ -303,10 +312,11 @@ class Ways:
             scopes = (*contract.security_scope, server) if item is None else contract.security_scope
             stages = self._build(contract, behind.server, scopes, unlisted=item is None)
         except _UnreadyError as error:
-            return msgspec.structs.replace(self._withheld(kind, id, str(error), unready=error.server), choice=choice)
+            withheld = self._withheld(kind, server, id, str(error), unready=error.server)
+            return msgspec.structs.replace(withheld, choice=choice)
         except (ValueError, ConfigInvalid) as error:
             log.warning("%r is withheld: %s", id, error)
-            return msgspec.structs.replace(self._withheld(kind, id, str(error)), choice=choice)
+            return msgspec.structs.replace(self._withheld(kind, server, id, str(error)), choice=choice)
         elsewhere = None if behind.item is item else behind
         return Way(contract, scopes, "", stages, compose(stages, self._last), choice, elsewhere)
 
@@ -329,6 +339,7 @@ class Ways:
     def _withheld(
         self,
         kind: Kind,
+        server: str,
         id: str,
         reason: str,
         unapproved: Unapproved | None = None,
@@ -337,9 +348,9 @@ class Ways:
     ) -> Way:
         """*definition*: who could call it as it is defined hears that it was changed."""
         try:
-            contract = self._sources.effective(kind, id, definition or Definition())
+            contract = self._sources.effective(kind, id, definition or Definition(), server=server)
         except ValueError:
-            contract = self._sources.effective(kind, id, Definition())
+            contract = self._sources.effective(kind, id, Definition(), server=server)
         scopes = contract.security_scope
         refuse = [Authorize(contract, scopes, reason, unapproved, unready)]
         forward = compose(refuse, self._last)

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from bascule.wire import headers, jsonrpc, modern
 from bascule.wire.jsonrpc import Params
-from bascule.wire.names import Clash, Table
+from bascule.wire.names import PREFIXED, Clash, Naming, Table
 from bascule.wire.versions import Era
 
 # The four lists: method, member of the result, and the capability that a server declares for it.
@@ -105,16 +105,17 @@ class Catalog:
         *,
         shown: Shown | None = None,
         private: bool = False,
+        naming: Naming = PREFIXED,
     ) -> None:
-        """*listings* by namespace, in order of precedence; *aliases* from logical id to wire name.
+        """*listings* by server, in order of precedence; *aliases* from logical id to wire name.
 
         *private*: callers see different lists, so that no cache may share one.
         """
         self.era = era
         self.listings = listings
         self._private = private
-        self.tools = _table(listings, aliases, "tools")
-        self.prompts = _table(listings, aliases, "prompts")
+        self.tools = _table(listings, aliases, "tools", naming)
+        self.prompts = _table(listings, aliases, "prompts", naming)
         self._resources: dict[str, list[str]] = {}  # URI -> the servers that list it, in order of precedence
         self._templates: list[tuple[Template, str]] = []
         self._owners: dict[str, list[str]] = {}  # template text -> servers
@@ -240,7 +241,7 @@ class Catalog:
         return merged
 
 
-def _table(listings: Mapping[str, Listing], aliases: Mapping[str, str], kind: str) -> Table[Place]:
+def _table(listings: Mapping[str, Listing], aliases: Mapping[str, str], kind: str, naming: Naming) -> Table[Place]:
     return Table(
         (
             (server, item.key, Place(server, item.key, item.mirrored))
@@ -248,6 +249,7 @@ def _table(listings: Mapping[str, Listing], aliases: Mapping[str, str], kind: st
             for item in getattr(listing, kind)
         ),
         aliases,
+        naming,
     )
 
 

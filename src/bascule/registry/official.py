@@ -27,6 +27,7 @@ from bascule.registry.sight import KINDS
 from bascule.wire import jsonrpc
 from bascule.wire.canonical import canonical
 from bascule.wire.jsonrpc import Params
+from bascule.wire.names import PREFIXED, Naming
 from bascule.wire.versions import Era
 
 SCHEMA: Final = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"
@@ -64,6 +65,8 @@ class Servers(Protocol):
 
 class Seeing(Protocol):
     """The part of registry/sight.py that matters here."""
+
+    naming: Naming
 
     def opens(self, authority: Authority, server: str) -> bool: ...
     def sees(self, authority: Authority, kind: Kind, server: str, name: str) -> bool: ...
@@ -149,8 +152,12 @@ class Official:
             counts[kind] += 1
             meta = jsonrpc.value_of(members.get("_meta"), dict) or {}
             if CONTRACT_META in meta:
-                contracts[f"{server}/{name}"] = meta[CONTRACT_META]
+                contracts[self._named(server, name)] = meta[CONTRACT_META]
         return counts, contracts
+
+    def _named(self, server: str, name: str) -> str:
+        sight = self._servers.sight
+        return (PREFIXED if sight is None else sight.naming).id(server, name)
 
     def _things(self, authority: Authority, server: str) -> Iterator[tuple[Kind, str, Params]]:
         listings = [self._servers.listing(server, era) for era in (Era.MODERN, Era.LEGACY)]

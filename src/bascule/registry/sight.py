@@ -10,6 +10,7 @@ from bascule.contract.model import Kind
 from bascule.policy.scopes import Authority
 from bascule.registry.catalog import Listing
 from bascule.wire.jsonrpc import Params
+from bascule.wire.names import Naming
 
 # The lists, and the kind of what is in them.
 LISTED: Final[Mapping[str, Kind]] = {
@@ -30,6 +31,7 @@ class Sight(Protocol):
     """Who may know of what."""
 
     private: bool  # callers see different things
+    naming: Naming  # what things are called
 
     def learn(self, server: str, listings: Sequence[Listing]) -> bool:
         """Take note of what *server* lists, in each era; called before anybody is shown it.

@@ -16,7 +16,7 @@ from bascule.registry.sight import KINDS, LISTED, Sight
 from bascule.upstream.base import INFO, State, Upstream, reach
 from bascule.wire import headers, jsonrpc, legacy, modern
 from bascule.wire.jsonrpc import Params
-from bascule.wire.names import SEPARATOR, versioned
+from bascule.wire.names import PREFIXED, SEPARATOR, Naming, versioned
 from bascule.wire.versions import LATEST_LEGACY, LATEST_MODERN, Era
 
 MAX_PAGES: Final = 1000  # of one list; a server whose cursors never end is cut off here
@@ -357,7 +357,7 @@ class Registry:
         unknown = {
             server: upstream
             for server, upstream in self.upstreams.items()
-            if logical.startswith((f"{server}/", f"{server}{SEPARATOR}"))
+            if self._may_lead(logical, server)
             and self.listing(server, era) is None
             and (self.sight is None or self.sight.opens(authority, server))
         }
@@ -366,6 +366,13 @@ class Registry:
                 await upstream.eras()  # which says who has switched it off: a maintenance is not the end of a tool
         await self._settle([follower async for follower in self._wanted(era, unknown)])
         return bool(unknown)
+
+    def _may_lead(self, name: str, server: str) -> bool:
+        """Whether *name* could be that of a thing of *server*."""
+        if name.startswith((f"{server}/", f"{server}{SEPARATOR}")):
+            return True
+        space = name.partition("/")[0].partition(SEPARATOR)[0]
+        return server in self._naming.own and space != name and space not in self.upstreams
 
     def listing(self, server: str, era: Era) -> Listing | None:
         """The last known lists of one server."""
@@ -432,6 +439,10 @@ class Registry:
         assert self.sight is not None, "it is only asked for where there is one"
         return self.sight.entry(LISTED[method], server, key, members)
 
+    @property
+    def _naming(self) -> Naming:
+        return PREFIXED if self.sight is None else self.sight.naming
+
     def subscribe(self, listener: Callable[[Catalog, Sequence[str]], None]) -> Callable[[], None]:
         """Call *listener* with each new catalog and the lists that changed; returns the way to stop it."""
         self._listeners.add(listener)
@@ -450,6 +461,7 @@ class Registry:
             self._aliases,
             shown=self._shown if self.sight else None,
             private=self.sight is not None and self.sight.private,
+            naming=self._naming,
         )
         self._catalogs[era] = new
         changed = sorted({LISTS[method][1] for method in LISTS if old.page(method) != new.page(method)})

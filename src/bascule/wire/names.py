@@ -42,6 +42,41 @@ def wire_name(namespace: str, name: str) -> str:
     return f"{full[: MAX_LENGTH - _DIGEST_LENGTH - 1]}_{digest}"
 
 
+class Naming(msgspec.Struct, frozen=True):
+    """What the things of servers are called: by people and contracts, and on the wire.
+
+    The tools of the servers in *own* bring their namespaces: `document__compare` is `document/compare`, whichever of
+    these servers lists it. Their names without a namespace, and everybody else's, are prefixed with the server's.
+    """
+
+    own: frozenset[str] = frozenset()
+
+    def id(self, server: str, name: str) -> str:
+        """The logical id of what *server* calls *name*; a URI never brings a namespace."""
+        space, rest = self._divided(server, name)
+        return logical(space, rest)
+
+    def wire(self, server: str, name: str) -> str:
+        return wire_name(*self._divided(server, name))
+
+    def places(self, id: str, servers: Iterable[str]) -> list[tuple[str, str]]:
+        """Which of *servers* could list the thing called *id*, and its own name for it."""
+        space, _, rest = id.partition("/")
+        return [
+            (server, rest if server == space else f"{space}{SEPARATOR}{rest}")
+            for server in servers
+            if server == space or server in self.own
+        ]
+
+    def _divided(self, server: str, name: str) -> tuple[str, str]:
+        space, found, rest = name.partition(SEPARATOR)
+        brought = server in self.own and found and rest and space and slug(space) == space
+        return (space, rest) if brought else (server, name)
+
+
+PREFIXED: Final = Naming()
+
+
 def versioned(name: str) -> tuple[str, str]:
     """*name* without the version that is asked for behind its last `@`, and that version; "" for none."""
     base, found, version = name.rpartition("@")
@@ -64,8 +99,10 @@ class Clash(msgspec.Struct, frozen=True):
 class Table(Generic[Target]):
     """An exact two-way table between wire names and the things they stand for."""
 
-    def __init__(self, entries: Iterable[tuple[str, str, Target]], aliases: Mapping[str, str]) -> None:
-        """*entries* are (namespace, own name, target) in order of precedence; *aliases* map logical
+    def __init__(
+        self, entries: Iterable[tuple[str, str, Target]], aliases: Mapping[str, str], naming: Naming = PREFIXED
+    ) -> None:
+        """*entries* are (server, own name, target) in order of precedence; *aliases* map logical
         ids to wire names of the operator's choice, which win over made-up ones."""
         self.clashes: list[Clash] = []
         self._by_name: dict[str, Target] = {}
@@ -73,8 +110,8 @@ class Table(Generic[Target]):
         self.listed: list[tuple[str, Target]] = []  # (wire name, target), in the order given
         owners: dict[str, str] = {}
         claims = [
-            (place, logical(space, name), aliases.get(logical(space, name)), wire_name(space, name), target)
-            for place, (space, name, target) in enumerate(entries)
+            (place, id := naming.id(server, name), aliases.get(id), naming.wire(server, name), target)
+            for place, (server, name, target) in enumerate(entries)
         ]
         kept: list[tuple[int, str, Target]] = []
         for place, id, alias, made_up, target in sorted(claims, key=lambda each: each[2] is None):
