@@ -6,6 +6,7 @@ Nothing else in Bascule reads a configuration file or expands a reference in one
 import base64
 import binascii
 import ipaddress
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ from bascule.wire.names import MAX_LENGTH, Naming, slug
 from bascule.wire.seal import KEY_BYTES
 
 DEFAULT_PORT: Final = 8777
+HERE: Final = Path("bascule.yaml")
 _LEAST_TOKEN: Final = 16  # characters of a bearer; less can be guessed
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -146,7 +148,16 @@ class _Outline(_Common, frozen=True):
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
     """Read and check *path*. Raises ConfigInvalid naming the file, the line and the field."""
-    return _Source(path, environ).config()
+    return _Source(_read(path), environ).config()
+
+
+def load_value(value: Mapping[str, Any], environ: Mapping[str, str], place: str) -> Config:
+    """Check a configuration that no file holds; mistakes in it are said to stand in *place*. Raises ConfigInvalid."""
+    return _Source(Text(Path(place).with_suffix(".json"), json.dumps(value)), environ).config()
+
+
+def _read(path: Path) -> Text:
+    return Text(path, read_text(path, "; give -c FILE or --servers FILE"))
 
 
 def contract_paths(path: Path, config: Config) -> list[Path]:
@@ -166,19 +177,32 @@ def _is_bare(path: Path) -> bool:
 
 def load_records(path: Path, environ: Mapping[str, str]) -> Config:
     """What *path* says of callers and of where records are kept; no secret has to be there. Raises ConfigInvalid."""
-    return _Source(path, environ).records()
+    return _Source(_read(path), environ).records()
 
 
 def load_own_records(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """`load_records` of *path*, or of bascule.yaml here; without either, of what `bascule run` keeps."""
-    if path is None and not Path("bascule.yaml").exists():
+    """`load_records` of *path*, or of one's own file; without either, of what `bascule run` keeps."""
+    path = path or own_file(environ)
+    if path == HERE and not path.exists():
         return Config(state_dir=str(default_state_dir(environ)))
-    return load_records(path or Path("bascule.yaml"), environ)
+    return load_records(path, environ)
+
+
+def own_file(environ: Mapping[str, str]) -> Path:
+    """The configuration that is meant when nobody names one: the one of this folder, else what `bascule up` made."""
+    home = home_file(environ)
+    return HERE if HERE.exists() or not home.exists() else home
+
+
+def home_file(environ: Mapping[str, str]) -> Path:
+    """Where `bascule up` keeps its configuration (XDG Base Directory Specification)."""
+    base = environ.get("XDG_CONFIG_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "bascule" / HERE
 
 
 def load_servers(path: Path, environ: Mapping[str, str]) -> Config:
     """Read an `mcpServers` file of Claude, Cursor, VS Code or mcp-proxy. Raises ConfigInvalid."""
-    return _Source(path, environ).config_of_clients()
+    return _Source(_read(path), environ).config_of_clients()
 
 
 def check(config: Config) -> Config:
@@ -389,9 +413,9 @@ def _pack_schema(stdio: Mapping[str, Any]) -> dict[str, Any]:
 class _Source:
     """One file being read, with what its references stand for."""
 
-    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
-        self._path = path
-        self._text = Text(path, read_text(path, "; give -c FILE or --servers FILE"))
+    def __init__(self, text: Text, environ: Mapping[str, str]) -> None:
+        self._path = text.path
+        self._text = text
         self._environ = environ
 
     def config(self) -> Config:

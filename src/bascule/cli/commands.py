@@ -15,6 +15,7 @@ from bascule.cli import (
     inspect,
     journal,
     keys,
+    pack,
     policy,
     registry,
     review,
@@ -22,6 +23,7 @@ from bascule.cli import (
     servers,
     slo,
     status,
+    up,
     usage,
 )
 
@@ -49,7 +51,22 @@ def main(
 
 
 # In the order of the help: what runs, what shows, what is decided, what is kept.
-for each in (serve, inspect, status, doctor, console, contract, policy, registry, review, approvals, servers, keys):
+for each in (
+    up,
+    serve,
+    pack,
+    inspect,
+    status,
+    doctor,
+    console,
+    contract,
+    policy,
+    registry,
+    review,
+    approvals,
+    servers,
+    keys,
+):
     each.register(app)
 for each in (audit, journal, cache, usage, slo):
     each.register(app)

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from bascule.cli.serve import named_after
 from bascule.cli.talk import complain, failing, note
-from bascule.cli.target import DEFAULT_FILE, Target, TargetedCommand
+from bascule.cli.target import Target, TargetedCommand, default_file
 from bascule.errors import BasculeError, ConfigInvalid
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _target(ctx: typer.Context | None, config: Path | None) -> Target:
         raise ConfigInvalid("-c and -- are two places to look; give one")
     if command is not None and not command:
         raise ConfigInvalid("no command after --; for example: -- uvx mcp-server-time")
-    file = None if command is not None else config or DEFAULT_FILE
+    file = None if command is not None else config or default_file()
     return Target(file=file, command=command or (), headers={}, env={}, era="auto", timeout_s=_TIMEOUT_S, as_json=False)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from bascule.cli.talk import failing, note
-from bascule.cli.target import DEFAULT_FILE, Target
+from bascule.cli.target import Target, default_file
 from bascule.errors import BasculeError, ConfigInvalid, Internal
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def doctor(
     """
     if (html or files) and not scorecard:
         raise ConfigInvalid("--html and --files are for --scorecard")
-    path = config or (DEFAULT_FILE if url is None or DEFAULT_FILE.exists() else None)
+    path = config or (default_file() if url is None or default_file().exists() else None)
     if path is None:
         if scorecard or fix:
             raise ConfigInvalid("that needs the configuration: give -c FILE")

@@ -131,7 +131,7 @@ def _opened(path: Path | None) -> "Iterator[tuple[Config, KeyStore]]":
     from bascule.store.keys import KeyStore
 
     # A key that has leaked is revoked also where none of the servers' secrets is at hand.
-    loaded = config.load_records(path or Path("bascule.yaml"), os.environ)
+    loaded = config.load_records(path or config.own_file(os.environ), os.environ)
     with KeyStore(Path(loaded.state_dir)) as store:
         yield loaded, store
 

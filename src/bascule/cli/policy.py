@@ -11,7 +11,7 @@ import typer
 
 from bascule.cli.contract import ConfigOption, JsonOption, Kind
 from bascule.cli.talk import failing, note
-from bascule.cli.target import DEFAULT_FILE
+from bascule.cli.target import default_file
 from bascule.errors import ConfigInvalid
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _loaded(path: Path | None) -> "Config":
 
     # What a gateway would log of the rules is said by `serve` and by `contract lint`.
     logging.getLogger("bascule").addHandler(logging.NullHandler())
-    return config.load(path or DEFAULT_FILE, os.environ)
+    return config.load(path or default_file(), os.environ)
 
 
 async def _admit(config: "Config", who: "Who", now_s: float) -> "Caller":

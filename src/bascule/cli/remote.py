@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import typer
 
 from bascule.cli.credentials import check_url, token_of_environment
-from bascule.cli.target import DEFAULT_FILE
+from bascule.cli.target import default_file
 from bascule.errors import BasculeError, ConfigInvalid, Internal, Unavailable
 
 _TIMEOUT_S: Final = 30.0
@@ -44,7 +44,7 @@ def _listening(file: Path | None) -> str:
     """Where a configuration says that it listens; without one, the default."""
     from bascule import config
 
-    path = file or DEFAULT_FILE
+    path = file or default_file()
     if file is None and not path.exists():
         return f"http://127.0.0.1:{config.DEFAULT_PORT}"
     http = config.load_records(path, os.environ).http

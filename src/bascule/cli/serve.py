@@ -7,11 +7,11 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -19,6 +19,9 @@ from bascule.cli import bridge as bridging
 from bascule.cli.bridge import TIMEOUT_S, WAIT_S
 from bascule.cli.talk import failing, note
 from bascule.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    from bascule.app import Gateway
 
 _LAUNCHERS: Final = frozenset({"npx", "uvx", "bunx", "pnpm", "node", "python", "python3", "uv", "docker", "deno"})
 
@@ -99,8 +102,8 @@ def serve(
 ) -> None:
     """Serve all servers of a configuration; edits of the file are adopted while it runs."""
     _listen_to_logs()
-    load = partial(_load, config, servers, _address(host, port))
-    _start(load(), None, load=load, path=_file_of(config, servers))
+    again = partial(load, config, servers, _address(host, port))
+    start(again(), None, load=again, path=_file_of(config, servers))
 
 
 @failing
@@ -143,7 +146,7 @@ def validate(
     from bascule.wiring import rehearse
 
     try:
-        loaded = _load(config, servers, {})
+        loaded = load(config, servers, {})
         with _placed(_file_of(config, servers)):
             rehearse(loaded)
     except ConfigInvalid as error:
@@ -172,7 +175,7 @@ def schema() -> None:
 # ---- from words to a configuration ---------------------------------------------------------------
 
 
-def _load(config: Path | None, servers: Path | None, address: Mapping[str, Any]) -> Any:
+def load(config: Path | None, servers: Path | None, address: Mapping[str, Any]) -> Any:
     """The configuration that the options name, with the address of the command line on top."""
     import msgspec
 
@@ -201,7 +204,9 @@ def _placed(path: Path | None) -> Iterator[None]:
 
 
 def _file_of(config: Path | None, servers: Path | None) -> Path:
-    return servers or config or Path("bascule.yaml")
+    from bascule import config as configuration
+
+    return servers or config or configuration.own_file(os.environ)
 
 
 def _warnings(config: Any) -> list[str]:
@@ -284,7 +289,7 @@ def _serve(value: Mapping[str, Any], sole: str | None) -> None:
     servers = {n: msgspec.convert(o, StdioOptions) for n, o in value["servers"].items()}
     http = msgspec.convert(value["http"], configuration.ListenOptions)
     state = _writable(configuration.default_state_dir(os.environ))
-    _start(configuration.check(configuration.Config(http=http, servers=servers, state_dir=state)), sole)
+    start(configuration.check(configuration.Config(http=http, servers=servers, state_dir=state)), sole)
 
 
 def _writable(state: Path) -> str:
@@ -305,7 +310,15 @@ def _writable(state: Path) -> str:
     return ""
 
 
-def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None = None) -> None:
+def start(
+    config: Any,
+    sole: str | None,
+    *,
+    load: Any = None,
+    path: Path | None = None,
+    announce: "Callable[[Gateway, str], None] | None" = None,
+) -> None:
+    """Run a gateway until it is told to end. *announce* says that it is up: the gateway, and its address."""
     from bascule.app import Gateway
     from bascule.edge import server
     from bascule.follow import try_reload, watch
@@ -321,7 +334,7 @@ def _start(config: Any, sole: str | None, *, load: Any = None, path: Path | None
         await server.serve(
             gateway,
             sock,
-            up=lambda: _announce(url, sole, config, path),
+            up=lambda: announce(gateway, url) if announce else _announce(url, sole, config, path),
             reload=partial(try_reload, gateway, load) if load else None,
             watch=partial(watch, gateway, load, path) if load and path else None,
             waiting=_say_what_is_waited_for,

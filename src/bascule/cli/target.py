@@ -11,6 +11,7 @@ line, without the runtime, so that `--help` and shell completion stay quick; cli
 """
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,6 @@ from bascule.cli.credentials import check_header, token_of_environment
 from bascule.cli.serve import named_after
 from bascule.errors import ConfigInvalid
 
-DEFAULT_FILE: Final = Path("bascule.yaml")
 _URL: Final = re.compile(r"https?://", re.IGNORECASE)
 _PANEL: Final = "Where"
 
@@ -149,12 +149,19 @@ def _place(
         return {"file": config or servers, "client_file": servers is not None}, words
     if words and _URL.match(words[0]):
         return {"url": words[0]}, words[1:]
-    if DEFAULT_FILE.exists():
-        return {"file": DEFAULT_FILE}, words
+    if (file := default_file()).exists():
+        return {"file": file}, words
     raise ConfigInvalid(
         "where? Give a URL first, or -c FILE, --servers FILE, or -- COMMAND at the end"
-        f" (there is no {DEFAULT_FILE} in this folder)"
+        f" (there is no {file} in this folder)"
     )
+
+
+def default_file() -> Path:
+    """The configuration that is meant when no option names one; it may not exist."""
+    from bascule import config
+
+    return config.own_file(os.environ)
 
 
 def _fitted(words: list[str], names: Sequence[str], usage: str) -> list[str | None]:

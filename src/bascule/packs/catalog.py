@@ -3,11 +3,13 @@
 A pack is a Python package with `options.OPTIONS` (its PackOptions), `contracts/`, and `pack.build(options)`.
 """
 
+import json
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple, get_args, get_type_hints
 
 import msgspec
 
@@ -56,12 +58,54 @@ def options_of(name: str, settings: object) -> PackOptions:
     return options
 
 
+class Setting(NamedTuple):
+    """One thing that can be set of a pack."""
+
+    name: str  # dotted, where it is a part of another
+    type: str
+    default: str  # "required" for what has none
+
+
+def settings_of(name: str) -> list[Setting]:
+    """What can be set of the pack *name*, in the order of its options."""
+    return list(_settings(import_module(f"{module_of(name)}.options").OPTIONS, ""))
+
+
+def _settings(kind: type[Any], prefix: str) -> Iterator[Setting]:
+    hints = get_type_hints(kind)
+    for field in msgspec.structs.fields(kind):
+        inner = [each for each in (hints[field.name], *get_args(hints[field.name])) if _is_struct(each)]
+        if inner:
+            yield Setting(f"{prefix}{field.name}", "map", "required" if field.required else "none")
+            yield from _settings(inner[0], f"{prefix}{field.name}.")
+        else:
+            default = "required" if field.required else json.dumps(msgspec.to_builtins(_default(field)))
+            yield Setting(f"{prefix}{field.name}", _in_words(hints[field.name]), default)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _in_words(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "").replace(" | None", "")
+
+
 def contracts_of(name: str) -> Path:
     """The folder with the contracts of the pack *name*."""
     spec = find_spec(module_of(name))
     if spec is None or spec.origin is None:
         raise ConfigInvalid(f"the pack {name!r} is declared, but {module_of(name)} is no package", field="pack")
     return Path(spec.origin).parent / "contracts"
+
+
+def samples_of(name: str) -> list[Path]:
+    """Files to try the pack *name* with."""
+    return sorted(path for path in (contracts_of(name).parent / "samples").glob("*") if path.is_file())
 
 
 def build(name: str, options: PackOptions) -> Pack:
