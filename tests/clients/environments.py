@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,9 +25,28 @@ PYTHON: Final[Mapping[str, tuple[str, ...]]] = {
     "fastmcp": ("fastmcp==4.1.2",),
     "openai_agents": ("openai-agents==0.24.0", "mcp==2.3.0"),
     "langchain": ("langchain-mcp-adapters==0.3.2", "mcp==1.30.0"),
+    # Servers, each in an environment of its own too; the last one was written for the SDK before its version 2.
+    "mcp-server-time": ("mcp-server-time==2026.10.19",),
+    "mcp-server-git": ("mcp-server-git==2026.10.19",),
+    "mcp-server-fetch": ("mcp-server-fetch==2026.10.24",),
+    "mcp-server-sqlite": ("mcp-server-sqlite==2025.4.25", "mcp==1.30.0"),
 }
 # The inspector wants a newer node than many systems have. npm would quietly pick an inspector from 2025 then.
 NODE: Final = ("node@22.23.3", "@modelcontextprotocol/inspector@2.12.0")
+NODE_SERVERS: Final = (
+    "node@22.23.3",
+    *(f"@modelcontextprotocol/server-{name}@2026.8.31"
+      for name in ("everything", "filesystem", "memory", "sequential-thinking")),
+)  # fmt: skip
+# What npm, pip and uv say when they cannot reach the place that packages come from.
+_UNREACHED: Final = re.compile(
+    r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH|dns error|error sending request|[Cc]onnection refused"
+    r"|Could not connect|Temporary failure in name resolution|Network is unreachable"
+)
+
+
+class Unreachable(RuntimeError):
+    """The packages cannot be had here and now."""
 
 
 def python(name: str) -> str:
@@ -39,6 +59,17 @@ def inspector() -> list[str]:
     modules = _made("node", NODE, _make_node) / "node_modules"
     launcher = modules / "@modelcontextprotocol" / "inspector" / "clients" / "launcher" / "build" / "index.js"
     return [str(modules / "node" / "bin" / "node"), str(launcher), "--cli"]
+
+
+def server(name: str) -> list[str]:
+    """The command of the official server *name*, such as `mcp-server-time` or `server-memory`."""
+    if name in PYTHON:
+        return [str(Path(python(name)).with_name(name))]
+    modules = _made("node-servers", NODE_SERVERS, _make_node) / "node_modules"
+    return [
+        str(modules / "node" / "bin" / "node"),
+        str(modules / "@modelcontextprotocol" / name / "dist" / "index.js"),
+    ]
 
 
 def can_make_node() -> bool:
@@ -83,6 +114,8 @@ def _make_node(folder: Path, requirements: tuple[str, ...]) -> None:
 
 def _run(*command: str) -> None:
     ran = subprocess.run(command, capture_output=True, text=True, timeout=MAKE_WITHIN_S, check=False)
+    if ran.returncode and _UNREACHED.search(ran.stdout + ran.stderr):
+        raise Unreachable(f"{command[0]} reaches no packages: {(ran.stderr or ran.stdout).strip()[-300:]}")
     if ran.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{ran.stdout}{ran.stderr}")
 
