@@ -100,19 +100,19 @@ def _made(name: str, requirements: tuple[str, ...], make: Callable[[Path, tuple[
 def _make_python(folder: Path, requirements: tuple[str, ...]) -> None:
     interpreter = str(folder / "bin" / "python")
     if uv := shutil.which("uv"):
-        _run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder))
-        _run(uv, "pip", "install", "--quiet", "--python", interpreter, *requirements)
+        run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder))
+        run(uv, "pip", "install", "--quiet", "--python", interpreter, *requirements)
     else:
-        _run(sys.executable, "-m", "venv", str(folder))
-        _run(interpreter, "-m", "pip", "install", "--quiet", *requirements)
+        run(sys.executable, "-m", "venv", str(folder))
+        run(interpreter, "-m", "pip", "install", "--quiet", *requirements)
 
 
 def _make_node(folder: Path, requirements: tuple[str, ...]) -> None:
     (folder / "package.json").write_text('{"private": true}')
-    _run("npm", "install", "--no-audit", "--no-fund", "--no-save", "--prefix", str(folder), *requirements)
+    run("npm", "install", "--no-audit", "--no-fund", "--no-save", "--prefix", str(folder), *requirements)
 
 
-def _run(*command: str) -> None:
+def run(*command: str) -> None:
     ran = subprocess.run(command, capture_output=True, text=True, timeout=MAKE_WITHIN_S, check=False)
     if ran.returncode and _UNREACHED.search(ran.stdout + ran.stderr):
         raise Unreachable(f"{command[0]} reaches no packages: {(ran.stderr or ran.stdout).strip()[-300:]}")
