@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from bascule.cli.credentials import check_url, headers_of_environment
 from bascule.cli.talk import complain, failing, note
+from bascule.cli.token_file import TokenFile
+from bascule.errors import ConfigInvalid
 
 if TYPE_CHECKING:
     from bascule.edge.rim import Rim
@@ -33,29 +35,36 @@ class Wish(NamedTuple):
     header_env: Sequence[str]
     wait_s: float = WAIT_S
     timeout_s: float = TIMEOUT_S
+    token_file: str = ""
 
 
 def plain(words: Sequence[str]) -> Wish | None:
-    """What *words* after `bascule bridge` say, if they say nothing but a URL and `--header-env NAME=VARIABLE`."""
-    rest, urls, named = list(words), [], []
+    """What *words* after `bascule bridge` say, if they say nothing but a URL, `--header-env` and `--token-file`."""
+    rest, urls = list(words), []
+    said: dict[str, list[str]] = {"--header-env": [], "--token-file": []}
     while rest:
-        word = rest.pop(0)
-        if word == "--header-env" and rest:
-            named.append(rest.pop(0))
-        elif word.startswith("--header-env="):
-            named.append(word.partition("=")[2])
-        elif word.startswith("-"):
+        option, equals, value = rest.pop(0).partition("=")
+        if option in said and (equals or rest):
+            said[option].append(value if equals else rest.pop(0))
+        elif option.startswith("-"):
             return None
         else:
-            urls.append(word)
-    return Wish(urls[0], named) if len(urls) == 1 else None
+            urls.append(option + equals + value)
+    if len(urls) != 1 or len(said["--token-file"]) > 1:
+        return None
+    return Wish(urls[0], said["--header-env"], token_file="".join(said["--token-file"]))
 
 
 @failing
 def run(wish: Wish) -> None:
     """Be the server, until the input ends."""
     url = check_url(wish.url)
+    token = TokenFile(wish.token_file, url) if wish.token_file else None
     headers = headers_of_environment(url, wish.header_env)
+    if token is not None:
+        if any(each.lower().startswith("authorization=") for each in wish.header_env):
+            raise ConfigInvalid("--token-file and --header-env Authorization=… both say who calls: give one of them")
+        headers.pop("authorization", None)  # of BASCULE_TOKEN, which is less of a wish than the file
     if sys.stdin.isatty():
         note("this is for a program that speaks MCP on standard input; to look at the server: bascule inspect URL")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="bascule: %(message)s")
@@ -65,12 +74,12 @@ def run(wish: Wish) -> None:
     from bascule.upstream.http import HttpOptions
 
     options = HttpOptions(url=url, headers=headers, call_timeout_s=wish.timeout_s)
-    if why := asyncio.run(_serve(options, urlsplit(url).netloc, wish.wait_s)):
+    if why := asyncio.run(_serve(options, urlsplit(url).netloc, wish.wait_s, token)):
         note(why)
         sys.exit(1)
 
 
-async def _serve(options: "HttpOptions", name: str, wait_s: float) -> str:
+async def _serve(options: "HttpOptions", name: str, wait_s: float, token: TokenFile | None) -> str:
     """Why it ended, "" if as it should."""
     import asyncio
 
@@ -81,7 +90,7 @@ async def _serve(options: "HttpOptions", name: str, wait_s: float) -> str:
     # What else is printed by mistake goes where talk goes: on standard output are messages only.
     sink = Output(os.dup(sys.stdout.fileno()))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    rim, stop = _composed(options, name, wait_s)
+    rim, stop = _composed(options, name, wait_s, token)
     edge = StdioEdge(
         rim,
         ANONYMOUS,
@@ -99,8 +108,11 @@ async def _serve(options: "HttpOptions", name: str, wait_s: float) -> str:
     return sink.why_lost
 
 
-def _composed(options: "HttpOptions", name: str, wait_s: float) -> "tuple[Rim, Callable[[], Awaitable[None]]]":
+def _composed(
+    options: "HttpOptions", name: str, wait_s: float, token: TokenFile | None
+) -> "tuple[Rim, Callable[[], Awaitable[None]]]":
     """A gateway with this one server and no socket, and what ends it."""
+    from bascule.cli import keyed
     from bascule.cli.reconnect import Reconnect
     from bascule.crossing.bilingual import Bilingual
     from bascule.crossing.parking import Parking
@@ -119,13 +131,16 @@ def _composed(options: "HttpOptions", name: str, wait_s: float) -> "tuple[Rim, C
 
     ring = KeyRing([secrets.token_bytes(KEY_BYTES)])
     parking = Parking(lambda: ring, ttl_s=_PARKED_S, max_per_caller=_MAX_PARKED)
-    upstream = Bilingual(HttpUpstream(name, options), parking)
+    far = HttpUpstream(name, options) if token is None else keyed.Keyed(name, options, token)
+    upstream = Bilingual(far, parking)
     registry = Registry({name: upstream}, {}, wait_s)
     aggregate = Aggregate(registry)
     timeouts = {name: options.call_timeout_s}
     # Nothing is decided here: that is for the gateway at the URL, which sees who calls.
     inner = build_inner(Recall(registry), Deadline(lambda: timeouts), build_last(Open(aggregate)))
     stages: list[Stage] = [Reconnect(options.url, wait_s, complain), Observe(), Resolve(registry, aggregate)]
+    if token is not None:
+        stages.insert(1, keyed.Renew(token))
     forward = compose(stages, inner)
 
     async def stop() -> None:

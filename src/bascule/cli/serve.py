@@ -113,6 +113,9 @@ def bridge(
         list[str] | None,
         typer.Option(metavar="NAME=VARIABLE", help="Send this header, with the value of that environment variable."),
     ] = None,
+    token_file: Annotated[
+        str, typer.Option(metavar="PATH", help="Send the token in this file, which is yours alone, as bearer token.")
+    ] = "",
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long a request waits for a URL that is down.")
     ] = WAIT_S,
@@ -123,16 +126,16 @@ def bridge(
 ) -> None:
     """Be the server behind a URL, on standard input and output, for clients that can only start commands.
 
-    BASCULE_TOKEN, if it is set, is sent as bearer token.
+    BASCULE_TOKEN, if it is set, is sent as bearer token. A file is read again when its token is refused.
 
     Example: bascule bridge http://127.0.0.1:8777/mcp
     """
     if secrets:
         raise ConfigInvalid(
             "a secret on the command line can be read by every process of this machine:"
-            " export BASCULE_TOKEN, or name a variable with --header-env NAME=VARIABLE"
+            " export BASCULE_TOKEN, or name a variable with --header-env NAME=VARIABLE, or a file with --token-file PATH"
         )
-    bridging.run(bridging.Wish(url, header_env or [], wait, timeout))
+    bridging.run(bridging.Wish(url, header_env or [], wait, timeout, token_file))
 
 
 @failing
