@@ -6,11 +6,11 @@ SHELL      := bash
 MAKEFLAGS  += --no-print-directory
 
 PYTHON     ?= python3
-# What `make run` serves; any stdio command, such as SERVER='npx -y @modelcontextprotocol/server-everything'.
-SERVER     ?= uvx mcp-server-time
+# What `make run` serves instead of an office; any stdio command, such as SERVER='uvx mcp-server-time'.
+SERVER     ?=
 # How often `make kill` kills.
 KILLS      ?= 2000
-# More words for `bascule run`, for example ARGS='--port 9000'.
+# More words for `bascule up` or `bascule run`, for example ARGS='--port 9000'.
 ARGS       ?=
 
 VENV       := .venv
@@ -28,13 +28,16 @@ apt         = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get up
 COMPILE    := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
               --custom-compile-command 'make lock'
 
-.PHONY: help setup run test check conformance fuzz kill bench screenshots docs docs-check lock clean lint types npm debian
+.PHONY: help setup run scenario test check conformance fuzz kill bench screenshots docs docs-check lock clean lint types npm debian
 
 help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
 
-run: $(READY) ## Set up and serve SERVER (default: uvx mcp-server-time) over HTTP; prints the URL
-	@exec bascule run $(ARGS) -- $(SERVER)
+run: $(READY) ## Set up and begin: keys, an office, a console; or serve one server: SERVER='uvx mcp-server-time'
+	@exec bascule $(if $(SERVER),run $(ARGS) -- $(SERVER),up $(ARGS))
+
+scenario: $(READY) ## Play one of examples/scenarios: make scenario NAME=travel; without a name: list them
+	@exec python examples/scenarios/play.py $(if $(NAME),$(NAME) $(ARGS),--list)
 
 test: $(READY) npm debian $(AXE) ## Set up and pass everything: lint, types, conformance, all tests, real clients and browser included
 	$(MAKE) lint types docs-check conformance
