@@ -4,8 +4,11 @@ No private, metadata or foreign address is ever connected to here: those are put
 """
 
 import asyncio
+import gzip
 import ipaddress
 import socket
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -316,3 +319,339 @@ async def test_a_server_that_is_not_there_is_a_failed_fetch() -> None:
 async def test_an_unacceptable_url_opens_no_session() -> None:
     with pytest.raises(FetchFailed, match="not https"):
         await egress.get("http://auth.example.com/", origin_host=HOST, limit_bytes=100)
+
+
+# ---- URLs that a model wrote
+
+DOCS: Final = ("docs.example.com", "127.0.0.1:8001", "[::1]:8001", "wiki.internal:8443", "10.0.0.5:8443")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://example.org/", "https://example.org:443/a?b=c", "https://xn--bcher-kva.example/", "https://8.8.8.8/"],
+)
+def test_a_model_may_write_any_public_place(url: str) -> None:
+    assert egress.permitted(url) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://example.org/", "https://example.org:8443/", "https://localhost/", "https://127.0.0.1/"),
+        *("http://127.0.0.1:8001/", "https://10.0.0.1/", "https://169.254.169.254/", "https://[::ffff:127.0.0.1]/"),
+        *("https://[64:ff9b::a9fe:a9fe]/", "https://user@example.org/", "https://example.org/#a", "file:///etc/passwd"),
+    ],
+)
+def test_a_model_leads_nowhere_else(url: str) -> None:
+    assert egress.permitted(url) is not None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "https://docs.example.com/a",
+            "https://DOCS.example.com:443/a",
+            "http://127.0.0.1:8001/",
+            "https://[::1]:8001/",
+        ),
+        *("https://wiki.internal:8443/", "https://10.0.0.5:8443/x"),
+    ],
+)
+def test_what_the_operator_allows_may_be_private(url: str) -> None:
+    assert egress.permitted(url, DOCS) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "https://example.org/",
+            "https://docs.example.com:8443/",
+            "http://docs.example.com/",
+            "http://127.0.0.1:8002/",
+        ),
+        *("http://127.0.0.1/", "http://localhost:8001/", "http://127.0.0.2:8001/", "https://wiki.internal/"),
+        *("http://10.0.0.5:8443/", "https://docs.example.com./", "https://evil.docs.example.com/"),
+        *("https://docs.example.com.evil.test/", "https://docs.example.com@evil.test/", "https://docs.example.com#@x/"),
+    ],
+)
+def test_once_the_operator_allows_some_nothing_else_is(url: str) -> None:
+    assert egress.permitted(url, DOCS) is not None
+
+
+@given(st.text(max_size=60))
+def test_any_text_of_a_model_is_decided_about(text: str) -> None:
+    for url in (text, f"https://{text}", f"https://docs.example.com{text}"):
+        egress.permitted(url)
+        if egress.permitted(url, DOCS) is None:
+            assert egress.host_of(url) in {"docs.example.com", "127.0.0.1", "::1", "wiki.internal", "10.0.0.5"}
+
+
+@pytest.mark.parametrize("text", DOCS)
+def test_a_host_of_a_list_is_a_name_or_an_address(text: str) -> None:
+    assert egress.is_host(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "https://a.test", "a.test/", "a.test/x", "*.a.test", "A.test", "u@a.test", "a.test:", "a.test:99999"),
+        *("127.1", "0", "a.test.", "a b", "a.test?x", "a.test#x", "[::1", "metadata.google.internal"),
+    ],
+)
+def test_a_host_of_a_list_is_nothing_else(text: str) -> None:
+    assert not egress.is_host(text)
+
+
+# ---- URLs below the operator's
+
+
+def test_a_segment_is_quoted_whole() -> None:
+    built = egress.below("https://api.test/v1/", "users", "../../admin/delete?x=", query={"q": "a b&c=ü", "limit": 2})
+    assert built == "https://api.test/v1/users/..%2F..%2Fadmin%2Fdelete%3Fx%3D?q=a+b%26c%3D%C3%BC&limit=2"
+    assert egress.same_origin(built, "https://api.test/v1")
+
+
+@pytest.mark.parametrize("segment", ["", ".", ".."])
+def test_a_segment_of_dots_is_none(segment: str) -> None:
+    with pytest.raises(FetchFailed, match="path"):
+        egress.below("https://api.test/v1", "users", segment)
+
+
+@given(st.lists(st.text(min_size=1, max_size=20).filter(lambda text: text not in (".", "..")), max_size=4))
+def test_whatever_the_segments_are_they_stay_below(segments: list[str]) -> None:
+    try:
+        built = egress.below("https://api.test/v1", *segments)
+    except UnicodeEncodeError:
+        return  # a lone surrogate: JSON that holds one does not get this far
+    assert egress.same_origin(built, "https://api.test/v1")
+    assert built.count("/") == 3 + len(segments)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://api.test/v2", "https://api.test/v11", "https://api.test/", "http://api.test/v1/a"),
+        *("https://api.test:444/v1", "https://api.test.evil.test/v1", "https://evil.test/v1", "//api.test/v1", "/v1"),
+        *("https://api.test/v1/../admin", "https://api.test/v1/%2e%2E/admin", "https://api.test/v1/.", "nonsense", ""),
+    ],
+)
+async def test_nothing_is_asked_that_is_not_below(url: str) -> None:
+    assert not egress.same_origin(url, "https://api.test/v1")
+    with pytest.raises(FetchFailed, match="not below"):
+        await egress.ask("GET", url, base="https://api.test/v1", limit_bytes=10, timeout_s=1)
+
+
+async def test_a_service_is_asked_in_json_with_its_credential() -> None:
+    asked: list[web.Request] = []
+    async with serving(
+        web.Response(status=409, body=b'{"a": 1}', content_type="application/json"), asked=asked
+    ) as base:
+        url = egress.below(base, "customers", "a b/ü")
+        answer = await egress.ask(
+            "POST", url, base=base, json={"n": 1}, headers={"x-api-key": "k"}, limit_bytes=100, timeout_s=5
+        )
+    assert (answer.status, answer.type, answer.json(), answer.url) == (409, "application/json", {"a": 1}, url)
+    (request,) = asked
+    assert request.raw_path == "/customers/a%20b%2F%C3%BC"
+    assert (request.headers["x-api-key"], request.content_type) == ("k", "application/json")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"a":1,"a":2}', b"NaN", b"\xff"])
+def test_what_is_not_json_is_a_failed_fetch(body: bytes) -> None:
+    with pytest.raises(FetchFailed, match="not JSON"):
+        egress.Answer("", 200, {}, body).json()
+
+
+@pytest.mark.parametrize("value", ["a\r\nx: y", "a\nb", "a\x00b"])
+async def test_a_header_holds_no_other_header(value: str) -> None:
+    asked: list[web.Request] = []
+    async with serving(asked=asked) as base:
+        with pytest.raises(FetchFailed):
+            await egress.ask("GET", base, base=base, headers={"x": value}, limit_bytes=100, timeout_s=5)
+    assert asked == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_no_redirect_takes_a_credential_along(status: int) -> None:
+    asked: list[web.Request] = []
+    async with (
+        serving(asked=asked) as elsewhere,
+        serving(web.Response(status=status, headers={"location": elsewhere})) as base,
+    ):
+        with pytest.raises(egress.Moved, match=str(status)):
+            await egress.ask("POST", base, base=base, headers={"x-api-key": "k"}, limit_bytes=100, timeout_s=5)
+    assert asked == []
+
+
+# ---- pages
+
+
+def here(url: str) -> list[str]:
+    """*url* as an allowed host."""
+    return [url.removeprefix("http://")]
+
+
+async def test_a_page_is_fetched_and_unpacked() -> None:
+    asked: list[web.Request] = []
+    page = web.Response(
+        body=gzip.compress(b"hello"), headers={"content-encoding": "gzip", "content-type": "Text/HTML; charset=utf-8"}
+    )
+    async with serving(page, asked=asked) as url:
+        answer = await egress.fetch(f"{url}/a%20b?c=%2F", allowed_hosts=here(url), types=("text/html", "text/plain"))
+    assert (answer.body, answer.type, answer.status) == (b"hello", "text/html", 200)
+    assert asked[0].raw_path == "/a%20b?c=%2F"
+    assert asked[0].headers["accept"] == "text/html, text/plain"
+
+
+async def test_a_type_that_is_not_wanted_is_not_read() -> None:
+    async with serving(web.Response(body=b"x" * 10**6, content_type="application/zip")) as url:
+        with pytest.raises(FetchFailed, match="type that is not read"):
+            await egress.fetch(url, allowed_hosts=here(url), types=("text/html",), limit_bytes=10)
+
+
+async def test_nobody_allowed_it_so_nothing_connects() -> None:
+    asked: list[web.Request] = []
+    async with serving(asked=asked) as url:
+        for hosts in ((), ("docs.example.com",), ("127.0.0.1",), ("localhost:" + url.rpartition(":")[2],)):
+            with pytest.raises(FetchFailed):
+                await egress.fetch(url, allowed_hosts=hosts)
+    assert asked == []
+
+
+@asynccontextmanager
+async def redirecting(hops: int, to: str = "") -> AsyncIterator[tuple[str, list[str]]]:
+    """A server that sends its visitor on *hops* times, and then *to*, or gives a page."""
+    visits: list[str] = []
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        visits.append(request.path)
+        hop = int(request.path.strip("/") or 0)
+        if hop < hops:
+            return web.Response(status=302, headers={"location": f"/{hop + 1}"})
+        return web.Response(status=302, headers={"location": to}) if to else web.Response(text="there")
+
+    application = web.Application()
+    application.router.add_route("*", "/{anything:.*}", respond)
+    runner = web.AppRunner(application, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", visits
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_redirect_is_followed_only_if_and_as_often_as_it_is_wanted() -> None:
+    async with redirecting(3) as (url, visits):
+        with pytest.raises(egress.Moved) as caught:
+            await egress.fetch(url, allowed_hosts=here(url))
+        assert (caught.value.url, visits) == (f"{url}/1", ["/"])
+        with pytest.raises(egress.Moved):
+            await egress.fetch(url, allowed_hosts=here(url), redirects=2)
+        answer = await egress.fetch(url, allowed_hosts=here(url), redirects=3)
+    assert (answer.body, answer.url) == (b"there", f"{url}/3")
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        *("http://10.0.0.1/", "http://169.254.169.254/latest/meta-data/", "file:///etc/passwd", "https://2130706433/"),
+        *("//metadata.google.internal/", "https://a@b.test/", "gopher://127.0.0.1:6379/_x", "https://b.test/#a"),
+    ],
+)
+async def test_every_hop_is_judged_like_the_first_url(to: str) -> None:
+    async with redirecting(1, to) as (url, _):
+        with pytest.raises(FetchFailed) as caught:
+            await egress.fetch(url, allowed_hosts=here(url), redirects=9)
+        assert not isinstance(caught.value, egress.Moved)
+
+
+async def test_a_redirect_to_what_is_not_allowed_opens_no_connection() -> None:
+    asked: list[web.Request] = []
+    async with serving(asked=asked) as elsewhere, redirecting(0, elsewhere) as (url, _):
+        with pytest.raises(FetchFailed, match="not https"):
+            await egress.fetch(url, allowed_hosts=here(url), redirects=9)
+    assert asked == []
+
+
+@pytest.mark.parametrize("location", ["", "\u00fc", "http://[", "a\tb", "x" * 3000])
+async def test_a_redirect_to_nowhere_ends(location: str) -> None:
+    async with redirecting(0, location or "\u00e9") as (url, _):
+        with pytest.raises(FetchFailed):
+            await egress.fetch(url, allowed_hosts=here(url), redirects=9)
+
+
+async def test_time_is_for_all_of_it() -> None:
+    async with serving(hang=asyncio.Event()) as url:
+        with pytest.raises(FetchFailed, match="no answer in time"):
+            await egress.fetch(url, allowed_hosts=here(url), timeout_s=0.1)
+        with pytest.raises(FetchFailed, match="no answer in time"):
+            await egress.ask("GET", url, base=url, limit_bytes=10, timeout_s=0.1)
+
+
+# ---- L04: answers that grow
+
+
+def _packed(size_bytes: int) -> bytes:
+    packer = zlib.compressobj(9, wbits=16 + zlib.MAX_WBITS)
+    piece = bytes(1024 * 1024)
+    return b"".join([*(packer.compress(piece) for _ in range(size_bytes // len(piece))), packer.flush()])
+
+
+async def test_a_bomb_of_gzip_is_not_unpacked() -> None:
+    """A GiB in a MB: given up long before it is there."""
+    bomb = web.Response(body=_packed(1024**3), headers={"content-encoding": "gzip"})
+    async with serving(bomb) as url:
+        tracemalloc.start()
+        try:
+            with pytest.raises(FetchFailed, match="trap"):
+                await egress.fetch(url, allowed_hosts=here(url))
+            with pytest.raises(FetchFailed, match="longer than 1000 bytes"):
+                await egress.ask("GET", url, base=url, limit_bytes=1000, timeout_s=5)
+            assert tracemalloc.get_traced_memory()[1] < 64 * 1024 * 1024
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "deflate", "compress", "gzip, gzip", "gzip, br", "br, gzip", "x"])
+async def test_other_ways_of_packing_are_not_unpacked(coding: str) -> None:
+    async with serving(web.Response(body=_packed(10**6), headers={"content-encoding": coding})) as url:
+        with pytest.raises(FetchFailed, match="not asked for"):
+            await egress.fetch(url, allowed_hosts=here(url))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (gzip.compress(b"a") + gzip.compress(b"b"), "more than one"),
+        (gzip.compress(b"hello")[:-9], "ends before"),
+        (b"no gzip", "not packed as it says"),
+        (gzip.compress(b"hello")[:-8] + bytes(8), "not packed as it says"),
+    ],
+)
+async def test_a_broken_stream_is_no_answer(body: bytes, said: str) -> None:
+    async with serving(web.Response(body=body, headers={"content-encoding": "gzip"})) as url:
+        with pytest.raises(FetchFailed, match=said):
+            await egress.fetch(url, allowed_hosts=here(url))
+
+
+async def test_an_answer_without_end_is_given_up() -> None:
+    async def respond(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(65_536))
+
+    application = web.Application()
+    application.router.add_get("/", respond)
+    runner = web.AppRunner(application, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        with pytest.raises(FetchFailed, match="longer than 100000 bytes"):
+            await egress.fetch(url, allowed_hosts=here(url), limit_bytes=100_000)
+    finally:
+        await runner.cleanup()

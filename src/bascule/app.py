@@ -168,7 +168,7 @@ class Gateway:
         if (off := self.off.get(name)) is not None:
             kind = "stdio" if isinstance(options, StdioOptions) else "http"
             return SwitchedOff(name, kind, f"by {off.by}" + (f": {off.note}" if off.note else ""))
-        return upstream_for(name, options, self.parking)
+        return upstream_for(name, options, self.parking, (Path(self.config.state_dir),))
 
     def _judge(self, config: Config) -> Judge:
         judge = Judge(

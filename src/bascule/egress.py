@@ -1,18 +1,27 @@
-"""The one way out for what is fetched from authorization servers: which URLs and addresses may be reached at all.
+"""The one way out: which URLs and addresses may be reached at all, and how much of an answer is taken.
 
-`acceptable` and `allowed` are plain decisions. `session` makes an aiohttp session for one URL that asks them again
-for every address that its name stands for, and for the address of each connection that is really made, so that
-a name that changes its mind between the two (DNS rebinding) gains nothing. Redirects are not followed.
-Source: security.md, group H; RFC 6890; WHATWG URL, "ends in a number".
+Three kinds of URL come here. One that a document names which was found from the operator's (`get`, `session`, `answer`:
+what authorization servers and registries publish); one that is put together below what the operator wrote (`ask`); and
+one that a model or a stranger wrote (`fetch`).
+`acceptable`, `allowed` and `permitted` are plain decisions. Every session asks them again for each address that
+a name stands for, and for the address of each connection that is really made, so that a name that changes its mind
+between the two (DNS rebinding) gains nothing. Answers are bounded in size, as sent and unpacked, and in time.
+Source: security.md, group H, L04, T12, T13, T35; RFC 6890; WHATWG URL, "ends in a number".
 """
 
+import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeAlias
+from urllib.parse import quote, urlencode
 
 import aiohttp
+import jiter
+import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
@@ -20,7 +29,12 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Reach: TypeAlias = Literal["public", "private", "loopback", "never"]
 
 MAX_URL_CHARS: Final = 2048
+MAX_BYTES: Final = 16 * 1024 * 1024  # of any answer, unpacked
 TIMEOUT: Final = aiohttp.ClientTimeout(total=5.0, sock_connect=3.0)
+# gzip packs at most 1032 to 1, and pages hardly ever 50 to 1; the first MiB is nobody's bomb.
+MAX_RATIO: Final = 100
+_UNSUSPECTED_BYTES: Final = 1024 * 1024
+_CHUNK_BYTES: Final = 65_536
 
 # Printable ASCII, without what parsers disagree about: backslashes, quotes, angle brackets, spaces.
 _PLAIN: Final = re.compile(r"[!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+")
@@ -61,6 +75,39 @@ class FetchFailed(Exception):
     def __init__(self, reason: str, *, missing: bool = False) -> None:
         super().__init__(reason)
         self.missing = missing
+
+
+class Unreached(FetchFailed):
+    """No connection, or one that broke. Its words are for operators: they name hosts and addresses."""
+
+
+class Moved(FetchFailed):
+    """The answer is a redirect that is not followed; *url* is where to, if that can be a URL at all."""
+
+    def __init__(self, reason: str, url: str | None) -> None:
+        super().__init__(reason)
+        self.url = url
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a server answered, whole: nothing of it is cut off."""
+
+    url: str  # that gave it, after redirects
+    status: int
+    headers: Mapping[str, str]  # by names in small letters; of several of one name, the first
+    body: bytes
+
+    @property
+    def type(self) -> str:
+        """The media type, in small letters and without parameters; "" when it is not said."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    def json(self) -> Any:
+        """The body as JSON, in which no name may stand twice. Raises FetchFailed if it is none."""
+        try:
+            return jiter.from_json(self.body, catch_duplicate_keys=True, allow_inf_nan=False)
+        except ValueError as error:
+            raise FetchFailed("the answer is not JSON") from error
 
 
 # ---- decisions
@@ -113,6 +160,69 @@ def allowed(url: str, addresses: Iterable[str], *, origin_host: str) -> str | No
     if not any(kinds == {kind} for kind in reachable):
         return "the host of the URL has an address that must not be reached from here"
     return None
+
+
+def permitted(url: str, allowed_hosts: Collection[str] = ()) -> str | None:
+    """Why a *url* that a model wrote must not be fetched, as far as its text tells; None when it may be.
+
+    It leads to https at its usual port and to public addresses; or, when the operator wrote *allowed_hosts*
+    (`docs.example.com`, `127.0.0.1:8001`), to exactly these, which may be private ones or this machine.
+    """
+    host = host_of(url)
+    if (reason := acceptable(url, origin_host=_origin_host(url, allowed_hosts))) is not None:
+        return reason
+    if allowed_hosts and _origin_host(url, allowed_hosts) != host:
+        return "the host of the URL, with its port, is none of those that the operator allows"
+    if _address(host) is not None:
+        return allowed(url, [host], origin_host=_origin_host(url, allowed_hosts))
+    return None
+
+
+def is_host(text: str) -> bool:
+    """Whether *text* can stand among `allowed_hosts`: a name or an address in small letters, and perhaps a port."""
+    parsed = _parsed(f"https://{text}/")
+    if parsed is None or not _PLAIN.fullmatch(text) or not parsed.raw_host or parsed.path != "/":
+        return False
+    host = f"[{parsed.raw_host}]" if ":" in parsed.raw_host else parsed.raw_host
+    return text in (host, f"{host}:{parsed.port}") and _odd_host(parsed.raw_host) is None
+
+
+def _origin_host(url: str, allowed_hosts: Collection[str]) -> str:
+    """The host of *url* if the operator allows it, with its port; "" for one that nobody wrote."""
+    parsed = _parsed(url)
+    if parsed is None or parsed.raw_host is None:
+        return ""
+    host = f"[{parsed.raw_host}]" if ":" in parsed.raw_host else parsed.raw_host
+    usual = {"https": 443, "http": 80}.get(parsed.scheme)
+    names = {f"{host}:{parsed.port}"} | ({host} if parsed.port == usual else set())
+    return parsed.raw_host if names & set(allowed_hosts) else ""
+
+
+def below(base: str, *segments: str, query: Mapping[str, str | int] | None = None) -> str:
+    """The URL of *segments* under *base*, each of them quoted whole, so that none leads elsewhere.
+
+    Raises FetchFailed for a segment that is empty or made of dots.
+
+    >>> below("https://api.example.com/v1", "customers", "a/../b", query={"limit": 3})
+    'https://api.example.com/v1/customers/a%2F..%2Fb?limit=3'
+    """
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise FetchFailed("a part of the path is empty or leads elsewhere")
+    path = "".join(f"/{quote(segment, safe='')}" for segment in segments)
+    return base.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
+
+
+def same_origin(url: str, base: str) -> bool:
+    """Whether scheme, host and port of *url* are those of *base*, and its path begins with that of *base*."""
+    one, other = _parsed(url), _parsed(base)
+    if one is None or other is None or not one.scheme or not one.raw_host:
+        return False
+    if (one.scheme, one.raw_host, one.port) != (other.scheme, other.raw_host, other.port):
+        return False
+    path, root = (URL(text, encoded=True).raw_path.rstrip("/") for text in (url, base))
+    # Whoever resolves `..` after us leaves what we have looked at.
+    climbs = any(re.fullmatch(r"(?:\.|%2e){1,2}", part, re.IGNORECASE) for part in path.split("/"))
+    return not climbs and f"{path}/".startswith(f"{root}/")
 
 
 def is_loopback(host: str) -> bool:
@@ -169,11 +279,11 @@ def _address(text: str) -> Address | None:
 
 def _parsed(url: str) -> URL | None:
     try:
-        parsed = URL(url)
-        _ = parsed.port  # is read late, and may be no number
-    except (ValueError, TypeError):
+        parsed, as_sent = URL(url), URL(url, encoded=True)
+        one_reading = (parsed.port, parsed.raw_host) == (as_sent.port, (as_sent.raw_host or "").lower() or None)
+    except (ValueError, TypeError):  # of a port that is no number, too
         return None
-    return parsed
+    return parsed if one_reading else None
 
 
 def _odd_host(host: str) -> str | None:
@@ -220,7 +330,9 @@ class _CheckedResolver(AbstractResolver):
         await self._resolver.close()
 
 
-def session(url: str, *, origin_host: str, connections: int = 1) -> aiohttp.ClientSession:
+def session(
+    url: str, *, origin_host: str, connections: int = 1, timeout_s: float | None = None
+) -> aiohttp.ClientSession:
     """An HTTP session for *url* alone, whose every connection is checked. Close it.
 
     Raises FetchFailed if the text of *url* is enough to refuse it.
@@ -240,7 +352,7 @@ def session(url: str, *, origin_host: str, connections: int = 1) -> aiohttp.Clie
     )
     return aiohttp.ClientSession(
         connector=connector,
-        timeout=TIMEOUT,
+        timeout=TIMEOUT if timeout_s is None else aiohttp.ClientTimeout(total=timeout_s, sock_connect=timeout_s),
         trust_env=False,  # a proxy of the environment would connect in our stead, to what nobody has checked
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
@@ -258,30 +370,159 @@ async def answer(
     form: Mapping[str, str] | None = None,
 ) -> bytes:
     """The body of a 200 answer, whatever type it says it is. Raises FetchFailed for everything else."""
-    try:
+    with _failures():
         async with http.request(method, url, headers=headers, data=form, allow_redirects=False) as response:
             if response.status != 200:
                 missing = 400 <= response.status < 500
                 raise FetchFailed(f"the answer is HTTP {response.status}", missing=missing)
-            if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-                raise FetchFailed("the answer is compressed, which was not asked for")
-            return await _bounded(response, limit_bytes)
-    except TimeoutError as error:
-        raise FetchFailed("no answer in time") from error
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise FetchFailed(f"{type(error).__name__}: {error}") from error
-
-
-async def _bounded(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(16_384):
-        body += chunk
-        if len(body) > limit_bytes:
-            raise FetchFailed(f"the answer is longer than {limit_bytes} bytes")
-    return bytes(body)
+            return await _body(response, limit_bytes, unpacks=False)
 
 
 async def get(url: str, *, origin_host: str, limit_bytes: int) -> bytes:
     """The document at *url*, with a connection of its own: it is asked for rarely. Raises FetchFailed."""
     async with session(url, origin_host=origin_host) as http:
         return await answer(http, "GET", url, limit_bytes=limit_bytes)
+
+
+async def ask(
+    method: str,
+    url: str,
+    *,
+    base: str,
+    json: object = None,
+    headers: Mapping[str, str] | None = None,
+    limit_bytes: int,
+    timeout_s: float,
+) -> Answer:
+    """What the service answers that the operator wrote as *base*, to a request to *url* below it, of any status.
+
+    *headers* may hold a credential: it goes to the origin of *base* and nowhere else, redirects are not followed.
+    *json* is sent as such, unless it is None. Raises FetchFailed, and Moved for a redirect.
+    """
+    if not same_origin(url, base):
+        raise FetchFailed("the URL is not below the one of the configuration")
+    body = None if json is None else msgspec.json.encode(json)
+    sent = {**({} if body is None else {"content-type": "application/json"}), **(headers or {})}
+    async with session(url, origin_host=host_of(base), timeout_s=timeout_s) as http:
+        with _failures():
+            async with http.request(
+                method, URL(url, encoded=True), headers=sent, data=body, allow_redirects=False
+            ) as response:
+                _check_stays(response, url)
+                return await _whole(response, url, limit_bytes)
+
+
+async def fetch(
+    url: str,
+    *,
+    allowed_hosts: Collection[str] = (),
+    types: Collection[str] = (),
+    redirects: int = 0,
+    limit_bytes: int = MAX_BYTES,
+    timeout_s: float = 10.0,
+) -> Answer:
+    """What lies at a *url* that a model or a stranger wrote, if `permitted`, of any status.
+
+    *types*: media types of a good answer, all if empty. Of so many *redirects* each is judged like the first URL.
+    *timeout_s* is for all of it, *limit_bytes* for the answer, unpacked. Raises FetchFailed, and Moved for a redirect
+    too many.
+    """
+    with _failures():
+        async with asyncio.timeout(timeout_s):
+            while True:
+                try:
+                    return await _fetched(url, allowed_hosts, types, limit_bytes, timeout_s)
+                except Moved as moved:
+                    if redirects == 0 or moved.url is None:
+                        raise
+                    url, redirects = moved.url, redirects - 1
+
+
+async def _fetched(
+    url: str, allowed_hosts: Collection[str], types: Collection[str], limit_bytes: int, timeout_s: float
+) -> Answer:
+    if (reason := permitted(url, allowed_hosts)) is not None:
+        raise FetchFailed(reason)
+    accept = {"accept": ", ".join(types) or "*/*", "accept-encoding": "gzip"}
+    async with (
+        session(url, origin_host=_origin_host(url, allowed_hosts), timeout_s=timeout_s) as http,
+        http.request("GET", URL(url, encoded=True), headers=accept, allow_redirects=False) as response,
+    ):
+        _check_stays(response, url)
+        if types and response.status == 200 and response.content_type.lower() not in types:
+            raise FetchFailed("the answer is of a type that is not read here")
+        return await _whole(response, url, limit_bytes)
+
+
+# ---- answers
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Whatever goes wrong on the way, as FetchFailed."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise FetchFailed("no answer in time") from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise Unreached(f"{type(error).__name__}: {error}") from error
+
+
+def _check_stays(response: aiohttp.ClientResponse, url: str) -> None:
+    """Raises Moved for a redirect, with where it leads to."""
+    if response.status not in (301, 302, 303, 307, 308):
+        return
+    said = response.headers.get("location", "")
+    to = None
+    if len(said) <= MAX_URL_CHARS and _PLAIN.fullmatch(said) and (target := _parsed(said)) is not None:
+        to = str(URL(url, encoded=True).join(target))
+    raise Moved(f"the answer is HTTP {response.status}, a redirect that is not followed", to)
+
+
+async def _whole(response: aiohttp.ClientResponse, url: str, limit_bytes: int) -> Answer:
+    headers: dict[str, str] = {}
+    for name, value in response.headers.items():
+        headers.setdefault(name.lower(), value)
+    return Answer(url, response.status, headers, await _body(response, limit_bytes, unpacks=True))
+
+
+async def _body(response: aiohttp.ClientResponse, limit_bytes: int, *, unpacks: bool) -> bytes:
+    """All of the body, unpacked. Raises FetchFailed for one that is too long either way."""
+    coding = ", ".join(response.headers.getall("content-encoding", [])).strip().lower()
+    if coding not in (("", "identity", "gzip", "x-gzip") if unpacks else ("", "identity")):
+        raise FetchFailed("the answer is compressed in a way that was not asked for")
+    if (response.content_length or 0) > limit_bytes:
+        raise FetchFailed(f"the answer is longer than {limit_bytes} bytes")
+    gzip = _Gzip() if coding.endswith("gzip") else None
+    body, received = bytearray(), 0
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        received += len(chunk)
+        body += chunk if gzip is None else gzip.unpacked(chunk, limit_bytes + 1 - len(body))
+        if len(body) > max(_UNSUSPECTED_BYTES, MAX_RATIO * received):
+            raise FetchFailed("the answer is packed so densely that it looks like a trap")
+        if len(body) > limit_bytes or received > limit_bytes:
+            raise FetchFailed(f"the answer is longer than {limit_bytes} bytes")
+    if gzip is not None and received and not gzip.complete:
+        raise FetchFailed("the answer ends before what is packed in it does")
+    return bytes(body)
+
+
+class _Gzip:
+    """Unpacks one stream, never more of it at once than it is told to."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+    @property
+    def complete(self) -> bool:
+        return self._stream.eof
+
+    def unpacked(self, chunk: bytes, most_bytes: int) -> bytes:
+        """What *chunk* adds, up to *most_bytes*, of which there is at least one. Raises FetchFailed."""
+        try:
+            found = self._stream.decompress(chunk, most_bytes)
+        except zlib.error as error:
+            raise FetchFailed("the answer is not packed as it says") from error
+        if self._stream.unused_data:
+            raise FetchFailed("the answer holds more than one packed stream")
+        return found

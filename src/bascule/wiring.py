@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -46,10 +46,11 @@ if TYPE_CHECKING:
     from bascule.edge.auth.issuers import Issuers
 
 
-def upstream_for(name: str, options: ServerOptions, parking: Parking) -> Upstream:
-    """The server called *name*, for clients of either era."""
-    server = StdioUpstream(name, options) if isinstance(options, StdioOptions) else HttpUpstream(name, options)
-    return Bilingual(server, parking)
+def upstream_for(name: str, options: ServerOptions, parking: Parking, hidden: Sequence[Path] = ()) -> Upstream:
+    """The server called *name*, for clients of either era. *hidden*: what no server in a sandbox ever sees."""
+    if isinstance(options, StdioOptions):
+        return Bilingual(StdioUpstream(name, options, hidden=hidden), parking)
+    return Bilingual(HttpUpstream(name, options), parking)
 
 
 def observe_of(records: Records | None, instruments: Instruments) -> Observe:

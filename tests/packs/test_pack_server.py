@@ -61,6 +61,8 @@ def build(options):
     pack = Pack("acme", title="Acme", version="2.0.0", instructions="Greet people.", contracts=contracts)
 
     async def greet(wanted: Greet, asked: Asked) -> dict[str, str]:
+        if wanted.name == "fault":
+            raise KeyError("unforeseen")
         if wanted.name == "nobody":
             raise ToolFailed("Nobody cannot be greeted.", "Name somebody.")
         text = " ".join([f"{options.greeting} {wanted.name}!"] * wanted.times)
@@ -202,6 +204,14 @@ async def test_what_is_not_there_is_an_error_of_the_protocol(
     async with running(acme) as talk:
         assert (await talk.request(method, params))["error"]["code"] == code
         assert (await talk.request("ping"))["result"] == {}, "it goes on"
+
+
+async def test_a_fault_of_a_tool_is_answered_and_the_pack_goes_on(acme: Path) -> None:
+    async with running(acme) as talk:
+        answer = await talk.request("tools/call", {"name": "greet", "arguments": {"name": "fault"}})
+        assert answer["error"]["code"] == -32603
+        assert "unforeseen" not in answer["error"]["message"]
+        assert await talk.call("greet", name="Mai") == {"text": "Hello Mai!"}
 
 
 async def test_resources_templates_and_prompts_are_read(acme: Path) -> None:

@@ -89,6 +89,7 @@ def server_report(gateway: "Gateway", status: Status) -> dict[str, Any]:
         "since_s": _rounded(status.since_s),
         "retry_in_s": _rounded(status.retry_in_s),
         "last_error": status.last_error or error,
+        "sandbox": status.sandbox,
         "stderr": list(status.stderr)[-20:],
         "circuit": gateway.parts.health.report().get(status.name),
         "dropped": dict(status.dropped),

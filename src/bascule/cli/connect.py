@@ -1,6 +1,7 @@
 """`bascule connect CLIENT`: what a client's file has to say to reach Bascule, shown, written, taken back."""
 
 import os
+import shlex
 import shutil
 import sys
 from datetime import datetime
@@ -69,7 +70,7 @@ def connect(
         token_file=token_file,
     )
     if write:
-        _write(planned, at, caller, as_json=as_json)
+        _write(planned, at, caller, config, as_json=as_json)
     else:
         _print(planned, as_json=as_json)
 
@@ -120,7 +121,7 @@ def _print(planned: "Plan", *, as_json: bool) -> None:
         note(said)
 
 
-def _write(planned: "Plan", at: "Gateway", caller: str, *, as_json: bool) -> None:
+def _write(planned: "Plan", at: "Gateway", caller: str, config: Path | None, *, as_json: bool) -> None:
     from bascule.admin import connect as connecting
     from bascule.cli import show
 
@@ -135,7 +136,9 @@ def _write(planned: "Plan", at: "Gateway", caller: str, *, as_json: bool) -> Non
         note(f"{planned.file} says so already")
         return
     note(f"wrote {planned.file}{f'; as it was, it is {backup}' if backup else ''}")
-    note(f"start {planned.client.title} anew; take it back with: bascule connect {planned.client.name} --undo")
+    words = [*(["--project"] if planned.project else []), *(["-c", str(config)] if config else [])]
+    back = shlex.join(["bascule", "connect", planned.client.name, "--undo", *words])
+    note(f"start {planned.client.title} anew; take it back with: {back}")
     for said in planned.notes:
         note(said)
 

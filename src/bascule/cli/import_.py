@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -195,7 +196,7 @@ def _conclude(found: "Finding", target: "Target", chosen: "Sequence[Server]", wr
         note("they run without walls around them, as they did; `sandbox: auto` in an entry puts some up")
     kept = f"; as it was, it is {written.backup}" if written.backup else ""
     note(f"wrote {target.path}{kept}")
-    into = "" if target.path == Path("bascule.yaml") else f" --into {target.path}"
+    into = "" if target.path == Path("bascule.yaml") else f" --into {shlex.quote(str(target.path))}"
     note(f"take it back with: bascule import --undo{into}")
 
 

@@ -133,7 +133,7 @@ def bridge(
     if secrets:
         raise ConfigInvalid(
             "a secret on the command line can be read by every process of this machine:"
-            " export BASCULE_TOKEN, or name a variable with --header-env NAME=VARIABLE, or a file with --token-file PATH"
+            " export BASCULE_TOKEN, or name a variable with --header-env NAME=VARIABLE, or a file with --token-file"
         )
     bridging.run(bridging.Wish(url, header_env or [], wait, timeout, token_file))
 

@@ -235,6 +235,8 @@ def _facts(now: Look, before: Look | None) -> Iterator[tuple[str, str]]:
     audit = _in(report, "audit")
     kept = f"{audit.get('mode')}, {audit.get('entries', 0):,} entries, {audit.get('queued', 0)} to be written"
     yield "audit", kept if audit else "off"
+    if walls := _walls(_in(report, "servers")):
+        yield "sandbox", walls
     pressure = _in(report, "pressure")
     if pressure:
         memory = pressure.get("memory_percent")
@@ -243,6 +245,15 @@ def _facts(now: Look, before: Look | None) -> Iterator[tuple[str, str]]:
             "pressure",
             f"{pressure.get('lag_ms', 0):g} ms late{used}, {sum(_in(pressure, 'shed').values())} turned away",
         )
+
+
+def _walls(servers: Json) -> str:
+    """`office, crm: bubblewrap + Landlock 7 + limits; time: limits`."""
+    within: dict[str, list[str]] = {}
+    for name, server in servers.items():
+        if said := server.get("sandbox"):
+            within.setdefault(str(said), []).append(name)
+    return "; ".join(f"{', '.join(names)}: {said}" for said, names in within.items())
 
 
 def _last_hour(hour: Json) -> str:

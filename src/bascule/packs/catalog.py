@@ -4,12 +4,13 @@ A pack is a Python package with `options.OPTIONS` (its PackOptions), `contracts/
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, NamedTuple, get_args, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -17,6 +18,7 @@ from bascule.errors import ConfigInvalid
 from bascule.packs.pack import Pack, PackOptions
 
 GROUP: Final = "bascule.packs"
+_WORDS: Final[Mapping[Any, str]] = {str: "text", int: "integer", float: "number", bool: "true or false"}
 
 # What each is for, in the order of the help.
 OURS: Final = {
@@ -92,7 +94,17 @@ def _is_struct(kind: Any) -> bool:
 
 
 def _in_words(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "").replace(" | None", "")
+    """A type as people say it: `text`, `list of text`, `starttls or none`."""
+    origin, inner = get_origin(kind), [each for each in get_args(kind) if each not in (type(None), Ellipsis)]
+    if origin is Literal:
+        return " or ".join(map(str, inner))
+    if origin in (UnionType, Union):
+        return " or ".join(map(_in_words, inner))
+    if origin is Annotated:
+        return _in_words(inner[0])
+    if origin is None:
+        return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+    return f"{'map' if issubclass(origin, Mapping) else 'list'} of {_in_words(inner[-1])}"
 
 
 def contracts_of(name: str) -> Path:

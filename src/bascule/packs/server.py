@@ -5,6 +5,7 @@ Stateless but for what a client cancels. Source: MCP 2026-07-28 and 2025-11-25: 
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -14,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from bascule.contract.validation.schema import arguments_message
-from bascule.errors import BasculeError, InvalidParams, InvalidRequest, MethodNotFound, UnsupportedVersion
+from bascule.errors import BasculeError, Internal, InvalidParams, InvalidRequest, MethodNotFound, UnsupportedVersion
 from bascule.packs.pack import Asked, Pack, Prompt, Resource, Tool, ToolFailed
 from bascule.pipes import Input, Output
 from bascule.wire import jsonrpc, legacy, modern
@@ -22,6 +23,8 @@ from bascule.wire.jsonrpc import NOTHING, Notification, Params, Request
 from bascule.wire.lines import Lines
 from bascule.wire.versions import LEGACY_VERSIONS, MODERN_VERSIONS
 from bascule.wire.wishes import KEY_META
+
+log = logging.getLogger("bascule.packs")
 
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 _LIST_TTL_MS: Final = 3_600_000  # its lists never change while it runs
@@ -82,7 +85,14 @@ class PackServer:
             self._put(jsonrpc.refusal(request.id, _error(error)))
             return
         task = self._running[key] = asyncio.ensure_future(self._answer(request))
-        task.add_done_callback(lambda _: self._running.pop(key))
+        task.add_done_callback(lambda task: self._ended(request, task))
+
+    def _ended(self, request: Request, task: "asyncio.Task[None]") -> None:
+        """Who waits for a tool that fails in a way that nobody foresaw is told, and so is whoever reads our stderr."""
+        self._running.pop(bytes(request.id))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed", request.method, exc_info=error)
+            self._put(jsonrpc.refusal(request.id, _error(Internal("the tool has a fault; it says more in its log"))))
 
     async def _answer(self, request: Request) -> None:
         try:

@@ -29,6 +29,7 @@ log = logging.getLogger("bascule.policy")
 Key: TypeAlias = tuple[Kind, str]  # of one server's things: the kind, and the server's own name or URI
 
 _UNLISTED_KEPT: Final = 1024
+_KINDS: Final[tuple[Kind, ...]] = ("tool", "prompt", "resource")
 
 
 class Behind(msgspec.Struct, frozen=True):
@@ -251,8 +252,18 @@ class Ways:
             return True
         known = self._known.get(server)
         if known is None:  # it has not been asked yet: nobody can tell what it will list
-            return any(mine.split(":")[0] in ("*", server) for mine in authority.granted | authority.grantable)
+            known_by = {mine.split(":")[0] for mine in authority.granted | authority.grantable}
+            return bool(known_by & {"*", server}) or self._is_promised(authority, server)
         return any(way.is_seen(authority) for _, way in known.ways.values())
+
+    def _is_promised(self, authority: Authority, server: str) -> bool:
+        """Whether there is a contract, for something that *server* may come to list, which concerns this caller."""
+        return any(
+            authority.access(self._sources.effective(kind, id, None, server=server).security_scope) is not Access.HIDDEN
+            for kind in _KINDS
+            for id in self._sources.ids(kind)
+            if self.naming.places(id, (server,))
+        )
 
     # ---- making
 

@@ -54,6 +54,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     since_s: float | None = None  # seconds in this state
     retry_in_s: float | None = None
     last_error: str | None = None
+    sandbox: str | None = None  # what is around its process, in words
     stderr: Sequence[str] = ()
     dropped: Mapping[str, int] = msgspec.field(default_factory=dict)  # what the server sent and nobody could use
     server: Mapping[str, Any] = msgspec.field(default_factory=dict)  # its own name and version

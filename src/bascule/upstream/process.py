@@ -6,10 +6,12 @@ Knows nothing of MCP: lines come out, lines go in.
 import asyncio
 import os
 import re
+import resource
 import secrets
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, cast
 
 from bascule.errors import Overloaded, Unavailable
@@ -24,6 +26,9 @@ _STDERR_CHUNKS: Final = 256
 _ENDLESS: Final = 8
 MAX_UNREAD_BYTES: Final = 8 * 1024 * 1024  # written to a child that does not read; then calls are refused
 _LONGEST_KILL_S: Final = 5.0
+_BY_SIGNAL: Final = 128  # to which who passes an exit code on adds the number of the signal
+
+NO_LIMITS: Final[Mapping[str, tuple[int, int]]] = {}
 
 _alive: "set[Child]" = set()  # of this process
 
@@ -83,6 +88,7 @@ class Child(asyncio.SubprocessProtocol):
         self._loop = asyncio.get_running_loop()
         self._exited = asyncio.Event()
         self._reported = False
+        self._relayed = False
         self._mark = ""
         self.pid = 0
 
@@ -97,8 +103,14 @@ class Child(asyncio.SubprocessProtocol):
         on_line: Callable[[bytes], None],
         on_overlong: Callable[[bytes], None],
         on_exit: Callable[[str], None],
+        limits: Mapping[str, tuple[int, int]] = NO_LIMITS,
+        relayed: bool = False,
     ) -> "Child":
-        """Start *command* in a session and group of its own. Raises Unavailable if it cannot start."""
+        """Start *command* in a session and group of its own. Raises Unavailable if it cannot start.
+
+        *limits*: (soft, hard) of resources of the process, at the most. *relayed*: another process is around the
+        server, which passes its exit code on, and must not end at SIGTERM before it.
+        """
         loop = asyncio.get_running_loop()
         mark = secrets.token_hex(8)
         WARDEN.watch(mark)
@@ -109,12 +121,12 @@ class Child(asyncio.SubprocessProtocol):
                 env={**env, MARK: mark},
                 cwd=cwd,
                 start_new_session=True,
-                preexec_fn=_keep_our_files,
+                preexec_fn=partial(_prepare, limits, relayed=relayed),
             )
         except (OSError, ValueError) as error:
             WARDEN.forget(mark)
             raise Unavailable(f"cannot start {command[0]!r}: {error}", command=command[0]) from error
-        child._mark = mark
+        child._mark, child._relayed = mark, relayed
         WARDEN.watch(mark, child.pid)
         _alive.add(child)
         return child
@@ -181,12 +193,19 @@ class Child(asyncio.SubprocessProtocol):
     def _end_in_words(self) -> str:
         if self._killed_for:
             return self._killed_for
-        code = self._transport.get_returncode() if self._transport else None
+        code = self.exit_code
         if code is None:
             return "closed its output"
         if code < 0:
             return f"was killed by {_signal_name(-code)}"
         return f"exited with code {code}"
+
+    @property
+    def exit_code(self) -> int | None:
+        """Negative: the number of the signal that killed it; None while it runs."""
+        code = self._transport.get_returncode() if self._transport else None
+        by_signal = self._relayed and code is not None and _BY_SIGNAL < code <= _BY_SIGNAL + max(signal.Signals)
+        return _BY_SIGNAL - code if by_signal and code is not None else code
 
     async def end(self, grace_s: float) -> None:
         """Ask, insist, force: stdin EOF, *grace_s* later SIGTERM, then SIGKILL, each to the whole family.
@@ -227,6 +246,22 @@ def kill_all() -> None:
     """Kill every child of this process that is left, and its family. Nobody has time to wait any more."""
     for child in _alive:
         child.kill()
+
+
+def _prepare(limits: Mapping[str, tuple[int, int]], *, relayed: bool) -> None:
+    """In the child, before it becomes the command."""
+    for name, (soft, hard) in limits.items():
+        _limit(getattr(resource, f"RLIMIT_{name}"), soft, hard)
+    if relayed:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher, which is within, undoes that for the server
+    _keep_our_files()
+
+
+def _limit(number: int, soft: int, hard: int) -> None:
+    _, most = resource.getrlimit(number)
+    if most != resource.RLIM_INFINITY:
+        hard = min(hard, most)
+    resource.setrlimit(number, (min(soft, hard), hard))
 
 
 def _keep_our_files() -> None:

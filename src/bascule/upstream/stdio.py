@@ -8,6 +8,8 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -17,6 +19,8 @@ from bascule.errors import BasculeError, UnsupportedVersion
 from bascule.options import Bytes, Count, Options, Seconds
 from bascule.options_sandbox import SandboxOptions
 from bascule.upstream.base import State, Status, WrongEra
+from bascule.upstream.launch import launch
+from bascule.upstream.sandbox import Machine
 from bascule.upstream.shared import SHARED_EFFECTS
 from bascule.upstream.supervisor import Key, SpeaksLegacy, SpeaksModern, Supervisor
 from bascule.upstream.untried import Untried
@@ -56,14 +60,33 @@ class StdioOptions(Options, frozen=True):
     max_message_bytes: Bytes = 4 * 1024 * 1024
     max_processes: Count = 32  # of one server, when it is not shared
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for values that do not go together."""
+        if self.runtime == "docker" and not self.image:
+            raise ValueError("`runtime: docker` needs an `image`")
+        if self.runtime != "docker" and self.image is not None:
+            raise ValueError("`image` is for `runtime: docker`")
+        mode = self.sandbox if isinstance(self.sandbox, str) else self.sandbox.mode
+        if self.pass_environment and (mode != "off" or self.runtime == "docker"):
+            raise ValueError("`pass_environment` does not go with a sandbox: declare in `env` what the server needs")
+
 
 class StdioUpstream:
     """An upstream made of child processes: one for each era in use and, unless shared, for each user."""
 
-    def __init__(self, name: str, options: StdioOptions, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: StdioOptions,
+        environ: Mapping[str, str] | None = None,
+        *,
+        machine: Machine | None = None,
+        hidden: Sequence[Path] = (),
+    ) -> None:
+        """*machine*: what there is for walls, if not what this one has; *hidden*: what nobody within them ever sees."""
         self.name = name
         self._options = options
-        self._environ = os.environ if environ is None else environ
+        self._launch = partial(launch, options, os.environ if environ is None else environ, machine, hidden)
         self._servers: dict[Key, Supervisor] = {}
         self._verdict = Verdict(options.era, self._probe)
         self._stopped = False
@@ -219,6 +242,7 @@ class StdioUpstream:
             since_s=worst.since_s if worst else None,
             retry_in_s=worst.retry_in_s if worst else None,
             last_error=worst.last_error if worst else None,
+            sandbox=worst.sandbox if worst else None,
             stderr=worst.stderr if worst else (),
             dropped=dropped,
             server=worst.server_info if worst else {},
@@ -245,7 +269,7 @@ class StdioUpstream:
             if len(self._servers) >= self._most and not self._made_room():
                 raise Untried(f"already runs max_processes={self._options.max_processes}").at(self.name)
             own = session if session is not None and key[1] == session.id else None
-            server = self._servers[key] = Supervisor(self.name, key, self._options, self._environ, own)
+            server = self._servers[key] = Supervisor(self.name, key, self._options, self._launch, own)
         return server
 
     def _made_room(self) -> bool:

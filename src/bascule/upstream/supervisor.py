@@ -5,11 +5,9 @@ Source: MCP 2026-07-28, stdio, "Backward Compatibility" and "Unexpected Terminat
 
 import asyncio
 import logging
-import os
-import shutil
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +17,8 @@ from bascule.call import BASCULE, Call, Result, Session
 from bascule.errors import BasculeError, TimedOut, Unavailable, UpstreamBrokeProtocol
 from bascule.upstream.base import INFO, State, shared
 from bascule.upstream.multiplexer import Multiplexer
-from bascule.upstream.process import Child, child_environment
+from bascule.upstream.process import Child
+from bascule.upstream.sandbox import Launch, complaint
 from bascule.upstream.shared import NOBODY, Attached
 from bascule.upstream.untried import Untried
 from bascule.upstream.verdict import era_told_by
@@ -62,22 +61,24 @@ class Supervisor:
         name: str,
         key: Key,
         options: "StdioOptions",
-        environ: Mapping[str, str],
+        launch: Callable[[], Launch],
         session: Session | None = None,
     ) -> None:
-        """*session* is the only one that this process will ever serve, if that is known."""
+        """*launch* says how a process is started; it blocks. *session*: the only one it will ever serve, if known."""
         self.key = key
         self.state = State.IDLE
         self.restarts = 0
         self.last_error: str | None = None
         self.greeting: Raw = jsonrpc.NOTHING
         self.server_info: Mapping[str, Any] = {}
+        self.sandbox: str | None = None  # what is around the present process, or was around the last
         self.attached = Attached(self)
         self._name = name
         self._options = options
-        self._environ = environ
+        self._launch = launch
         self._session = session
         self._child: Child | None = None
+        self._launched: dict[Child, Launch] = {}
         self._leaving: Child | None = None  # told to end, and not gone yet
         self._stderr: Sequence[str] = ()
         self._mux = Multiplexer(name, self._write, self.attached)
@@ -210,22 +211,39 @@ class Supervisor:
         await self.attached.resume()
 
     async def _spawn(self) -> None:
-        command = shutil.which(self._options.command, path=self._options.env.get("PATH", self._environ.get("PATH")))
-        if self._options.cwd is not None and not os.path.isdir(self._options.cwd):  # noqa: ASYNC240 - before a start
-            raise Unavailable(f"its working directory {self._options.cwd!r} does not exist").at(self._name)
-        if command is None:
-            raise Unavailable(f"command {self._options.command!r} is not on PATH").at(self._name)
+        launch = await self._furnished()
+        self.sandbox = launch.sandbox
         self._life += 1
         self.probed = False
-        self._child = await Child.spawn(
-            (command, *self._options.args),
-            env=child_environment(self._options.env, self._environ, everything=self._options.pass_environment),
-            cwd=self._options.cwd,
-            max_line_bytes=self._options.max_message_bytes,
-            on_line=self._mux.receive,
-            on_overlong=self._mux.overlong,
-            on_exit=partial(self._ended, self._life),
-        )
+        try:
+            self._child = await Child.spawn(
+                launch.command,
+                env=launch.env,
+                cwd=launch.cwd,
+                limits=launch.limits,
+                relayed=launch.relayed,
+                max_line_bytes=self._options.max_message_bytes,
+                on_line=self._mux.receive,
+                on_overlong=self._mux.overlong,
+                on_exit=partial(self._ended, self._life),
+            )
+        except (Unavailable, asyncio.CancelledError):
+            await asyncio.to_thread(launch.end)
+            raise
+        self._launched[self._child] = launch
+
+    async def _furnished(self) -> Launch:
+        """How the process is to be started; what was made for one that is not wanted any more is removed."""
+        making = asyncio.ensure_future(asyncio.to_thread(self._launch))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            await asyncio.wait([making])
+            if making.exception() is None:
+                await asyncio.to_thread(making.result().end)
+            raise
+        except BasculeError as error:
+            raise error.at(self._name) from None
 
     async def _open_modern(self) -> None:
         """Probe with server/discover. A server that answers the old way, or not at all, speaks legacy."""
@@ -285,10 +303,10 @@ class Supervisor:
             return  # of an earlier life, or ended by us
         child, self._child = self._child, None
         self._stderr = child.stderr_tail()
-        self.last_error = f"the process {how}"
+        self.last_error = complaint(child.exit_code, self._stderr) or f"the process {how}"
         # Not Unavailable: the calls in flight had been sent, and nobody knows whether they were run.
         self._mux.fail(UpstreamBrokeProtocol(self.last_error, pid=child.pid, stderr=self._stderr[-5:]).at(self._name))
-        self._sweep = asyncio.ensure_future(child.end(self._options.stop_grace_s))  # whatever it left behind
+        self._sweep = asyncio.ensure_future(self._end(child))  # whatever it left behind
         if self.state is State.READY:
             self._pause()
 
@@ -341,10 +359,13 @@ class Supervisor:
     async def stop(self) -> None:
         if self._revival is not None:
             self._revival.cancel()
-        if self._starting is not None:
-            self._starting.cancel()
+        starting = self._starting
+        if starting is not None:
+            starting.cancel()
         self._enter(State.STOPPED)
         await self._kill()
+        if starting is not None:
+            await asyncio.wait([starting])  # it removes what was made for a process that will not be
 
     async def _kill(self) -> None:
         child, self._child = self._child, None
@@ -352,10 +373,18 @@ class Supervisor:
             self._stderr = child.stderr_tail()
             self._mux.fail(UpstreamBrokeProtocol("was stopped during the call").at(self._name))
             self._leaving = child
-            await child.end(self._options.stop_grace_s)
+            await self._end(child)
             self._leaving = None
         if self._sweep is not None:
             await self._sweep
+
+    async def _end(self, child: Child) -> None:
+        """End it, its family, and what was there for it alone."""
+        try:
+            await child.end(self._options.stop_grace_s)
+        finally:
+            if launch := self._launched.pop(child, None):
+                await asyncio.to_thread(launch.end)
 
     def _write(self, line: bytes) -> None:
         if self._child is None:

@@ -16,6 +16,7 @@ from bascule.admin.doctor import (
     listed,
     machine,
     running,
+    sandbox,
     secrets,
     servers,
     usage,
@@ -46,7 +47,7 @@ def examine(setup: Setup, gateway: Running | None, *, elsewhere: bool = False) -
     """All findings. *elsewhere*: this is not the machine that it runs on, so that nothing is said of it."""
     found = [*access.findings(setup), *secrets.findings(setup), *contracts.findings(setup)]
     if not elsewhere:
-        found += [*certificates.findings(setup), *servers.findings(setup)]
+        found += [*certificates.findings(setup), *servers.findings(setup), *sandbox.findings(setup)]
         found += machine.findings(setup, serving=gateway is not None)
         found += _of_records(setup)
     else:

@@ -69,6 +69,8 @@ RULES: Final[Mapping[str, Severity]] = {
     "nothing-required": "note",
     "timeout-long": "warning",
     "no-fallback": "note",
+    "sandbox": "note",
+    "sandbox-missing": "error",
     # contracts
     "no-contracts": "note",
     "contract-lint": "warning",

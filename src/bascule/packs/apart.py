@@ -1,0 +1,199 @@
+"""Untrusted files are read apart: in a fresh child that has one file, little time and little memory, and is killed.
+
+`run` is the whole of it. What a reader is: a function of an importable module that takes the open file (and the open
+file to write to, if there is one) and the arguments by name, and returns what JSON can say; it raises
+cell.Unreadable for what it will not read. Its module is imported in the child, and imports nothing it can do without.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import sys
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, Final
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from bascule.options import Bytes, Options
+from bascule.packs import cell
+from bascule.packs.pack import ToolFailed
+
+AT_ONCE: Final = 4  # children of one pack; the next ones wait
+_STDERR_BYTES: Final = 4096
+_CHUNK_BYTES: Final = 65_536
+
+Whole = Annotated[int, msgspec.Meta(ge=1, le=600)]
+
+
+class Limits(Options, frozen=True):
+    """What reading one file may take. A file that needs more is refused."""
+
+    file_bytes: Bytes = 64 * 1024 * 1024  # of the file as it is
+    memory_bytes: Bytes = 512 * 1024 * 1024  # of address space, the interpreter and its libraries included
+    cpu_s: Whole = 4
+    wall_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 4.5
+    result_bytes: Bytes = 4 * 1024 * 1024
+    written_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0  # to the file that is made, where there is one
+
+
+LIMITS: Final = Limits()
+
+_slots: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]" = WeakKeyDictionary()
+
+
+async def run(
+    readers: Collection[str],
+    reader: str,
+    source: int | bytes,
+    arguments: Mapping[str, Any],
+    *,
+    limits: Limits = LIMITS,
+    into: int | None = None,
+) -> Any:
+    """What the function *reader* (`module:function`, one of *readers*) makes of *source*.
+
+    *source* is an open descriptor of a regular file, or its bytes; *into* one that is open for writing. Neither is
+    closed, both are left at another offset. Raises ToolFailed for what cannot be read within *limits*.
+    """
+    if reader not in readers:
+        raise ValueError(f"no reader {reader!r}")  # ours to get right: no argument of a call names one
+    if isinstance(source, bytes):
+        with _memory(source) as file:
+            return await run(readers, reader, file, arguments, limits=limits, into=into)
+    _check(source, limits)
+    order = {
+        "reader": reader,
+        "import_path": [path for path in sys.path if os.path.isabs(path)],
+        "source": source,
+        "into": into,
+        "arguments": arguments,
+        "limits": msgspec.to_builtins(limits),
+    }
+    async with _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE)):
+        return _told(*await _child(json.dumps(order).encode(), [fd for fd in (source, into) if fd is not None], limits))
+
+
+def _check(source: int, limits: Limits) -> None:
+    status = os.fstat(source)
+    if not stat.S_ISREG(status.st_mode):
+        raise ToolFailed("It is no regular file.", "Name a file, not a folder or a device.")
+    if status.st_size > limits.file_bytes:
+        raise ToolFailed(
+            f"The file has {status.st_size} bytes; at most {limits.file_bytes} are read.",
+            "Take a part of it, or a smaller file.",
+        )
+    os.lseek(source, 0, os.SEEK_SET)
+
+
+async def _child(order: bytes, files: list[int], limits: Limits) -> tuple[int, bytes, bytes]:
+    """The exit code, the answer and the end of the standard error of a child; it is gone afterwards."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-m", cell.__name__),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        pass_fds=files,
+        env={"LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"},
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(limits.wall_s):
+            _, answer, said = await asyncio.gather(
+                _give(process, order),
+                _whole(process, limits.result_bytes),
+                _tail(process),
+            )
+            return await process.wait(), answer, said
+    except TimeoutError as error:
+        raise _too_slow() from error
+    finally:
+        await _ended(process)
+
+
+async def _give(process: asyncio.subprocess.Process, order: bytes) -> None:
+    assert process.stdin is not None
+    try:
+        process.stdin.write(order)
+        await process.stdin.drain()
+        process.stdin.close()
+    except ConnectionError:
+        pass  # it has ended: its exit code says why
+
+
+async def _whole(process: asyncio.subprocess.Process, limit_bytes: int) -> bytes:
+    assert process.stdout is not None
+    answer = bytearray()
+    while chunk := await process.stdout.read(_CHUNK_BYTES):
+        answer += chunk
+        if len(answer) > limit_bytes:
+            raise _too_much()
+    return bytes(answer)
+
+
+async def _tail(process: asyncio.subprocess.Process) -> bytes:
+    assert process.stderr is not None
+    said = b""
+    while chunk := await process.stderr.read(_CHUNK_BYTES):
+        said = (said + chunk)[-_STDERR_BYTES:]
+    return said
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Kill it with what it has started, unless it is gone."""
+    if process.returncode is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it ended in this moment
+    await process.wait()
+
+
+def _told(code: int, answer: bytes, said: bytes) -> Any:
+    """The result in *answer*. Raises ToolFailed for what the exit *code* or the answer says went wrong."""
+    if code == -signal.SIGXCPU:
+        raise _too_slow()
+    if code in (cell.EXIT_NO_MEMORY, -signal.SIGKILL):  # the latter: by the kernel, which had none left
+        raise ToolFailed("Reading the file takes more memory than it may.", "Take a smaller file, or a part of it.")
+    if code == cell.EXIT_TOO_DEEP:
+        raise ToolFailed("The file is nested too deep to be read.", "Save it again with the program it is from.")
+    if code == cell.EXIT_TOO_MUCH:
+        raise _too_much()
+    if code:
+        # For the operator, as of a fault of ours; the model is told what it can act on.
+        sys.stderr.write(said.decode("utf-8", "replace"))
+        raise _broken()
+    try:
+        match msgspec.json.decode(answer):
+            case {"result": result}:
+                return result
+            case {"refused": [str(what), str(do)]}:
+                raise ToolFailed(what, do)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _broken() from error
+    raise _broken()
+
+
+def _too_slow() -> ToolFailed:
+    return ToolFailed("Reading the file took too long.", "Take a smaller file, or a part of it.")
+
+
+def _too_much() -> ToolFailed:
+    return ToolFailed("What was made of the file is too large.", "Ask for less of it.")
+
+
+def _broken() -> ToolFailed:
+    return ToolFailed("The file could not be read.", "It is damaged, or of another kind than its name says.")
+
+
+@contextmanager
+def _memory(content: bytes) -> Iterator[int]:
+    """An open file with *content* that has no name."""
+    with os.fdopen(os.memfd_create("source"), "w+b") if sys.platform == "linux" else tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        yield file.fileno()

@@ -1,0 +1,1 @@
+"""Communication: messages to a team, and how its projects stand."""

@@ -1,0 +1,1 @@
+"""A CRM: contacts and opportunities, leads, customers, orders, sales. A store of its own, or one behind REST."""

@@ -1,0 +1,1 @@
+"""Files below one folder: list, search, read, write, move, delete and bring back."""

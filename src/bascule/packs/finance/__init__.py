@@ -1,0 +1,1 @@
+"""Finance: prices, statements, valuation, reports, payments of invoices, paper trading."""

@@ -1,0 +1,151 @@
+"""A document as parts of text: the pages of a PDF, the sections of anything else. Runs where files are read apart."""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias
+
+from bascule.packs.cell import Unreadable
+from bascule.packs.office import markup, portable, word
+from bascule.packs.office.encoding import decoded
+
+Kind: TypeAlias = Literal["pdf", "docx", "html", "markdown", "text"]
+
+KINDS: Final[dict[str, Kind]] = {
+    "pdf": "pdf",
+    "docx": "docx",
+    "html": "html",
+    "htm": "html",
+    "md": "markdown",
+    "markdown": "markdown",
+    "txt": "text",
+    "text": "text",
+    "log": "text",
+    "csv": "text",
+    "tsv": "text",
+}
+MAX_CHARS: Final = 1_000_000  # of one document that are ever looked at
+MAX_PAGES: Final = 60  # of a PDF at one time: each takes a while
+MAX_SECTIONS: Final = 100_000
+PART_CHARS: Final = 8_000  # of one part, but for the pages of a PDF
+_SECTION: Final = re.compile(r"#{1,6}[ \t]+(\S.*?)[ \t#]*", re.ASCII)
+
+
+class Part(NamedTuple):
+    title: str  # "page 3", or the heading; "" before the first one
+    page: int | None
+    line: int  # of the document, at which it begins
+    text: str
+
+
+class Read(NamedTuple):
+    kind: Kind
+    parts: list[Part]
+    part_count: int  # of all of the document, as far as it was looked at
+    truncated: bool
+    encoding: str | None
+    warnings: list[str]
+
+    @property
+    def text(self) -> str:
+        """All that was read. Line n of it is line n of the document."""
+        return "\n".join(part.text for part in self.parts)
+
+
+def kind_of(path: str) -> Kind:
+    """What *path* is by its ending. Raises Unreadable for what is not read here."""
+    ending = path.rpartition(".")[2].lower() if "." in path else ""
+    if ending in KINDS:
+        return KINDS[ending]
+    what = f"Files ending in .{ending} are not read here." if ending else "A file without an ending is not read here."
+    raise Unreadable(what, f"There are: {', '.join('.' + each for each in KINDS)}.")
+
+
+def read(
+    source: BinaryIO, kind: Kind, first: int = 1, max_chars: int = MAX_CHARS, max_parts: int = MAX_SECTIONS
+) -> Read:
+    """The parts of *source* from the *first* on (from 1), up to *max_chars*; the last one may be cut.
+
+    Raises Unreadable for what is no such document, or has no part so far.
+    """
+    encoding: str | None = None
+    warnings: list[str] = []
+    if kind == "pdf":
+        count = portable.page_count(source)
+        parts = _numbered(portable.pages(source, min(first, count + 1)))
+    else:
+        if kind == "docx":
+            whole = "\n".join(islice(_marked(source), word.MAX_PARAGRAPHS))
+        else:
+            whole, encoding, warnings = decoded(source.read())
+            whole = markup.text(whole) if kind == "html" else whole
+        found = [piece for part in _sections(whole, marked=kind != "text") for piece in _pieces(part)]
+        count, parts = len(found), iter(found[first - 1 :])
+    if first > max(count, 1):
+        raise Unreadable(f"The document has {count} parts; there is no part {first}.", "Ask for a part that it has.")
+    taken, truncated = _within(parts, max_chars, min(max_parts, MAX_PAGES) if kind == "pdf" else max_parts)
+    if kind == "pdf" and not any(part.text.strip() for part in taken):
+        warnings = [*warnings, "No text was found: its pages may be pictures, which are not read here."]
+    return Read(kind, taken, count, truncated, encoding, warnings)
+
+
+def _within(parts: Iterable[Part], max_chars: int, max_parts: int) -> tuple[list[Part], bool]:
+    """As much as fits, and whether that is not all; of a first part that does not fit its beginning."""
+    taken: list[Part] = []
+    left = max_chars
+    for part in parts:
+        if len(part.text) > left or len(taken) == max_parts:
+            if not taken:
+                taken.append(part._replace(text=part.text[:left]))
+            return taken, True
+        taken.append(part)
+        left -= len(part.text)
+    return taken, False
+
+
+def _numbered(pages: Iterable[tuple[int, str]]) -> Iterator[Part]:
+    line = 1
+    for number, text in pages:
+        yield Part(f"page {number}", number, line, text)
+        line += text.count("\n") + 1
+
+
+def _marked(source: BinaryIO) -> Iterator[str]:
+    """The lines of a DOCX, headings marked as in Markdown, an empty line between paragraphs, tables by tabs."""
+    for piece in word.pieces(source):
+        if isinstance(piece, word.Table):
+            yield from ("\t".join(" ".join(cell.split()) for cell in row) for row in piece.rows)
+        else:
+            yield ("#" * min(6, piece.heading) + " " if piece.heading else "") + piece.text
+        yield ""
+
+
+def _pieces(part: Part) -> Iterator[Part]:
+    """*part*, or parts of at most PART_CHARS that it is cut into, at the ends of lines where there are any."""
+    text, line = part.text, part.line
+    while len(text) > PART_CHARS:
+        end = text.rfind("\n", 0, PART_CHARS)
+        piece, text = (text[:end], text[end + 1 :]) if end > 0 else (text[:PART_CHARS], text[PART_CHARS:])
+        yield part._replace(line=line, text=piece)
+        line += piece.count("\n") + (end > 0)
+    yield part._replace(line=line, text=text)
+
+
+def _sections(text: str, marked: bool) -> Iterator[Part]:
+    """*text* cut before each heading of Markdown, if it is *marked* so."""
+    if not marked:
+        yield Part("", None, 1, text)
+        return
+    title, begin, fenced = "", 1, False
+    lines: list[str] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        fenced ^= line.lstrip().startswith("```")
+        heading = None if fenced else _SECTION.fullmatch(line[:300].rstrip())
+        if heading is not None:
+            if any(each.strip() for each in lines) or begin > 1:
+                yield Part(title, None, begin, "\n".join(lines))
+                lines = []
+            # Else empty lines before the first heading belong to it.
+            title, begin = heading[1], number - len(lines)
+        lines.append(line)
+    yield Part(title, None, begin, "\n".join(lines))

@@ -1,0 +1,1 @@
+"""Research: papers, and documents from the web."""
