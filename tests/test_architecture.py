@@ -15,6 +15,10 @@ PURE: Final = [
     *(file for file in FILES if file.startswith(("wire/", "contract/", "policy/"))),
     *("registry/catalog.py", "registry/pins.py", "edge/door.py", "edge/capsule.py", "errors.py", "call.py"),
     *("options.py", "options_sandbox.py"),
+    *(
+        f"clients/{name}.py"
+        for name in ("jsonc", "toml_text", "yaml_text", "entries", "plainness", "adoption", "shown")
+    ),
     *("edge/auth/keys.py", "edge/auth/attempts.py", "edge/auth/jwt.py", "edge/auth/metadata.py"),
     *("edge/auth/certificate.py", "edge/auth/callers.py"),
     *("console/options.py", "observe/options.py", "observe/slo.py", "observe/context.py", "observe/semconv.py"),
@@ -24,6 +28,7 @@ PURE: Final = [
 CALCULATING: Final = frozenset({
     *("base64", "collections", "enum", "functools", "hashlib", "hmac", "ipaddress", "itertools", "math", "re"),
     *("typing", "binascii", "cryptography", "jiter", "msgspec", "jsonschema_rs", "cel", "datetime"),
+    *("json", "tomllib", "yaml", "bisect", "ntpath", "shlex"),
     *("posixpath", "fnmatch", "joserfc", "urllib", "unicodedata", "difflib", "operator"),
 })  # fmt: skip
 
@@ -37,7 +42,19 @@ FORBIDDEN: Final = {
     "egress": {"*"},
     "pipes": {"*"},
     "landlock": {"*"},
-    "packs": {"*", "contract", "documents", "egress", "errors", "landlock", "options", "options_sandbox", "pipes", "text", "wire"},
+    "packs": {
+        "*",
+        "contract",
+        "documents",
+        "egress",
+        "errors",
+        "landlock",
+        "options",
+        "options_sandbox",
+        "pipes",
+        "text",
+        "wire",
+    },
     "unhurried": {"*"},
     "documents": {"*", "contract", "errors"},
     "text": {"*", "documents", "errors"},

@@ -68,7 +68,7 @@ class Agent:
     work: Path  # what the servers of the story read and write
     trace_id: str = field(default_factory=lambda: secrets.token_hex(16))
     says_yes: bool = True  # what the person at the client answers
-    calls: int = 0
+    calls: int = 0  # that have to be on record
 
     # ---- words
 
@@ -126,22 +126,16 @@ class Agent:
         self, tool: str, arguments: Json, *, key: str = "", version: str = "", token: str = "", by: str = ""
     ) -> Any:
         """What the tool answers. Sends again what may work later, with the same *key*. Raises Unexpected."""
-        for _ in range(MOST_TRIES):
-            result = await self._sent(tool, arguments, key, version, token, by)
-            if not isinstance(result, Refusal):
-                return answer_of(tool, arguments, result)
-            # What may have run is safe to send again under its key, and under no other.
-            if not (result.retryable or (key and result.is_transient)):
-                break
-            show("REFUSED", f"{tool} {result}")
-            await asyncio.sleep(result.retry_after_s)
-        raise Unexpected(f"{tool} was refused: {result}")
+        result = await self._settled(tool, arguments, key, version, token, by)
+        if isinstance(result, Refusal):
+            raise Unexpected(f"{tool} was refused: {result}")
+        return answer_of(tool, arguments, result)
 
     async def refused(
         self, tool: str, arguments: Json, kind: str, *, key: str = "", version: str = "", token: str = "", by: str = ""
     ) -> Refusal:
         """The refusal of that *kind* that the call gets. Raises Unexpected for everything else."""
-        result = await self._sent(tool, arguments, key, version, token, by)
+        result = await self._settled(tool, arguments, key, version, token, by, kind)
         if not isinstance(result, Refusal):
             raise Unexpected(f"{tool} was not refused: {short(result)}")
         if result.kind != kind:
@@ -150,7 +144,16 @@ class Agent:
         return result
 
     async def confirm(
-        self, tool: str, arguments: Json, *, person: str, note: str, key: str = "", yes: bool = True, then: str = "", by: str = ""
+        self,
+        tool: str,
+        arguments: Json,
+        *,
+        person: str,
+        note: str,
+        key: str = "",
+        yes: bool = True,
+        then: str = "",
+        by: str = "",
     ) -> Any:
         """The call stops at the confirm gate, the caller *person* answers for it, and it is sent again with the token.
 
@@ -158,7 +161,7 @@ class Agent:
         """
         asked = await self.refused(tool, arguments, "confirmation_required", key=key, by=by)
         token = asked.details["confirmation_token"]
-        show("CONFIRM GATE", f"{asked.message} The question is {token}.")
+        show("CONFIRM GATE", f"{asked.details['how']} (until {asked.details['expires_at']})")
         await self.operate(person, f"approvals/{token}/{'approve' if yes else 'deny'}", note=note)
         if expected := then if yes else "confirmation_denied":
             return await self.refused(tool, arguments, expected, key=key, token=token, by=by)
@@ -177,17 +180,33 @@ class Agent:
             await call
         show("CONNECTION LOST", f"{tool} {short(arguments)}: sent, and no answer came")
 
-    async def _sent(
-        self, tool: str, arguments: Json, key: str, version: str, token: str, by: str
+    async def _settled(
+        self, tool: str, arguments: Json, key: str, version: str, token: str, by: str, expected: str = ""
     ) -> Json | Refusal:
+        """What the call comes to, once it is not said any more that it may work later; or the *expected* refusal."""
+        for _ in range(MOST_TRIES):
+            result = await self._sent(tool, arguments, key, version, token, by)
+            # What may have run is safe to send again under its key, and under no other.
+            if not isinstance(result, Refusal) or not (result.retryable or (key and result.is_transient)):
+                return result
+            if result.kind == expected:
+                return result
+            show("REFUSED", f"{tool} {result}")
+            await asyncio.sleep(result.retry_after_s)
+        return result
+
+    async def _sent(self, tool: str, arguments: Json, key: str, version: str, token: str, by: str) -> Json | Refusal:
         # A program tells refusals apart by their codes; without `errors` they are results with words for a model.
         asked = {"errors": "jsonrpc", "idempotencyKey": key, "version": version, "confirmationToken": token}
         meta = self._meta() | {OURS + name: said for name, said in asked.items() if said}
-        self.calls += 1
         try:
             result = await self._client(by).call(tool, arguments, meta)
         except Refused as error:
-            return refusal_of(error.error)
+            refusal = refusal_of(error.error)
+            # Who is overloaded does not read what it turns away, so there is nothing to record.
+            self.calls += refusal.kind != "overloaded"
+            return refusal
+        self.calls += 1
         return Refusal("failed", text_of(result)) if result.get("isError") else result
 
     async def operate(self, person: str, operation: str, **said: object) -> Json:

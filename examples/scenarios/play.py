@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 HERE: Final = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "servers")]
 
-from agent import Agent, Unexpected, show  # noqa: E402  (beside this file, wherever it is started)
+from agent import Agent, Client, Unexpected, show  # noqa: E402  (beside this file, wherever it is started)
 
 STOP_WITHIN_S: Final = 15.0
 
@@ -146,11 +146,12 @@ async def play(name: str, client: ModuleType, command: Sequence[str]) -> None:
         bascule = Bascule(command, HERE / name, home, more)
         keys = {caller: bascule.run("keys", "create", caller).split()[0] for caller in module.CALLERS}
         with bascule.serving() as url:
-            agent = Agent(url, keys, {}, work)
+            clients: dict[str, Client] = {}
+            agent = Agent(url, keys, clients, work)
             person = agent.person if getattr(module, "DIALOG", False) else None
             async with AsyncExitStack() as callers:
                 for caller, key in keys.items():
-                    agent.clients[caller] = await callers.enter_async_context(client.Client(f"{url}/mcp", key, person))
+                    clients[caller] = await callers.enter_async_context(client.Client(f"{url}/mcp", key, person))
                 await agent.tools()  # a list waits until all servers are there
                 await module.story(agent)
         trail(bascule, agent)
@@ -179,7 +180,7 @@ def trail(bascule: Bascule, agent: Agent) -> None:
     for entry in entries:
         digest = [f"arguments {entry['arguments_sha256'][:12]}…"] if "arguments_sha256" in entry else []
         told = [entry.get(each) for each in ("kind", "caller", "thing", "version", "decision", "outcome", "rule")]
-        yes = [f"approved by {entry['approved_by']}"] if entry.get("approved_by") else []
+        yes = [f"by {entry['approved_by']}"] if entry.get("approved_by") else []
         took = [f"{entry['took_us'] / 1000:.1f} ms"] if "took_us" in entry else []
         told += [word for word in ("replayed", "cached") if entry.get(word)] + yes + took + digest
         show("AUDIT", " ".join(str(each) for each in told if each))

@@ -13,6 +13,7 @@ from mcp import MCPError
 from mcp.client import ClientRequestContext
 from mcp.client.streamable_http import streamable_http_client
 
+
 @dataclass
 class Client:
     url: str
@@ -58,7 +59,7 @@ class Client:
         assert isinstance(params, types.ElicitRequestFormParams)
         if not self.person(params.message):
             return types.ElicitResult(action="decline")
-        boxes = dict.fromkeys(params.requested_schema["properties"], True)
+        boxes: dict[str, Any] = dict.fromkeys(params.requested_schema["properties"], True)
         return types.ElicitResult(action="accept", content=boxes)
 
 

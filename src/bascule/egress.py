@@ -100,7 +100,7 @@ class Answer(msgspec.Struct, frozen=True):
     @property
     def type(self) -> str:
         """The media type, in small letters and without parameters; "" when it is not said."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return _type_of(self.headers.get("content-type", ""))
 
     def json(self) -> Any:
         """The body as JSON, in which no name may stand twice. Raises FetchFailed if it is none."""
@@ -280,10 +280,17 @@ def _address(text: str) -> Address | None:
 def _parsed(url: str) -> URL | None:
     try:
         parsed, as_sent = URL(url), URL(url, encoded=True)
-        one_reading = (parsed.port, parsed.raw_host) == (as_sent.port, (as_sent.raw_host or "").lower() or None)
+        one_reading = parsed.port == as_sent.port and _is_same_host(parsed.raw_host, as_sent.raw_host)
     except (ValueError, TypeError):  # of a port that is no number, too
         return None
     return parsed if one_reading else None
+
+
+def _is_same_host(one: str | None, other: str | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    address = _address(one)
+    return one == other.lower() or (address is not None and address == _address(other))
 
 
 def _odd_host(host: str) -> str | None:
@@ -449,7 +456,7 @@ async def _fetched(
         http.request("GET", URL(url, encoded=True), headers=accept, allow_redirects=False) as response,
     ):
         _check_stays(response, url)
-        if types and response.status == 200 and response.content_type.lower() not in types:
+        if types and response.status == 200 and _type_of(response.headers.get("content-type", "")) not in types:
             raise FetchFailed("the answer is of a type that is not read here")
         return await _whole(response, url, limit_bytes)
 
@@ -466,6 +473,11 @@ def _failures() -> Iterator[None]:
         raise FetchFailed("no answer in time") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise Unreached(f"{type(error).__name__}: {error}") from error
+
+
+def _type_of(header: str) -> str:
+    # Not aiohttp's reading, which takes everything that is no type for plain text.
+    return header.partition(";")[0].strip().lower()
 
 
 def _check_stays(response: aiohttp.ClientResponse, url: str) -> None:

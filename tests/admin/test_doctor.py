@@ -100,6 +100,10 @@ def _contract(**fields: Any) -> Changing:
     return changed
 
 
+def _without_walls(config: Json) -> None:
+    config["servers"]["spare"] |= {"sandbox": "off", "pass_environment": True}
+
+
 CASES: Final[dict[str, tuple[Changing, str]]] = {  # rule -> what brings it about, and a part of what is said
     "doubt": (change("callers.ci.scopes", ["cmr:write"]), "did you mean 'crm'"),
     "no-callers": (_local, "nobody is named"),
@@ -118,7 +122,7 @@ CASES: Final[dict[str, tuple[Changing, str]]] = {  # rule -> what brings it abou
     "folder-missing": (change("servers.spare.cwd", "/nowhere"), "/nowhere"),
     "package-unpinned": (change("servers.time", {"command": "uvx", "args": ["mcp-server-time"]}), "mcp-server-time"),
     "trust-auto": (change("servers.spare.trust", "auto"), "overnight"),
-    "environment-passed": (change("servers.spare.pass_environment", True), "secrets of other servers"),
+    "environment-passed": (_without_walls, "secrets of other servers"),
     "believed-from-afar": (change("servers.crm.trusted", True), "crm.example.com says itself"),
     "nothing-required": (change("servers.crm.required", False), "no server is `required`"),
     "timeout-long": (change("servers.crm.call_timeout_s", 3600), "60 minutes"),
@@ -162,11 +166,12 @@ OF_A_GATEWAY: Final = {
     *("anchor-failing", "internal-errors", "tool-blind", "tool-fat", "list-token-heavy", "description-hostile"),
     "ungoverned",
 }
+OF_THE_WALLS: Final = {"sandbox-missing", "sandbox-none", "sandbox-off"}  # test_doctor_sandbox.py
 OF_THE_COMMAND: Final = {"configuration-wrong", "gateway-unreachable"}  # tests/cli/test_doctor.py
 
 
 def test_every_rule_has_a_test() -> None:
-    assert {*CASES, *OF_THE_MACHINE, *OF_A_GATEWAY, *OF_THE_COMMAND} == set(RULES)
+    assert {*CASES, *OF_THE_MACHINE, *OF_A_GATEWAY, *OF_THE_WALLS, *OF_THE_COMMAND} == set(RULES)
 
 
 def test_a_finding_names_file_and_line(tmp_path: Path, config: Json) -> None:

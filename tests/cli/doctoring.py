@@ -86,7 +86,7 @@ def good(folder: Path, *, at: datetime = NOW) -> Json:
         "servers": {
             "crm": {"url": "https://crm.example.com/mcp", "headers": {"Authorization": "Bearer ${env:CRM_TOKEN}"},
                     "required": True, "fallback": "spare"},
-            "spare": {"command": sys.executable, "args": ["-c", "pass"]},
+            "spare": {"command": sys.executable, "args": ["-c", "pass"], "sandbox": "auto"},
         },
         "callers": {"ci": {"scopes": ["crm:write"]}},
         "limits": {"caller": {"rate": "600/minute", "budget": {"usd": 20, "per": "day"}}},

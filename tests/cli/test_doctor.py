@@ -12,7 +12,7 @@ from doctoring import SEAL, Json, change, doctored, good, write
 from gateway import local, serving
 
 SECRETS = {"SEAL_KEY": SEAL, "CRM_TOKEN": "t" * 32}
-LOCAL: Json = {"servers": {"plain": local("plain")}, "state_dir": "state"}
+LOCAL: Json = {"servers": {"plain": local("plain", sandbox="auto")}, "state_dir": "state"}
 
 
 @pytest.fixture

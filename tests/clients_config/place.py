@@ -1,11 +1,17 @@
 """A home folder of its own, with the files of clients in it, and somebody who types commands there."""
 
+import contextlib
+import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from command import Done, bascule
+
+from bascule.cli.commands import app
 
 CANARY = "CANARY-9f8e7d6c5b4a"  # in every secret of these tests; nothing that is printed may hold it
 FILES = {
@@ -29,10 +35,35 @@ class Place:
         for each in (self.home, self.project):
             each.mkdir()
 
-    def __call__(self, *words: str, stdin: str = "", **env: str) -> Done:
-        """Type it. Whatever was printed holds no secret."""
-        alone = {"HOME": str(self.home), "XDG_CONFIG_HOME": "", "XDG_STATE_HOME": "", "CODEX_HOME": ""}
-        done = bascule(*words, stdin=stdin, cwd=self.project, env={**alone, "CLAUDE_CONFIG_DIR": "", **env})
+    def __call__(self, *words: str, stdin: str = "") -> Done:
+        """Type it, in this process, with no terminal. Whatever was printed holds no secret."""
+        out, err, here, found = io.StringIO(), io.StringIO(), Path.cwd(), 0
+        with (
+            mock.patch.dict(os.environ, self.environ),
+            mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            os.chdir(self.project)
+            try:
+                app(list(words), prog_name="bascule")
+            except SystemExit as done:
+                found = done.code if isinstance(done.code, int) else 0
+            finally:
+                os.chdir(here)
+        return self._silent(Done(found, out.getvalue(), err.getvalue()))
+
+    def process(self, *words: str, stdin: str = "") -> Done:
+        """The same as a process of its own."""
+        return self._silent(bascule(*words, stdin=stdin, cwd=self.project, env=self.environ))
+
+    @property
+    def environ(self) -> dict[str, str]:
+        alone = ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "CODEX_HOME", "CLAUDE_CONFIG_DIR", "BASCULE_TOKEN")
+        return {"HOME": str(self.home), **dict.fromkeys(alone, "")}
+
+    @staticmethod
+    def _silent(done: Done) -> Done:
         assert CANARY not in done.out + done.err
         return done
 

@@ -4,7 +4,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bascule.clients import toml_text
@@ -17,7 +17,10 @@ LEAVES = st.booleans() | st.integers(-99, 99) | st.text(st.characters(exclude_ca
 TABLES = st.dictionaries(NAMES, LEAVES | st.lists(st.text("ab", max_size=3), max_size=3), max_size=3)
 
 
-@given(st.dictionaries(NAMES, TABLES, max_size=3), TABLES, st.sampled_from(["", "# end", "# [mcp_servers.x]\n", "\n\n"]))
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(NAMES, TABLES, max_size=3), TABLES, st.sampled_from(["", "# end", "# [mcp_servers.x]\n", "\n\n"])
+)
 def test_a_table_goes_in_and_out_and_everything_else_stays(
     servers: dict[str, Any], above: dict[str, Any], tail: str
 ) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bascule.clients import yaml_text
@@ -15,7 +15,9 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12) | s
 )
 SERVERS = st.dictionaries(
     st.text("abcDEF_-09", min_size=1, max_size=8),
-    st.fixed_dictionaries({"command": TEXTS, "args": st.lists(TEXTS, max_size=3), "env": st.dictionaries(TEXTS, TEXTS)}),
+    st.fixed_dictionaries(
+        {"command": TEXTS, "args": st.lists(TEXTS, max_size=3), "env": st.dictionaries(TEXTS, TEXTS)}
+    ),
     min_size=1,
     max_size=3,
 )
@@ -33,12 +35,13 @@ GOOD = [
     "---\nservers:\n  zz: {command: x}\n...\n",
     "servers:\n  zz:\n    command: x\n    env:\nhttp: {}\n",
     "\ufeffservers: {}\n",
-    "servers:\n    'zz': {command: >-\n        a\n        b\n      }\nhttp: {}\n",
+    "servers:\n    'zz':\n        command: >-\n          a\n          b\n\nhttp: {}\n",
     "a: &a [1]\nservers:\n  zz: {args: *a}\n",
 ]
 
 
 @pytest.mark.parametrize("text", GOOD)
+@settings(max_examples=15, deadline=None)
 @given(servers=SERVERS)
 def test_servers_are_added_and_nothing_else_changes(text: str, servers: dict[str, Any]) -> None:
     servers.pop("zz", None)

@@ -60,7 +60,7 @@ class MailServer:
     def settings(self, **more: Any) -> dict[str, Any]:
         """The setting `smtp` of the office pack for it."""
         own = {"host": "127.0.0.1", "port": self.port, "sender": "The Office <office@company.test>"}
-        return {**own, "ca_file": self.ca_file, "timeout_s": 5.0, **more}
+        return {**own, "ca_file": self.ca_file, "timeout_s": 15.0, **more}
 
 
 class _Broken(Exception):

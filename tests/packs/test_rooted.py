@@ -8,9 +8,10 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bascule.errors import ConfigInvalid
@@ -231,6 +232,24 @@ def test_a_name_from_another_system_is_read_as_it_is_listed(root: Root) -> None:
     assert decomposed in [entry.path for entry in root.list().entries]
     assert root.read(decomposed, 10) == b"x"
     assert "looks like" in refusal(root.write, "mục lục.txt", b"y")
+    assert root.restore(root.delete(decomposed) or "") == decomposed
+
+
+class Folding(Root):
+    """As on a file system that folds case: another spelling leads to the file, and is not in the list of the folder."""
+
+    def _is_listed(self, above: tuple[str, ...], name: str) -> bool:
+        return super()._is_listed(above, name) and name == name.lower()
+
+
+def test_where_the_file_system_folds_names_one_spelling_is_served(root: Root) -> None:
+    os.link(root.path / "a.txt", root.path / "A.TXT")  # two names of one file, which is how folding looks
+    assert root.read("A.TXT", 10) == b"first"
+    folding = Folding(root.path)
+    assert folding.read("a.txt", 10) == b"first"
+    for run in (folding.open, folding.stat, folding.delete):
+        assert "There is no 'A.TXT'" in refusal(run, "A.TXT")
+    assert "There is no 'A.TXT'" in refusal(folding.write, "A.TXT", b"x", overwrite=True)
 
 
 @pytest.mark.parametrize("folder", ["/", "/proc/self", "/sys", "/dev"])
@@ -390,27 +409,46 @@ PIECES = st.sampled_from([
 PATHS = st.one_of(
     st.lists(PIECES, max_size=7).map("/".join), st.lists(PIECES, max_size=7).map("".join), st.text(max_size=40)
 )
+NAMES = st.sampled_from(["link", "up", "loop", "out", "reports/link", "reports/deep/up", "secret", "etc", "b.md"])
+TARGETS = st.sampled_from([
+    "../secret", "..", "loop", "../secret/key.txt", "/etc", "/proc/self/root", "/proc/self/cwd", "/dev/zero", ".",
+    "../../..", "reports", "a.txt", "link", "/nowhere", "../root-twin", "up/../secret",
+])  # fmt: skip
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(path=PATHS, to=PATHS)
-@example(path="up/root-twin/key.txt", to="link/x")
-def test_no_path_reaches_what_is_outside(root: Root, path: str, to: str) -> None:
-    top = root.path.parent
-    for name, target in {"link": "../secret", "up": "..", "loop": "loop", "out": "../secret/key.txt"}.items():
-        if not (root.path / name).is_symlink():
-            (root.path / name).symlink_to(target)
-    there = {name: content for name, content in tree(top).items() if not name.startswith("root/")}
+@pytest.mark.parametrize("openat2", [True, False], ids=["openat2", "step by step"])
+@settings(max_examples=120, deadline=None)
+@given(links=st.dictionaries(NAMES, TARGETS, max_size=5), hard=st.booleans(), path=PATHS, to=PATHS)
+@example(links={"up": "..", "link": "../secret"}, hard=True, path="up/root-twin/key.txt", to="link/x")
+def test_no_path_reaches_what_is_outside(openat2: bool, links: dict[str, str], hard: bool, path: str, to: str) -> None:
+    with TemporaryDirectory(prefix="bascule-") as folder:
+        top = Path(folder)
+        root = _hostile(top, links, hard, openat2)
+        there = {name: content for name, content in tree(top).items() if not name.startswith("root/")}
+        attempts: list[Callable[[], object]] = [
+            lambda: root.read(path, 1000) if path != "hard" else b"",  # it is in the root, too, and may be read
+            lambda: list(root.walk(path, 8)),
+            lambda: root.write(path, b"mine", overwrite=True, make_folders=True),
+            lambda: root.move(path, to, make_folders=True),
+            lambda: root.restore(root.delete(to) or ""),
+        ]
+        assert CANARY.decode() not in "".join(map(tried, attempts))
+        assert {name: content for name, content in tree(top).items() if not name.startswith("root/")} == there
+        root.close()
 
-    attempts: list[Callable[[], object]] = [
-        lambda: root.read(path, 1000),
-        lambda: [root.read(each.path, 1000) for each in root.walk(path) if each.kind == "file"],
-        lambda: root.write(path, b"mine", overwrite=True, make_folders=True),
-        lambda: root.move(path, to, make_folders=True),
-        lambda: root.restore(root.delete(to) or ""),
-    ]
-    assert CANARY.decode() not in "".join(map(tried, attempts))
-    assert {name: content for name, content in tree(top).items() if not name.startswith("root/")} == there
+
+def _hostile(top: Path, links: dict[str, str], hard: bool, openat2: bool) -> Root:
+    """A root below *top* with these links in it, and what it must not show beside it."""
+    for name in ("root/reports/deep", "root-twin", "secret"):
+        (top / name).mkdir(parents=True)
+    for name in ("root-twin/key.txt", "secret/key.txt"):
+        (top / name).write_bytes(CANARY)
+    (top / "root" / "a.txt").write_bytes(b"first")
+    for name, target in links.items():
+        (top / "root" / name).symlink_to(target)
+    if hard:
+        os.link(top / "secret" / "key.txt", top / "root" / "hard")
+    return Root(top / "root", openat2=openat2)
 
 
 def tried(attempt: Callable[[], object]) -> str:

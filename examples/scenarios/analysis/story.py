@@ -23,7 +23,9 @@ async def story(agent: Agent) -> None:
     wanted = {**unsure, "rating": "hold"}
     await agent.confirm(PUBLISH, wanted, person="reviewer", note="yes", key="analysis-2026-11-FPT-2")
     published = (agent.work / "published.txt").read_text(encoding="utf-8").splitlines()
-    agent.see("two recommendations are out", [line.split()[:2] for line in published] == [["VNM", "sell"], ["FPT", "hold"]])
+    agent.see(
+        "two recommendations are out", [line.split()[:2] for line in published] == [["VNM", "sell"], ["FPT", "hold"]]
+    )
 
 
 async def analysed(agent: Agent, ticker: str, method: str) -> Json:

@@ -36,7 +36,7 @@ async def story(agent: Agent) -> None:
     asked = await agent.refused(TOOL, CAMPAIGN, "confirmation_required", key=key)
     agent.see(f"the code is {asked.family}, and no mail was sent", (asked.family, len(box.mails)) == (-30001, 0))
     await agent.confirm(TOOL, CAMPAIGN, person="manager", note="text is fine", key=key)
-    names = {each.get_payload().split(",")[0] for each in box.mails}
+    names = {str(each.get_payload()).split(",")[0] for each in box.mails}
     agent.see("100 mails were sent, each with another name", (len(box.mails), len(names)) == (100, 100))
 
     agent.reason("The yes was for that call. With another text it is worth nothing.")

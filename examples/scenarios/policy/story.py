@@ -22,7 +22,5 @@ async def story(agent: Agent) -> None:
 
     agent.reason("Is 1.9.0 still possible? The schema allows it, and an officer may: it is the tool that says no.")
     older = {"version": "1.9.0", "text": TEXT}
-    await agent.confirm(
-        TOOL, older, person="officer", note="just to see", key="policy-security-1.9.0", then="failed"
-    )
+    await agent.confirm(TOOL, older, person="officer", note="just to see", key="policy-security-1.9.0", then="failed")
     agent.see("2.0.0 is still in force", json.loads((agent.work / "policy.json").read_text("utf-8")) == policy)

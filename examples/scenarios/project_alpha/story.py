@@ -34,14 +34,18 @@ async def story(agent: Agent) -> None:
     agent.reason(f"{stands['status']}, by {stands['delay_days']} days. So: why?")
     wanted = {"query": "Project Alpha delay reasons", "max_results": 3}
     reports = (await agent.call("document/search_reports", wanted))["reports"]
-    agent.see("the three reports, and not the menu", sorted(reports) == ["report_A.txt", "report_B.txt", "report_C.txt"])
+    agent.see(
+        "the three reports, and not the menu", sorted(reports) == ["report_A.txt", "report_B.txt", "report_C.txt"]
+    )
     reasons = []
     for path in reports:
         said = await agent.call("document/summarize_text", {"path": path, "max_points": 1})
         reasons += said["summary_points"]
     agent.reason("Three sentences of three reports. That they are the main reasons is what I conclude.")
 
-    warning = {"text": f"Project Alpha is {stands['delay_days']} days late.\n" + "\n".join(f"- {each}" for each in reasons)}
+    warning = {
+        "text": f"Project Alpha is {stands['delay_days']} days late.\n" + "\n".join(f"- {each}" for each in reasons)
+    }
     channel.revoked = True
     key = "alpha-2026-11-21-warning"
     await agent.confirm(SEND, warning, person="lead", note="go ahead", key=key, then="failed")

@@ -44,4 +44,4 @@ async def story(agent: Agent) -> None:
     sending = {"to": mail["to"], "subject": mail["subject"], "draft_id": draft["draft_id"]}
     await agent.refused("email/send", sending, "tool_not_found", key="send-2026-11-q4-report")
     outside = {**mail, "to": ["friend@elsewhere.example"]}
-    await agent.refused("email/create_draft", outside, "failed", key="draft-2026-11-q4-outside")
+    await agent.refused("email/create_draft", outside, "guardrail_denied", key="draft-2026-11-q4-outside")

@@ -6,8 +6,10 @@ from typing import Any
 from tiny import Server
 
 server = Server("search")
-KNOWN = [{"company": "Alpha Corp", "year": 2023, "text": "Alpha Corp makes two kinds of pumps."}]
-NEWS = [{"company": "Alpha Corp", "year": 2026, "text": "Alpha Corp showed a third pump last month."}]
+KNOWN: list[dict[str, Any]] = [{"company": "Alpha Corp", "year": 2023, "text": "Alpha Corp makes two kinds of pumps."}]
+NEWS: list[dict[str, Any]] = [
+    {"company": "Alpha Corp", "year": 2026, "text": "Alpha Corp showed a third pump last month."}
+]
 
 
 @server.tool

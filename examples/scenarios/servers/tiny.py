@@ -1,4 +1,4 @@
-"""MCP servers in a few lines, for the scenarios: a function is a tool, its signature the schema, its docstring the words.
+"""MCP servers in a few lines, for the scenarios: a function is a tool, its signature the schema.
 
 Standard input and output, revision 2025-11-25, one call after another. It knows nothing of callers, prices or
 approvals: what a tool promises is in the contracts beside each bascule.yaml, and holding it to that is the gateway's.

@@ -1,4 +1,7 @@
-"""A trading desk: `trade.py risk|compliance|trading`. Risk checks are kept in $WORK/checks.json, orders in orders.txt."""
+"""A trading desk: `trade.py risk|compliance|trading`.
+
+Risk checks are kept in $WORK/checks.json, orders are lines of $WORK/orders.txt.
+"""
 
 import json
 import os
@@ -50,7 +53,7 @@ def known() -> list[dict[str, Any]]:
     return found
 
 
-TOOLS = {"risk": [calculate_risk], "compliance": [request_approval], "trading": [execute_order]}
+TOOLS: dict[str, list[Any]] = {"risk": [calculate_risk], "compliance": [request_approval], "trading": [execute_order]}
 for tool in TOOLS[sys.argv[1]]:
     server.tool(tool)
 server.run()

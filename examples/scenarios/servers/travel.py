@@ -50,7 +50,11 @@ def booked(what: str, name: str, price_usd: float) -> dict[str, Any]:
     return {"booking_id": f"{what[0].upper()}-{len(BOOKINGS.read_text(encoding='utf-8').splitlines()):04}", what: name}
 
 
-TOOLS = {"flight": [search_cheapest], "hotel": [search_by_rating], "booking": [reserve_flight, reserve_hotel]}
+TOOLS: dict[str, list[Any]] = {
+    "flight": [search_cheapest],
+    "hotel": [search_by_rating],
+    "booking": [reserve_flight, reserve_hotel],
+}
 for tool in TOOLS[sys.argv[1]]:
     server.tool(tool)
 server.run()

@@ -15,9 +15,7 @@ async def story(agent: Agent) -> None:
     order = await assessed(agent, "P-2", 850_000.0)
     agent.reason("Compliance takes time. Perhaps it goes without?")
     await agent.refused(EXECUTE, order, "guardrail_denied", key="desk-2026-11-21-0002")
-    said = await agent.call(
-        "compliance/request_approval", {"risk_score": order["risk_score"], "trader_id": "junior"}
-    )
+    said = await agent.call("compliance/request_approval", {"risk_score": order["risk_score"], "trader_id": "junior"})
     agent.reason(f"It does not, and compliance says: {said['reason']}. Then it is for a person to look at.")
     declined = {**order, "compliance": "declined"}
     await agent.confirm(

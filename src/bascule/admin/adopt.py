@@ -18,6 +18,7 @@ from bascule.clients.entries import Entry, entries_of, sections
 from bascule.clients.jsonc import Unchangeable, Unreadable
 from bascule.clients.known import CLIENTS, CODEX, VSCODE, Client, Machine
 from bascule.errors import ConfigInvalid
+from bascule.store import folder
 
 HEADER: Final = "# Servers behind Bascule. Check it with `bascule validate`, start it with `bascule serve`.\n"
 _SECTIONS: Final = ("mcpServers", "servers", "context_servers", "mcp_servers")
@@ -245,6 +246,8 @@ def diff(into: Target, after: str, servers: Sequence[Server]) -> list[str]:
 def write(into: Target, after: str, servers: Sequence[Server], now: datetime) -> Written:
     """Make the change: secrets first, then a copy of what was there, then the configuration. Raises ConfigInvalid."""
     made: list[Path] = []
+    for mine in (into.state, into.secrets):
+        folder.prepare(mine)
     try:
         for secret in (each for server in servers for each in server.secrets):
             path = Path(secret.file)

@@ -26,6 +26,7 @@ from bascule.store.keys import KeyStore
 
 PATH: Final = "/mcp"
 _EXPORT: Final = f"export {known.TOKEN_VARIABLE} with its key where %s starts, which may not be your shell"
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_@+-][A-Za-z0-9_@+.-]{0,127}")
 _IN_A_FILE: Final = re.compile(r"\$\{file:([^}]+)\}")
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
@@ -105,7 +106,11 @@ def _url(http: configuration.ListenOptions) -> str:
 
 
 def key_file(config: Config, caller: str) -> Path:
-    """Where the key of *caller* lies, for bridges on this machine."""
+    """Where the key of *caller* lies, for bridges on this machine. Raises ConfigInvalid."""
+    if not _FILE_NAME.fullmatch(caller):
+        raise ConfigInvalid(
+            f"the caller {caller!r} has a name that no file can have; give --token-file", field="callers"
+        )
     return Path(config.state_dir).absolute() / "keys" / caller
 
 

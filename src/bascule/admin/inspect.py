@@ -147,9 +147,12 @@ class Peer:
             answers[key] = answer.value
         return answers
 
-    async def call(self, tool: str, arguments: Raw) -> Result:
-        """Call a tool; its progress and logs, and the server's questions, go to the person."""
-        meta = {"progressToken": _PROGRESS_TOKEN, modern.LOG_LEVEL: "info"}
+    async def call(self, tool: str, arguments: Raw, wishes: Mapping[str, str] | None = None) -> Result:
+        """Call a tool; its progress and logs, and the server's questions, go to the person.
+
+        *wishes*: what is asked of a gateway in `_meta` (wire/wishes.py).
+        """
+        meta = {"progressToken": _PROGRESS_TOKEN, modern.LOG_LEVEL: "info", **(wishes or {})}
         if await self.era() is Era.LEGACY:
             await self._listen()
         return await self.send(

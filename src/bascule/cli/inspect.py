@@ -73,15 +73,26 @@ def list_(
 
 
 @targeted("TOOL", "[ARGUMENTS]")
-def call(target: Target, tool: str, words: str | None, *, argument: Arguments = None) -> None:
+def call(
+    target: Target,
+    tool: str,
+    words: str | None,
+    *,
+    argument: Arguments = None,
+    key: Annotated[str, typer.Option("--key", help="An idempotency key: the same one is the same call.")] = "",
+    yes: Annotated[str, typer.Option("--token", help="Of the question that somebody has said yes to.")] = "",
+) -> None:
     """Call a tool. ARGUMENTS is a JSON object, or @FILE, or - for stdin; -a sets single ones on top.
 
     With several servers the tool is NAMESPACE__TOOL or NAMESPACE/TOOL.
 
     Example: bascule call http://127.0.0.1:8777/mcp time__convert '{"to": "UTC"}' -a hour=9
     """
+    from bascule.wire.wishes import KEY_META, TOKEN_META
+
     given = _arguments(words, argument)
-    result = _with_peer(target, lambda peer: peer.call(tool, given))
+    wishes = {name: value for name, value in ((KEY_META, key), (TOKEN_META, yes)) if value}
+    result = _with_peer(target, lambda peer: peer.call(tool, given, wishes))
     value = _settled(target, result)
     from bascule.cli import show
     from bascule.wire import jsonrpc

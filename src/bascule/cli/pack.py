@@ -52,7 +52,7 @@ def show_(name: NameArgument, as_json: JsonOption = False) -> None:
 
     Example: bascule pack show finance
     """
-    from msgspec import UNSET
+    from msgspec import UNSET, to_builtins
 
     from bascule.cli import show
     from bascule.packs import catalog
@@ -64,7 +64,7 @@ def show_(name: NameArgument, as_json: JsonOption = False) -> None:
             {"tool": each.id, **{term: getattr(each, term) for term in terms if getattr(each, term) is not UNSET}}
             for each in tools
         ]
-        show.document({"pack": name, "tools": said, "settings": [each._asdict() for each in settings]})
+        show.document({"pack": name, "tools": to_builtins(said), "settings": [each._asdict() for each in settings]})
         return
     show.table("tools", _TOOLS, [_row(each) for each in tools])
     show.table("settings", _SETTINGS, [list(each) for each in settings])
@@ -102,20 +102,28 @@ def run(
         return
     options = loaded.servers[name]
     assert isinstance(options, StdioOptions), "a pack is started"
-    _become(options)
+    sys.exit(_serve_alone(options, Path(loaded.state_dir)))
 
 
 def _address(host: str | None, port: int | None) -> dict[str, Any]:
     return {key: value for key, value in (("host", host), ("port", port)) if value is not None}
 
 
-def _become(options: "StdioOptions") -> None:
-    """Replace this process by that of the pack, within its walls."""
-    from bascule.upstream import sandbox
+def _serve_alone(options: "StdioOptions", state: Path) -> int:
+    """Run the pack within its walls, on our own standard input and output, to its end; gives its exit code."""
+    import signal
+    import subprocess
 
-    launch = sandbox.launch(options, os.environ)
-    sys.stdout.flush()
-    os.execve(launch.command[0], launch.command, dict(launch.env))
+    from bascule.upstream.launch import launch
+
+    launched = launch(options, os.environ, None, (state,))
+    try:
+        process = subprocess.Popen(launched.command, env=dict(launched.env), cwd=launched.cwd)
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal the pack hears it, too; its input ends it
+        return process.wait()
+    finally:
+        launched.end()
 
 
 def _settings(file: Path | None, assignments: list[str]) -> dict[str, Any]:

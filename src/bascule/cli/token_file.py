@@ -41,11 +41,13 @@ class TokenFile:
     def _read(self) -> str:
         try:
             descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            try:
+                self._check(os.fstat(descriptor))
+                content = os.read(descriptor, _MOST_BYTES + 1)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise ConfigInvalid(f"cannot be read: {error.strerror}", place=self._path) from error
-        with os.fdopen(descriptor, "rb") as file:
-            self._check(os.fstat(file.fileno()))
-            content = file.read(_MOST_BYTES + 1)
         token = content.decode("latin-1").strip()
         if len(content) > _MOST_BYTES or not _TOKEN.fullmatch(token):
             raise ConfigInvalid(

@@ -26,7 +26,10 @@ HIDDEN: Final = "***"
 _REFERENCE: Final = re.compile(r"\$\{([^{}]*)\}")
 _VARIABLE: Final = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _IN_A_FILE: Final = re.compile(r"\$\{file:([^}]*)\}")
-_NAMED: Final = re.compile(r"\$\{[A-Za-z_]{1,64}(?::[A-Za-z0-9_./ -]{1,256})?\}")  # without a default
+# References in which nothing but a name or a path stands.
+_NAMED: Final = re.compile(
+    r"\$\{(?:(?:env:)?[A-Za-z_][A-Za-z0-9_]{0,63}|input:[A-Za-z0-9_-]{1,64}|file:[A-Za-z0-9_./ ~-]{1,256})\}"
+)
 _MOST_REFERENCES: Final = 1000  # in one text
 _LONGEST: Final = 65_536  # characters of a text that is shown
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
@@ -181,6 +184,7 @@ def _canonical(options: Mapping[str, Any], known: Callable[[str], str | None]) -
         whole(options.get("command", "")),
         tuple(whole(each) for each in options.get("args") or ()),
         frozenset((name, whole(each)) for name, each in env.items()),
+        whole(options.get("cwd") or ""),  # `uv run server.py` is another server in another folder
         whole(options.get("url", "")),
         frozenset((name.lower(), whole(each)) for name, each in headers.items()),
     )
@@ -264,7 +268,7 @@ class _Translation:
         before = ""
         for number, word in enumerate(self._entry.args, 1):
             option = before.lstrip("-") if before.startswith("-") and not plainness.looks_made_up(before) else ""
-            named = re.match(r"-{0,2}([A-Za-z_][A-Za-z0-9_-]{0,63})(?:=|: ?)", word)
+            named = re.match(r"-{0,2}([A-Za-z_][A-Za-z0-9_-]{0,63})(?:=|: ?(?!//))", word)
             name = named[1] if named and not plainness.looks_made_up(named[1]) else option or f"arg_{number}"
             yield self._translated(word, name, partial(plainness.of_argument, before=before))
             before = word

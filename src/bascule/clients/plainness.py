@@ -18,7 +18,8 @@ _ISSUED: Final = re.compile(
     r"(?<![A-Za-z0-9])(?:[spr]k[-_][A-Za-z0-9]|gh[oprsu]_|github_pat_|glpat-|xox[a-z]-|(?:AKIA|ASIA)[A-Z0-9]|AIza|ya29\."
     r"|(?:npm|hf|gsk|gw|pypi|shpat|dop_v1)[-_]|eyJ)"
 )
-_WORD: Final = re.compile(r"[A-Za-z0-9+=_]{16,}|[A-Za-z0-9+=_-]{20,}")
+_WORD: Final = re.compile(r"[A-Za-z0-9+_]{16,}|[A-Za-z0-9+_-]{20,}")
+_HEXADECIMAL: Final = re.compile(r"(?<![A-Za-z0-9])(?=[0-9]*[A-Fa-f])(?=[A-Fa-f]*[0-9])[0-9A-Fa-f]{10,}(?![A-Za-z0-9])")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,6})?")
 _WORDS: Final = frozenset({
     *("", "true", "false", "yes", "no", "on", "off", "none", "null", "auto", "always", "never", "default", "all"),
@@ -62,14 +63,14 @@ def is_telling(name: str) -> bool:
 
 def looks_made_up(text: str) -> bool:
     """Whether something in *text* looks as if a machine had made it up: long, and of letters and digits mixed."""
-    if _ISSUED.search(text):
+    if _ISSUED.search(text) or _HEXADECIMAL.search(text):
         return True
     for found in _WORD.finditer(text):
         word = found[0]
         kinds = sum(any(test(each) for each in word) for test in (str.islower, str.isupper, str.isdigit))
         # A name in lower case that has a year in it is none; forty hexadecimal digits are.
         digits = sum(each.isdigit() for each in word)
-        if kinds == 3 or (kinds == 2 and digits >= 3) or len(word) > 40:
+        if kinds == 3 or (kinds == 2 and digits >= 3) or digits >= 12 or len(word) > 40:
             return True
     return False
 
@@ -125,13 +126,19 @@ def of_url(value: str) -> Iterator[Piece]:
             in_query = in_query or part in "?#"
             yield Piece(part, secret=False)
         elif not in_query:
-            yield Piece(part, looks_made_up(part))
+            yield Piece(part, _is_doubtful_step(part))
         elif rest[match.end() : match.end() + 1] == "=":
             name = part
             yield Piece(part, looks_made_up(part))
         else:
             yield Piece(part, not is_plain(name, part))
             name = ""
+
+
+def _is_doubtful_step(part: str) -> bool:
+    """Whether a step of a URL's path may be what lets in whoever knows it: many are, as of web hooks."""
+    digits, letters = sum(map(str.isdigit, part)), sum(map(str.isalpha, part))
+    return looks_made_up(part) or (len(part) >= 8 and digits >= 3 and (letters > 0 or digits > 8))
 
 
 def of_argument(value: str, before: str = "") -> list[Piece]:
@@ -143,6 +150,8 @@ def of_argument(value: str, before: str = "") -> list[Piece]:
     option = before.lstrip("-") if before.startswith("-") else ""
     if option.lower() in ("h", "header", "headers") and (said := _ASSIGNMENT.fullmatch(value)):
         return [Piece(said["name"] + said["sign"], secret=False), *of_header(said["name"], said["value"])]
+    if value.partition(" ")[0].lower() in _SCHEMES and " " in value:
+        return of_header(option, value)
     if _URL.fullmatch(value):
         return [Piece(value, secret=True)] if is_telling(option) else list(of_url(value))
     if said := _ASSIGNMENT.fullmatch(value):

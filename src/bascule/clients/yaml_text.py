@@ -41,17 +41,22 @@ _Dumper.yaml_implicit_resolvers = {
 
 def value_of(text: str) -> Any:
     """What *text* says; an empty one says `{}`. Raises Unreadable."""
-    loader = PlainLoader(text.removeprefix("\ufeff"))
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return {}
-        check_keys(node, 0, set())
-        return loader.construct_document(node) or {}
+        return _read(text.removeprefix("\ufeff")) or {}
     except yaml.MarkedYAMLError as error:
         raise Unreadable(yaml_problem(error), error.problem_mark.line + 1 if error.problem_mark else None) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Unreadable("not YAML that can be read") from error
+
+
+def _read(text: str) -> Any:
+    loader = PlainLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        check_keys(node, 0, set())
+        return loader.construct_document(node)
     finally:
         loader.dispose()
 

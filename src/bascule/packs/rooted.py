@@ -19,7 +19,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
@@ -35,7 +35,7 @@ from bascule.packs.paths import FOLDER, RECORDS, TRASH, outside, shown
 
 Kind: TypeAlias = Literal["file", "folder", "other"]
 
-MAX_ENTRIES: Final = 10_000  # of one folder that are looked at
+MAX_ENTRIES: Final = 100_000  # of one folder that are looked at
 MAX_WALK_DEPTH: Final = 32
 _NO_FILES: Final = ("/proc/", "/sys/", "/dev/")  # though they look like files
 _FILE_MODE: Final = 0o600
@@ -139,17 +139,31 @@ class Root:
         found.sort(key=lambda entry: entry.path)
         return Listing(tuple(found[:max_entries]), complete=len(found) <= max_entries)
 
-    def walk(self, path: str = FOLDER, max_depth: int = MAX_WALK_DEPTH) -> Iterator[Entry]:
+    def walk(
+        self,
+        path: str = FOLDER,
+        max_depth: int = MAX_WALK_DEPTH,
+        missed: Callable[[str], object] = lambda path: None,
+    ) -> Iterator[Entry]:
         """Everything below the folder *path*, each folder before what is in it, by name; take as much as is wanted.
 
-        Of one folder at most MAX_ENTRIES. What cannot be opened, or is exchanged meanwhile, is passed over.
-        Raises ToolFailed for *path* itself.
+        *missed* is told each folder of which not all was seen: one that cannot be opened, is exchanged meanwhile, is
+        too deep, or has more than MAX_ENTRIES. Raises ToolFailed for *path* itself.
         """
-        for entry in self.list(path).entries:
+        listing = self.list(path)
+        if not listing.complete:
+            missed(path)
+        for entry in listing.entries:
             yield entry
-            if entry.kind == "folder" and max_depth > 1:
-                with suppress(ToolFailed):
-                    yield from self.walk(entry.path, max_depth - 1)
+            if entry.kind != "folder":
+                continue
+            if max_depth <= 1:
+                missed(entry.path)
+                continue
+            try:
+                yield from self.walk(entry.path, max_depth - 1, missed)
+            except ToolFailed:
+                missed(entry.path)
 
     # ---- to change
 
@@ -164,6 +178,7 @@ class Root:
             self._check_spelling(path, names)
             before = _entry(folder, names[-1])
             if before is None:
+                _check_composed(path)
                 self._check_new(folder, path)
             else:
                 _check_writable(path, before, overwrite)
@@ -197,6 +212,7 @@ class Root:
             with _told(to), self._above(target, make=make_folders) as above:
                 own = source[-1] if source[:-1] == target[:-1] else None
                 self._check_spelling(to, target[:-1])
+                _check_composed(to)
                 self._check_new(above, to, own)
                 beneath.rename_new(folder, source[-1], above, target[-1])
                 os.fsync(above)
@@ -278,8 +294,8 @@ class Root:
                 return file.read()
 
     def forget(self, older_than_s: float) -> None:
-        """Forget what was remembered so long ago."""
-        with suppress(FileNotFoundError), self._folder((RECORDS,)) as folder:
+        """Forget what was remembered so long ago, as far as that can be done."""
+        with suppress(OSError), self._folder((RECORDS,)) as folder:
             for name in os.listdir(folder):
                 if time.time() - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime > older_than_s:
                     os.unlink(name, dir_fd=folder)
@@ -330,6 +346,7 @@ class Root:
         for depth in range(1, len(names) + 1):
             with self._folder(names[: depth - 1]) as above:
                 if _entry(above, names[depth - 1]) is None:
+                    _check_composed(names[depth - 1])
                     self._check_new(above, "/".join(names[:depth]))
                     with suppress(FileExistsError):  # another call has made it meanwhile
                         os.mkdir(names[depth - 1], _FOLDER_MODE, dir_fd=above)
@@ -349,10 +366,8 @@ class Root:
                     yield _as_entry("/".join((*names, each.name)), each.stat(follow_symlinks=False))
 
     def _check_new(self, folder: int, path: str, own: str | None = None) -> None:
-        """Raises ToolFailed if the new *path* would look like an entry of *folder*, except *own*, or like none."""
+        """Raises ToolFailed if the new *path* would look like an entry of *folder*, except *own*."""
         name = path.rpartition("/")[2]
-        if not paths.is_composed(name):
-            raise ToolFailed(f"The name {shown(name)} is not in Unicode form NFC.", "Write it with composed letters.")
         twins = [each for each in os.listdir(folder) if each != own and paths.twin(each) == paths.twin(name)]
         if name in twins:
             raise outside(path) if _is_link(_entry(folder, name)) else _there(path)
@@ -419,6 +434,13 @@ def _entry(folder: int, name: str) -> os.stat_result | None:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def _check_composed(path: str) -> None:
+    """Raises ToolFailed if the last name of *path* is not one that could be typed."""
+    name = path.rpartition("/")[2]
+    if not paths.is_composed(name):
+        raise ToolFailed(f"The name {shown(name)} is not in Unicode form NFC.", "Write it with composed letters.")
 
 
 def _is_link(found: os.stat_result | None) -> bool:

@@ -27,8 +27,16 @@ _MOST_PROCESSES: Final = 512
 # What the client itself is told; its configuration is named, for HOME is that of the server.
 _OF_THE_CLIENT: Final = ("PATH", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK")
 _OF_DOCKER: Final = "DOCKER_"
-# It outlives the signals that end a whole group of processes: it is the one who has to be there last.
-_SENTINEL: Final = 'trap "" TERM INT HUP; cat >/dev/null; exec "$0" rm -f "$1" >/dev/null 2>&1'
+# It outlives the signals that end a whole group of processes: it is the one who has to be there last. And it looks again
+# for some seconds: a client that was killed while Docker made the container has one made that nobody waits for.
+_SENTINEL: Final = """
+trap "" TERM INT HUP
+remove() { "$docker" rm -f "$name" >/dev/null 2>&1; }
+docker=$0 name=$1
+cat >/dev/null
+remove
+for again in 1 2 3 4 5 6 7 8 9 10; do sleep 1; remove; done &
+"""
 
 
 def walls(options: SandboxOptions) -> Walls:
@@ -96,7 +104,7 @@ def _run(options: "StdioOptions", wanted: SandboxOptions, name: str, rules: Sequ
     said += ["--network", "none" if wanted.network == "none" else "bridge"]
     said += ["--pids-limit", str(wanted.processes or _MOST_PROCESSES), "--ulimit", f"nofile={wanted.open_files}"]
     if wanted.memory_bytes is not None:
-        said += ["--memory", str(wanted.memory_bytes)]
+        said += ["--memory", str(wanted.memory_bytes), "--memory-swap", str(wanted.memory_bytes)]
     if wanted.file_bytes is not None:
         said += ["--ulimit", f"fsize={wanted.file_bytes}"]
     # As ourselves, without any capability: what we may read and write of the declared files, it may.

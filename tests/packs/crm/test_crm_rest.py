@@ -114,11 +114,11 @@ async def test_an_answer_without_end_is_left(crm: Talk, server: RestCrm) -> None
     ("settings", "field"),
     [
         ({}, "settings"),
-        ({"state": "/x", "rest": {"url": "https://crm.example.com", "token": "t"}}, "settings"),
+        ({"folder": "/x", "rest": {"url": "https://crm.example.com", "token": "t"}}, "settings"),
         ({"rest": {"url": "http://crm.example.com", "token": "t"}}, "settings.rest.url"),
         ({"rest": {"url": "https://user:pw@crm.example.com", "token": "t"}}, "settings.rest.url"),
         ({"rest": {"url": "https://crm.example.com"}}, "settings.rest"),
-        ({"state": "/x", "today": "yesterday"}, "settings.today"),
+        ({"folder": "/x", "today": "yesterday"}, "settings.today"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], field: str) -> None:
@@ -129,12 +129,12 @@ def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], fie
 
 def test_a_process_reaches_its_crm_and_nothing_else() -> None:
     far = catalog.options_of("crm", {"rest": {"url": "https://crm.example.com/v2", "token": "t"}})
-    assert far.sandbox().network == (443,)
+    assert far.sandbox().network == (53, 443)
     assert not far.deduplicates
     assert catalog.options_of(
         "crm", {"rest": {"url": "https://a.example", "token": "t", "honours_keys": True}}
     ).deduplicates
-    near = catalog.options_of("crm", {"state": "/srv/crm"})
+    near = catalog.options_of("crm", {"folder": "/srv/crm"})
     assert near.sandbox().network == "none"
     assert near.sandbox().write == ("/srv/crm",)
     assert near.deduplicates

@@ -23,7 +23,7 @@ async def crm(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[T
     async with AsyncExitStack() as stack:
         said: dict[str, Any] = {"today": TODAY.isoformat()}
         if request.param == "embedded":
-            said["state"] = str(tmp_path / "crm")
+            said["folder"] = str(tmp_path / "crm")
         else:
             server = await stack.enter_async_context(rest_crm())
             said["rest"] = {"url": server.url, "token": TOKEN}
@@ -239,7 +239,7 @@ async def test_random_arguments_get_an_answer_and_leave_the_process_alive(tmp_pa
         asked.append(call)
 
     collect()
-    async with talking("crm", state=str(tmp_path)) as talk:
+    async with talking("crm", folder=str(tmp_path)) as talk:
         for tool, arguments in asked:
             result = await talk.try_call(tool, **arguments)
             assert result["content"][0]["text"]

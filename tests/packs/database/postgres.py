@@ -1,12 +1,12 @@
 """A real PostgreSQL on a free port of loopback, in a folder of its own, not as root; ended with its family."""
 
-import asyncio
 import os
 import pwd
 import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +21,7 @@ READER: Final = "reader"
 WRITER: Final = "writer"
 DATABASE: Final = "shop"
 PASSWORD: Final = "correct horse"
+TABLES: Final = ("customers", "orders", "pairs", "secrets", "bascule_keys")
 _ENDS_S: Final = 30.0
 
 SCHEMA: Final = f"""
@@ -70,15 +71,14 @@ class Postgres:
             return cursor.fetchall() if cursor.description else []
 
     def digest(self) -> list[tuple[Any, ...]]:
-        """What all tables, sequences and large objects hold, and which tables there are."""
-        found = [self.run(f"SELECT * FROM {table} ORDER BY 1") for table in ("customers", "orders", "secrets", "pairs")]
-        found.append(
-            self.run("SELECT relname, relkind FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1")
-        )
-        found.append(self.run("SELECT last_value, is_called FROM counter"))
-        found.append(self.run("SELECT oid FROM pg_largeobject_metadata"))
-        found.append(self.run("SELECT rolname, rolsuper FROM pg_roles ORDER BY 1"))
-        return [tuple(each) for each in found]
+        """What all tables and sequences hold, which tables, large objects and roles there are."""
+        tables = " UNION ALL ".join(f"SELECT '{name}', t::text FROM {name} t" for name in TABLES)
+        return self.run(f"""
+          {tables} UNION ALL SELECT relname, relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
+          UNION ALL SELECT 'counter', c::text FROM counter c
+          UNION ALL SELECT 'large object', oid::text FROM pg_largeobject_metadata
+          UNION ALL SELECT rolname, rolsuper::text FROM pg_roles ORDER BY 1, 2
+        """)
 
 
 def _programs() -> Path | None:
@@ -86,6 +86,10 @@ def _programs() -> Path | None:
     places = [Path(found).resolve().parent for found in (shutil.which("postgres"),) if found]
     places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((place for place in places if (place / "initdb").exists() and (place / "postgres").exists()), None)
+
+
+def is_installed() -> bool:
+    return _programs() is not None
 
 
 def _user() -> dict[str, Any]:
@@ -161,5 +165,5 @@ def _until_it_answers(process: subprocess.Popen[bytes], port: int, log: Path) ->
             ):
                 return
         except psycopg.OperationalError:
-            asyncio.run(asyncio.sleep(0.02))
+            time.sleep(0.02)
     raise AssertionError(log.read_text())

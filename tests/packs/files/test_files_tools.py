@@ -125,6 +125,13 @@ async def test_a_search_says_when_it_has_not_seen_all(files: Talk) -> None:
     assert (await files.call("search_files", text="t", max_matches=2))["complete"] is False
 
 
+async def test_a_search_says_what_it_could_not_see(files: Talk, folder: Path) -> None:
+    (folder / Path(*["deep"] * 40)).mkdir(parents=True)
+    result = await files.call("search_files", name="*.none")
+    assert result["complete"] is False
+    assert result["ended_because"] == f"not all of '{'/'.join(['deep'] * 32)}' could be seen"
+
+
 async def test_a_pattern_that_could_take_for_ever_does_not(files: Talk, folder: Path) -> None:
     (folder / ("a" * 250)).touch()
     result = await files.call("search_files", name="*a" * 100 + "b")

@@ -1,6 +1,9 @@
 """The tools of the media pack, through its own process: what comes out is looked at with Pillow."""
 
 import io
+import json
+import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,14 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
+from bascule.packs.cell import Unreadable
+from bascule.packs.media import images
 from packs.media import pictures
 from packs.talking import Talk, talking
+from processes import ROOT
 
 PHOTO = "in/photo.jpg"
+PAGE = (ROOT / "docs" / "packs" / "media.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -111,6 +118,15 @@ async def test_it_is_resized_and_named_by_a_rule(media: Talk, folder: Path) -> N
     assert (await made(media, folder, resize={"width": 4000, "height": 3000}, name="same.jpg"))[1].size == (400, 200)
     assert (await made(media, folder, resize={"percent": 150}))[1].size == (600, 300)
     assert (await made(media, folder, resize={"width": 1}))[1].size == (1, 1)
+
+
+async def test_the_example_of_its_page_does_what_the_page_says(media: Talk, folder: Path) -> None:
+    example = re.findall(r"^```json\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[0]
+    wanted = json.loads(example)
+    Image.new("RGB", (1600, 900)).save(folder / wanted["path"])
+    said, image = await made(media, folder, **wanted)
+    assert f"makes `{said['path']}`" in PAGE
+    assert image.size == (800, 450)
 
 
 async def test_less_quality_is_a_smaller_file(media: Talk, folder: Path) -> None:
@@ -217,6 +233,12 @@ async def test_an_image_is_looked_at(media: Talk, folder: Path) -> None:
     assert (sticker["mode"], sticker["has_transparency"], sticker["metadata"]) == ("RGBA", True, [])
     assert "There is no" in await media.refusal("image__inspect", path="none.png")
     assert "is not a path below" in await media.refusal("image__inspect", path="/etc/passwd")
+
+
+def test_without_pillow_it_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with (folder / PHOTO).open("rb") as file, pytest.raises(Unreadable, match=r"pip install 'bascule\[image\]'"):
+        images.inspect(file, max_pixels=1000)
 
 
 async def test_a_name_does_not_say_what_an_image_is(media: Talk, folder: Path) -> None:

@@ -20,7 +20,8 @@ def xlsx(sheets: Mapping[str, Sequence[Sequence[Any]]]) -> bytes:
     from openpyxl import Workbook
 
     book = Workbook()
-    book.remove(book.active)
+    for empty in book.worksheets:
+        book.remove(empty)
     for name, rows in sheets.items():
         sheet = book.create_sheet(name)
         for at, row in enumerate(rows, 1):

@@ -71,17 +71,19 @@ class Score(NamedTuple):
     rouge: float
     first_f1: float
     first_rouge: float
-    count: int
+    texts: int
 
 
 @cache
 def texts() -> tuple[Text, ...]:
-    return _read("texts.yaml", tuple[Text, ...])
+    found: tuple[Text, ...] = _read("texts.yaml", tuple[Text, ...])
+    return found
 
 
 @cache
 def tables() -> tuple[Table, ...]:
-    return _read("tables.yaml", tuple[Table, ...])
+    found: tuple[Table, ...] = _read("tables.yaml", tuple[Table, ...])
+    return found
 
 
 def _read(name: str, kind: Any) -> Any:

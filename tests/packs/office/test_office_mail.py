@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from packs.promised import check
 from packs.smtp import MailServer, mail_server
 from packs.talking import Talk, talking
 
@@ -56,6 +57,7 @@ def root(tmp_path: Path) -> Path:
 async def test_a_draft_is_a_file_that_mail_programs_open_for_editing(root: Path) -> None:
     async with talking("office", root=str(root)) as office:
         made = await office.call(DRAFT, **MAIL, cc=["Ann Lee <ann@company.test>"], bcc=["quiet@company.test"])
+    check("office", "email/create_draft", made)
     assert made["status"] == "pending_user_review"
     assert made["recipients"] == 3
     path = root / made["path"]
@@ -108,58 +110,58 @@ async def test_a_draft_that_a_person_has_edited_is_not_written_over(root: Path) 
     assert (root / made["path"]).read_text() == "edited"
 
 
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"subject": "Hello\r\nBcc: eve@evil.test"}, "subject"),
-        ({"subject": "Hello\nX: 1"}, "subject"),
-        ({"subject": "Hello\u2028X"}, "subject"),
-        ({"subject": "=?utf-8?b?QmNjOiBldmU=?="}, "subject"),
-        ({"subject": "pay \u202e001"}, "subject"),
-        ({"to": ["boss@company.test\r\nBcc: eve@evil.test"]}, "address"),
-        ({"to": ["boss@company.test, eve@evil.test"]}, "address"),
-        ({"to": ["Boss\r\nBcc: eve@evil.test <boss@company.test>"]}, "name"),
-        ({"to": ["boss"]}, "address"),
-        ({"to": ["boss@company"]}, "address"),
-        ({"to": ["boss@127.0.0.1"]}, "address"),
-        ({"to": ["b oss@company.test"]}, "address"),
-        ({"to": ['"x y"@company.test']}, "address"),
-        ({"to": ["boss@xn--.test."]}, "address"),
-        ({"to": ["sếp@company.test"]}, "address"),
-        ({"cc": ["Ann <>"]}, "address"),
-        ({"bcc": ["a@b.test>,<eve@evil.test"]}, "address"),
-        ({"to": [f"p{number}@company.test" for number in range(21)]}, "20"),
-        ({"body": "a\x00b"}, "control"),
-        ({"body": "a\x1b[31mb"}, "control"),
-        ({"attachments": ["../secret"]}, "not a path below"),
-        ({"attachments": ["/etc/passwd"]}, "not a path below"),
-        ({"attachments": [".bascule/office.sqlite"]}, "not a path below"),
-        ({"attachments": ["missing.pdf"]}, "There is no"),
-    ],
-)
-async def test_what_is_no_mail_is_refused_and_leaves_no_file(root: Path, change: dict[str, Any], word: str) -> None:
+NO_MAIL: list[Any] = [
+    ({"subject": "Hello\r\nBcc: eve@evil.test"}, "subject"),
+    ({"subject": "Hello\nX: 1"}, "subject"),
+    ({"subject": "Hello\u2028X"}, "subject"),
+    ({"subject": "=?utf-8?b?QmNjOiBldmU=?="}, "subject"),
+    ({"subject": "pay \u202e001"}, "subject"),
+    ({"to": ["boss@company.test\r\nBcc: eve@evil.test"]}, "address"),
+    ({"to": ["boss@company.test, eve@evil.test"]}, "address"),
+    ({"to": ["Boss\r\nBcc: eve@evil.test <boss@company.test>"]}, "name"),
+    ({"to": ["boss"]}, "address"),
+    ({"to": ["boss@company"]}, "address"),
+    ({"to": ["boss@127.0.0.1"]}, "address"),
+    ({"to": ["b oss@company.test"]}, "address"),
+    ({"to": ['"x y"@company.test']}, "address"),
+    ({"to": ["boss@xn--.test."]}, "address"),
+    ({"to": ["sếp@company.test"]}, "address"),
+    ({"cc": ["Ann <>"]}, "address"),
+    ({"bcc": ["a@b.test>,<eve@evil.test"]}, "address"),
+    ({"to": [f"p{number}@company.test" for number in range(21)]}, "20"),
+    ({"body": "a\x00b"}, "control"),
+    ({"body": "a\x1b[31mb"}, "control"),
+    ({"attachments": ["../secret"]}, "not a path below"),
+    ({"attachments": ["/etc/passwd"]}, "not a path below"),
+    ({"attachments": [".bascule/office.sqlite"]}, "not a path below"),
+    ({"attachments": ["missing.pdf"]}, "There is no"),
+]
+
+
+async def test_what_is_no_mail_is_refused_and_leaves_no_file(root: Path) -> None:
     async with talking("office", root=str(root)) as office:
-        assert word in await office.refusal(DRAFT, **{**MAIL, **change})
+        for change, word in NO_MAIL:
+            assert word in await office.refusal(DRAFT, **{**MAIL, **change}), change
     assert not (root / "drafts").exists()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"to": []},
-        {"to": "boss@company.test"},
-        {"to": ["x" * 401]},
-        {"subject": ""},
-        {"subject": "x" * 256},
-        {"body": "x" * 200_001},
-        {"body": ""},
-        {"attachments": ["a"] * 11},
-        {"from": "eve@evil.test"},
-    ],
-)
-async def test_arguments_outside_of_the_schema_are_refused(root: Path, change: dict[str, Any]) -> None:
+OUTSIDE: list[Any] = [
+    {"to": []},
+    {"to": "boss@company.test"},
+    {"to": ["x" * 401]},
+    {"subject": ""},
+    {"subject": "x" * 256},
+    {"body": "x" * 200_001},
+    {"body": ""},
+    {"attachments": ["a"] * 11},
+    {"from": "eve@evil.test"},
+]
+
+
+async def test_arguments_outside_of_the_schema_are_refused(root: Path) -> None:
     async with talking("office", root=str(root)) as office:
-        await office.refusal(DRAFT, **{**MAIL, **change})
+        for change in OUTSIDE:
+            await office.refusal(DRAFT, **{**MAIL, **change})
         await office.call(DRAFT, **{**MAIL, "subject": "x" * 255, "body": "x" * 200_000})
     assert len(list((root / "drafts").iterdir())) == 1
 
@@ -227,47 +229,47 @@ async def test_a_draft_is_sent_as_it_was_reviewed_and_filed_away(root: Path, tmp
     assert not list((root / "drafts").iterdir())
 
 
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"to": ["ann@company.test"]}, "goes to"),
-        ({"cc": ["ann@company.test"]}, "goes to"),
-        ({"subject": "Another one"}, "subject of the draft"),
-        ({"draft_id": "DRAFT-0000000000000000"}, "no draft"),
-        ({"body": "and a body"}, "either"),
-    ],
-)
-async def test_a_draft_goes_only_to_whom_a_person_was_shown(
-    root: Path, tmp_path: Path, change: dict[str, Any], word: str
-) -> None:
+NOT_SHOWN: list[Any] = [
+    ({"to": ["ann@company.test"]}, "goes to"),
+    ({"cc": ["ann@company.test"]}, "goes to"),
+    ({"subject": "Another one"}, "subject of the draft"),
+    ({"draft_id": "DRAFT-0000000000000000"}, "no draft"),
+    ({"body": "and a body"}, "either"),
+]
+
+
+async def test_a_draft_goes_only_to_whom_a_person_was_shown(root: Path, tmp_path: Path) -> None:
     async with mail_server(tmp_path) as server, talking("office", root=str(root), smtp=server.settings()) as office:
         made = await office.call(DRAFT, **MAIL)
-        wanted = {"draft_id": made["draft_id"], "to": [BOSS], "subject": MAIL["subject"], **change}
-        assert word in await office.refusal(SEND, "key-of-a-call-0001", **wanted)
+        for change, word in NOT_SHOWN:
+            wanted = {"draft_id": made["draft_id"], "to": [BOSS], "subject": MAIL["subject"], **change}
+            assert word in await office.refusal(SEND, "key-of-a-call-0001", **wanted), change
     assert server.taken == []
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        "To: boss@company.test\nSubject: Hi\nBcc: eve@evil.test",
-        "To: boss@company.test\nSubject: Hi\nResent-To: eve@evil.test",
-        "To: boss@company.test\nTo: eve@evil.test\nSubject: Hi",
-        "To: boss@company.test, eve@evil.test\nSubject: Hi",
-        "To: =?utf-8?q?boss=40company=2Etest=2C?= eve@evil.test\nSubject: Hi",
-        "To: boss@company.test\rBcc: eve@evil.test\nSubject: Hi",
-        "To: boss@company.test\nSubject: Hi\n folded\x00",
-        "Subject: Hi",
-        "",
-    ],
-)
-async def test_a_file_in_the_place_of_a_draft_is_not_believed(root: Path, tmp_path: Path, head: str) -> None:
+NO_DRAFTS: list[Any] = [
+    "To: boss@company.test\nSubject: Hi\nBcc: eve@evil.test",
+    "To: boss@company.test\nSubject: Hi\nResent-To: eve@evil.test",
+    "To: boss@company.test\nTo: eve@evil.test\nSubject: Hi",
+    "To: boss@company.test, eve@evil.test\nSubject: Hi",
+    "To: =?utf-8?q?boss=40company=2Etest=2C?= eve@evil.test\nSubject: Hi",
+    "To: boss@company.test\rBcc: eve@evil.test\nSubject: Hi",
+    "To: boss@company.test\nSubject: Hi\n folded\x00",
+    "Subject: Hi",
+    "",
+]
+
+
+async def test_a_file_in_the_place_of_a_draft_is_not_believed(root: Path, tmp_path: Path) -> None:
     (root / "drafts").mkdir()
-    (root / "drafts/DRAFT-0123456789abcdef.eml").write_text(f"{head}\n\nHello\n", newline="")
     async with mail_server(tmp_path) as server, talking("office", root=str(root), smtp=server.settings()) as office:
         wanted = {"draft_id": "DRAFT-0123456789abcdef", "to": [BOSS], "subject": "Hi"}
-        await office.refusal(SEND, "key-of-a-call-0001", **wanted)
-    assert server.taken == []
+        for head in NO_DRAFTS:
+            (root / "drafts/DRAFT-0123456789abcdef.eml").write_text(f"{head}\n\nHello\n", newline="")
+            await office.refusal(SEND, "key-of-a-call-0001", **wanted)
+        assert server.connections == 0
+        (root / "drafts/DRAFT-0123456789abcdef.eml").write_text("To: boss@company.test\nSubject: Hi\n\nHello\n")
+        assert (await office.call(SEND, "key-of-a-call-0001", **wanted))["status"] == "sent"
 
 
 async def test_without_a_mail_server_it_says_which_setting_is_missing(root: Path) -> None:
@@ -304,6 +306,7 @@ async def test_refused_recipients_are_told_and_the_others_get_it(root: Path, tmp
         talking("office", root=str(root), smtp=server.settings()) as office,
     ):
         sent = await office.call(SEND, "key-of-a-call-0001", **{**MAIL, "to": [BOSS, "gone@company.test"]})
+        check("office", "email/send", sent)
         assert sent["status"] == "partly_sent"
         assert sent["accepted"] == [BOSS]
         assert sent["refused"] == [{"address": "gone@company.test", "reason": "550 5.1.1 no such person"}]
@@ -376,19 +379,30 @@ async def test_a_process_that_dies_while_it_sends_does_not_send_again(root: Path
 
 async def test_two_calls_with_one_key_at_once_are_one_mail(root: Path, tmp_path: Path) -> None:
     async with mail_server(tmp_path) as server, talking("office", root=str(root), smtp=server.settings()) as office:
-        answers = await both(office, SEND, "key-of-a-call-0001", MAIL)
+        answers = await both(office, ("key-of-a-call-0001",) * 2, MAIL)
     said = sorted(answer["content"][0]["text"][:40] for answer in answers)
     assert len(server.taken) == 1
     assert any('"sent"' in each for each in said)
     assert any("right now" in each or "already_sent" in each for each in map(str, answers))
 
 
-async def both(office: Talk, tool: str, key: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    """The answers to two calls that are sent in one go."""
+async def test_a_draft_is_sent_once_also_by_two_calls_at_once_with_keys_of_their_own(
+    root: Path, tmp_path: Path
+) -> None:
+    async with mail_server(tmp_path) as server, talking("office", root=str(root), smtp=server.settings()) as office:
+        made = await office.call(DRAFT, **MAIL)
+        wanted = {"draft_id": made["draft_id"], "to": [BOSS], "subject": MAIL["subject"]}
+        answers = await both(office, ("key-of-a-call-0001", "key-of-a-call-0002"), wanted)
+    assert len(server.taken) == 1
+    assert "no draft" in str(answers)
+
+
+async def both(office: Talk, keys: tuple[str, str], arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """The answers to two calls of `email/send` that are sent in one go."""
     assert office.process.stdin is not None
     assert office.process.stdout is not None
-    params = {"name": tool, "arguments": arguments, "_meta": {"dev.bascule/idempotencyKey": key}}
-    for id in (101, 102):
+    for id, key in enumerate(keys, start=101):
+        params = {"name": SEND, "arguments": arguments, "_meta": {"dev.bascule/idempotencyKey": key}}
         message = {"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}
         office.process.stdin.write(json.dumps(message).encode() + b"\n")
     async with asyncio.timeout(20):
@@ -450,30 +464,28 @@ async def test_a_hundred_leads_get_a_mail_of_their_own_once(root: Path, tmp_path
     assert len({taken.message["Message-ID"] for taken in server.taken}) == 100
 
 
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"rows": [{"to": BOSS}]}, "no value for name"),
-        ({"rows": [{"to": BOSS, "name": "x", "other": "y"}]}, "no {other}"),
-        ({"rows": [{"to": BOSS, "name": "a\r\nBcc: eve@evil.test"}]}, "row 1"),
-        ({"rows": [{"to": "nobody", "name": "a"}]}, "row 1"),
-        ({"rows": [{"to": BOSS, "name": "a"}, {"to": "BOSS@company.test", "name": "b"}]}, "twice"),
-        ({"rows": rows(101)}, "more than the 100"),
-        ({"body": "{Name"}, "brace"),
-        ({"body": "a } b"}, "brace"),
-        ({"body": "{name.__class__}"}, "brace"),
-        ({"rows": [{"to": "eve@evil.test", "name": "a"}]}, "may not be sent"),
-    ],
-)
-async def test_a_batch_that_does_not_go_is_refused_before_anything_is_sent(
-    root: Path, tmp_path: Path, change: dict[str, Any], word: str
-) -> None:
-    wanted = {"subject": "Hello {name}", "body": "Dear {name}", "rows": rows(3), **change}
+NO_BATCHES: list[Any] = [
+    ({"rows": [{"to": BOSS}]}, "no value for name"),
+    ({"rows": [{"to": BOSS, "name": "x", "other": "y"}]}, "no {other}"),
+    ({"rows": [{"to": BOSS, "name": "a\r\nBcc: eve@evil.test"}]}, "row 1"),
+    ({"rows": [{"to": "nobody", "name": "a"}]}, "row 1"),
+    ({"rows": [{"to": BOSS, "name": "a"}, {"to": "BOSS@company.test", "name": "b"}]}, "twice"),
+    ({"rows": rows(101)}, "more than the 100"),
+    ({"body": "{Name"}, "brace"),
+    ({"body": "a } b"}, "brace"),
+    ({"body": "{name.__class__}"}, "brace"),
+    ({"rows": [{"to": "eve@evil.test", "name": "a"}]}, "may not be sent"),
+]
+
+
+async def test_a_batch_that_does_not_go_is_refused_before_anything_is_sent(root: Path, tmp_path: Path) -> None:
     allowed = ["*@leads.test", "*@company.test"]
     async with mail_server(tmp_path) as server:
         settings = {"root": str(root), "smtp": server.settings(), "allowed_recipients": allowed}
         async with talking("office", **settings) as office:
-            assert word in await office.refusal(BATCH, "key-of-a-batch-001", **wanted)
+            for change, word in NO_BATCHES:
+                wanted = {"subject": "Hello {name}", "body": "Dear {name}", "rows": rows(3), **change}
+                assert word in await office.refusal(BATCH, "key-of-a-batch-001", **wanted), change
     assert server.connections == 0
 
 
@@ -488,6 +500,7 @@ async def test_a_batch_goes_on_after_a_broken_connection_and_says_whose_mail_is_
         sent = await office.call(BATCH, "key-of-a-batch-001", **wanted)
         assert [each["status"] for each in sent["results"]] == ["unknown", "sent", "sent", "sent"]
         again = await office.call(BATCH, "key-of-a-batch-001", **wanted)
+        check("office", "email/send_personalized_batch", again)
         assert [each["status"] for each in again["results"]] == ["unknown", *["already_sent"] * 3]
     assert len(server.taken) == 4
 

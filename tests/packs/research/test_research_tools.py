@@ -221,7 +221,7 @@ async def test_text_is_read_as_its_encoding_says() -> None:
     assert texts == [expected for *_, expected in ENCODED]
 
 
-@pytest.mark.parametrize("type", ["application/zip", "image/svg+xml", "application/octet-stream", "text/javascript"])
+@pytest.mark.parametrize("type", ["application/zip", "image/svg+xml", "text/javascript", "nonsense", "text/html, x"])
 async def test_other_types_are_not_taken(type: str) -> None:
     page = web.Response(body=b"x", headers={"content-type": type})
     async with site({"/": page}) as web_site, talking("research", allowed_hosts=[web_site.host]) as research:

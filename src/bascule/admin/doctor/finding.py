@@ -69,8 +69,9 @@ RULES: Final[Mapping[str, Severity]] = {
     "nothing-required": "note",
     "timeout-long": "warning",
     "no-fallback": "note",
-    "sandbox": "note",
     "sandbox-missing": "error",
+    "sandbox-none": "warning",
+    "sandbox-off": "note",
     # contracts
     "no-contracts": "note",
     "contract-lint": "warning",

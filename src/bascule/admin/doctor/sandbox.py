@@ -1,56 +1,57 @@
-"""Walls: what is around each local server, or would be if it started now, and which could have more."""
+"""Walls: what is around each local server, or would be if it started now, and which has fewer than it could have."""
 
 from collections.abc import Iterator
 
-from bascule.admin.doctor.finding import Finding, Severity, finding
+from bascule.admin.doctor.finding import Finding, finding
 from bascule.admin.doctor.setup import Setup
 from bascule.options_sandbox import SandboxOptions
 from bascule.upstream import docker
-from bascule.upstream.sandbox import Machine, Walls, machine, options_of, walls
+from bascule.upstream.sandbox import Machine, machine, options_of, walls
 from bascule.upstream.stdio import StdioOptions
-
-_INSTALL = "apt install bubblewrap   # or run a kernel that has Landlock, 5.13 or newer"
 
 
 def findings(setup: Setup, here: Machine | None = None) -> Iterator[Finding]:
     """*here*: what there is for walls, if not what this machine has."""
-    for name, options in setup.config.servers.items():
-        if not isinstance(options, StdioOptions):
-            continue
+    for name, options in _local(setup):
         if options.runtime == "docker":
-            yield _contained(setup, name, options)
+            yield from _contained(setup, name, options)
         else:
-            yield _walled(setup, name, options, machine() if here is None else here)
+            yield from _walled(setup, name, options, machine() if here is None else here)
 
 
-def _walled(setup: Setup, name: str, options: StdioOptions, here: Machine) -> Finding:
-    wanted = options_of(options)
-    found = walls(wanted, here)
-    if found.missing:
-        return finding("sandbox-missing", setup.at(f"servers.{name}.sandbox"), f"{name}: {found.missing}", _INSTALL)
-    if wanted.mode == "off":
-        could = walls(SandboxOptions(mode="auto"), here)
-        return _said(setup, name, found, f"; {could.said} can be had here" if here.landlock or here.bubblewrap else "")
-    severity: Severity | None = None if here.landlock or here.bubblewrap else "warning"
-    return _said(setup, name, found, "", severity, wanted.mode)
+def layers(setup: Setup, here: Machine | None = None) -> dict[str, str]:
+    """What is around each local server, or would be, in words."""
+    found = {}
+    for name, options in _local(setup):
+        contained = options.runtime == "docker"
+        wanted = options_of(options)
+        around = docker.walls(wanted) if contained else walls(wanted, machine() if here is None else here)
+        found[name] = around.said
+    return found
 
 
-def _said(
-    setup: Setup, name: str, found: Walls, more: str = "", severity: Severity | None = None, mode: str = "off"
-) -> Finding:
+def _local(setup: Setup) -> Iterator[tuple[str, StdioOptions]]:
+    for name, options in setup.config.servers.items():
+        if isinstance(options, StdioOptions):
+            yield name, options
+
+
+def _walled(setup: Setup, name: str, options: StdioOptions, here: Machine) -> Iterator[Finding]:
     field = f"servers.{name}.sandbox"
-    fix = {"off": f"{field}: auto   # declare what it reads and writes: docs/sandbox.md", "auto": f"{field}: required"}
-    around = "no walls around it" if mode == "off" else "around it"
-    what = f"{name}: {around}: {found.said}{more}"
-    return finding(
-        "sandbox", setup.at(field), what, fix.get(mode, f"{field}: required   # as it is"), severity=severity
-    )
+    wanted = options_of(options)
+    could = walls(SandboxOptions(mode="auto", network=wanted.network), here)
+    possible = bool(here.landlock or here.bubblewrap)
+    if reason := walls(wanted, here).missing:
+        fix = "apt install bubblewrap   # or a kernel of 5.13 or newer that has Landlock"
+        yield finding("sandbox-missing", setup.at(field), f"{name} {reason}", fix)
+    elif wanted.mode == "off" and possible:
+        what = f"{field}: it reads and writes whatever Bascule may; here it could have {could.said}"
+        yield finding("sandbox-off", setup.at(field), what, f"{field}: auto   # and declare what it reads and writes")
+    elif wanted.mode == "auto" and not possible:
+        what = f"{field}: this machine has nothing to make walls of: {here.why_not}"
+        yield finding("sandbox-none", setup.at(field), what, "apt install bubblewrap   # or a kernel that has Landlock")
 
 
-def _contained(setup: Setup, name: str, options: StdioOptions) -> Finding:
-    found, at = docker.walls(options_of(options)), setup.at(f"servers.{name}.runtime")
-    if reason := found.missing or docker.problem(setup.environ):
-        return finding("sandbox-missing", at, f"{name}: {reason}", "docker info   # must answer")
-    return finding(
-        "sandbox", at, f"{name}: around it: {found.said}, of {options.image}", f"docker pull {options.image}"
-    )
+def _contained(setup: Setup, name: str, options: StdioOptions) -> Iterator[Finding]:
+    if reason := docker.walls(options_of(options)).missing or docker.problem(setup.environ):
+        yield finding("sandbox-missing", setup.at(f"servers.{name}.runtime"), f"{name}: {reason}", "docker info")

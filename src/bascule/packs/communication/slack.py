@@ -32,7 +32,7 @@ class Slack:
         self._options = options
         self._deeds = deeds
 
-    async def send(self, wanted: SendSlackMessage, asked: Asked) -> dict[str, Any]:
+    async def post(self, wanted: SendSlackMessage, asked: Asked) -> dict[str, Any]:
         """Once for a key; without one, each time."""
         if self._options.webhook_url is None:
             raise ToolFailed(
@@ -44,13 +44,13 @@ class Slack:
         body = body_of(wanted.text, wanted.blocks, wanted.channel)
         token = secrets.token_hex(6) if asked.key is None else hashlib.sha256(asked.key.encode()).hexdigest()[:12]
 
-        async def post() -> dict[str, Any]:
+        async def act() -> dict[str, Any]:
             await self._post(url, body)
             return {"status": "success", "message_id": f"SLK-{token}", "channel": wanted.channel or "the webhook's own"}
 
         if asked.key is None:
-            return await post()
-        done, before = await self._deeds.once(SEND, asked.key, wanted, post)
+            return await act()
+        done, before = await self._deeds.once(SEND, asked.key, wanted, act)
         return {**done, "status": "already_sent"} if before else done
 
     def _check_channel(self, channel: str | None) -> None:
@@ -85,4 +85,4 @@ class Slack:
 
 def add(pack: Pack, options: CommunicationOptions, deeds: Deeds) -> None:
     """Have *pack* keep the contract for messages."""
-    pack.tool(SEND, Slack(options, deeds).send)
+    pack.tool(SEND, Slack(options, deeds).post)

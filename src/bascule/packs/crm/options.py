@@ -2,7 +2,7 @@
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -11,6 +11,8 @@ from bascule.errors import ConfigInvalid
 from bascule.options import Options, Seconds
 from bascule.options_sandbox import SandboxOptions
 from bascule.packs.pack import PackOptions
+
+_DNS: Final = 53  # an answer that is too long for UDP comes over TCP
 
 
 class RestOptions(Options, frozen=True):
@@ -26,7 +28,7 @@ class RestOptions(Options, frozen=True):
 
 
 class CrmOptions(PackOptions, frozen=True):
-    state: str | None = None  # the folder of the store of its own, which is made with sample data on first use
+    folder: str | None = None  # of the store of its own, which is made there with sample data on first use
     rest: RestOptions | None = None
     today: dt.date | None = None  # the day that it is taken to be, for demonstrations; default: the real one
 
@@ -37,18 +39,18 @@ class CrmOptions(PackOptions, frozen=True):
     @property
     def file(self) -> Path:
         """The database of the store of its own."""
-        assert self.state is not None
-        return Path(self.state).expanduser().absolute() / "crm.sqlite"
+        assert self.folder is not None
+        return Path(self.folder).expanduser().absolute() / "crm.sqlite"
 
     def sandbox(self) -> SandboxOptions:
         if self.rest is not None:
             place = urlsplit(self.rest.url)
-            return SandboxOptions(network=(place.port or (443 if place.scheme == "https" else 80),))
+            return SandboxOptions(network=(_DNS, place.port or (443 if place.scheme == "https" else 80)))
         return SandboxOptions(write=(str(self.file.parent),), network="none")
 
     def check(self) -> None:
-        if (self.state is None) == (self.rest is None):
-            raise ConfigInvalid("name one: `state: FOLDER` or `rest: {url, token}`", field="settings")
+        if (self.folder is None) == (self.rest is None):
+            raise ConfigInvalid("name one: `folder: PATH` or `rest: {url, token}`", field="settings")
         if self.rest is not None:
             # Only who asks for it needs what reaches out.
             from bascule import egress

@@ -11,6 +11,7 @@ from bascule.options import Options, Seconds
 from bascule.options_sandbox import Port, SandboxOptions
 from bascule.packs.pack import PackOptions
 
+_DNS: Final = 53  # an answer that is too long for UDP comes over TCP
 SAMPLE: Final = "sample"  # in place of a path
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -45,7 +46,7 @@ class PostgresOptions(Options, frozen=True):
 
 class DatabaseOptions(PackOptions, frozen=True):
     sqlite: str | None = None  # the path of a database, or `sample`
-    state: str | None = None  # the folder that the sample is made in
+    folder: str | None = None  # that the sample is made in, and that has to be there
     postgres: PostgresOptions | None = None
     inserts: tuple[str, ...] | None = None  # tables that records may be added to; default: those of the sample, or none
     descriptions: Mapping[str, str] = {}  # what a table means, or a column: `orders`, `orders.amount`
@@ -68,14 +69,14 @@ class DatabaseOptions(PackOptions, frozen=True):
         """The database of SQLite."""
         assert self.sqlite is not None
         if self.is_sample:
-            assert self.state is not None
-            return Path(self.state).expanduser().absolute() / "sample.sqlite"
+            assert self.folder is not None
+            return Path(self.folder).expanduser().absolute() / "sample.sqlite"
         return Path(self.sqlite).expanduser().absolute()
 
     def sandbox(self) -> SandboxOptions:
         if self.postgres is not None:
             read = () if self.postgres.ca is None else (self.postgres.ca,)
-            return SandboxOptions(read=read, network=(self.postgres.port,))
+            return SandboxOptions(read=read, network=(_DNS, self.postgres.port))
         # The folder, and not the file alone: SQLite keeps its journal beside it.
         folder = str(self.file.parent)
         if self.is_sample or self.inserts:
@@ -87,8 +88,8 @@ class DatabaseOptions(PackOptions, frozen=True):
             raise ConfigInvalid(
                 "name one database: `sqlite: PATH`, `sqlite: sample` or `postgres: {…}`", field="settings"
             )
-        if self.is_sample and self.state is None:
-            raise ConfigInvalid("the sample needs `state`, a folder to make it in", field="settings.state")
+        if self.is_sample and self.folder is None:
+            raise ConfigInvalid("the sample needs `folder`, to make it in", field="settings.folder")
         if self.postgres is not None and self.inserts and self.postgres.writer is None:
             message = "to insert, give `writer: {user, password}`, another role than the one that reads"
             raise ConfigInvalid(message, field="settings.postgres.writer")

@@ -16,7 +16,7 @@ from bascule.packs.files import reading
 from bascule.packs.files.deeds import Deeds
 from bascule.packs.files.options import FilesOptions
 from bascule.packs.pack import Asked, Pack, ToolFailed
-from bascule.packs.paths import FOLDER
+from bascule.packs.paths import FOLDER, shown
 from bascule.packs.rooted import Entry, Root
 
 CONTRACTS: Final = Path(__file__).parent / "contracts"
@@ -109,8 +109,9 @@ class Files:
         until = self._clock() + SEARCH_S
         text = reading.folded(wanted.text)
         matches: list[Result] = []
+        missed: list[str] = []
         looked_at, ended = 0, ""
-        for entry in self._root.walk(wanted.path):
+        for entry in self._root.walk(wanted.path, missed=missed.append):
             if len(matches) > wanted.max_matches:
                 ended = "there are more matches"
             elif looked_at >= SEARCH_FILES:
@@ -122,7 +123,10 @@ class Files:
             looked_at += 1
             if reading.is_named(entry.path, wanted.name):
                 matches += islice(self._matches(entry, text), wanted.max_matches + 1 - len(matches))
-        ended = ended or ("there are more matches" if len(matches) > wanted.max_matches else "")
+        if not ended and len(matches) > wanted.max_matches:
+            ended = "there are more matches"
+        if not ended and missed:
+            ended = f"not all of {shown(missed[0])} could be seen"
         result: Result = {"matches": matches[: wanted.max_matches], "looked_at": looked_at, "complete": not ended}
         return result | ({"ended_because": ended} if ended else {})
 

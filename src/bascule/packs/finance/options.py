@@ -59,6 +59,8 @@ class FinanceOptions(PackOptions, frozen=True):
         from bascule import egress
 
         reason = egress.acceptable(self.provider.url, origin_host=egress.host_of(self.provider.url))
+        if reason is None and "?" in self.provider.url:
+            reason = "holds a query: say it in the templates"
         if reason is not None:
             raise ConfigInvalid(reason, field="settings.provider.url")
         for name, known in KNOWN.items():

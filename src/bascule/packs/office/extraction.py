@@ -75,7 +75,8 @@ def table(
         raise Unreadable(f"There are {len(grids)} tables; there is no table {table}.", "Ask for one that there is.")
     grid = grids[table - 1]
     if max(map(len, grid.cells), default=0) > _MAX_COLUMNS or len(grid.cells) > tables.MAX_ROWS:
-        raise Unreadable(f"The table has more than {_MAX_COLUMNS} columns or {tables.MAX_ROWS} rows.", "Take a part of it.")
+        what = f"The table has more than {_MAX_COLUMNS} columns or {tables.MAX_ROWS} rows."
+        raise Unreadable(what, "Take a part of it.")
     rows = columns.typed(grid.cells, header=header, dates=dates)
     shown, truncated = _shown(rows, first_row, max_rows)
     return {

@@ -12,7 +12,7 @@ import msgspec
 
 from bascule.packs.deeds import Deeds, OutcomeUnknown
 from bascule.packs.office.addresses import Mailbox, check_allowed, mailbox, mailboxes, subject_of
-from bascule.packs.office.letter import Attachment, Draft, Letter, draft_of, envelope, sealed, written
+from bascule.packs.office.letter import Attachment, Draft, Envelope, Letter, draft_of, envelope, sealed, written
 from bascule.packs.office.options import OfficeOptions, SmtpOptions
 from bascule.packs.office.smtp import NotSent, Post, Unreachable
 from bascule.packs.office.template import fields_of, filled
@@ -63,6 +63,7 @@ class Mail:
         self._root = root
         self._deeds = deeds
         self._now = now
+        self._turn = asyncio.Lock()  # of drafts: none is sent by two calls at once
         self._sender = None if options.smtp is None else mailbox(options.smtp.sender)
 
     # ---- drafts
@@ -108,7 +109,7 @@ class Mail:
 
     # ---- to send one
 
-    async def send(self, wanted: SendMail, asked: Asked) -> dict[str, Any]:
+    async def send_one(self, wanted: SendMail, asked: Asked) -> dict[str, Any]:
         """Once for a key; a draft is a key of its own."""
         smtp, sender = self._server()
         if (wanted.draft_id is None) == (wanted.body is None):
@@ -124,25 +125,13 @@ class Mail:
         check_allowed(letter.recipients, self._options.allowed_recipients)
         message_id = self._message_id(_digest(key)[:32])
         if wanted.draft_id is None:
-            mail = envelope(letter, message_id=message_id, at=self._now(), sender=sender)
-        else:
+            return await _posted(smtp, envelope(letter, message_id=message_id, at=self._now(), sender=sender))
+        async with self._turn:
             draft = await asyncio.to_thread(self._draft, wanted.draft_id)
             _check_same(draft, letter)
-            mail = sealed(draft, message_id=message_id, at=self._now(), sender=sender)
-        post = Post(smtp)
-        try:
-            refused = await post.deliver(mail)
-        finally:
-            await post.close()
-        if wanted.draft_id is not None:
+            sent = await _posted(smtp, sealed(draft, message_id=message_id, at=self._now(), sender=sender))
             await asyncio.to_thread(self._file_away, wanted.draft_id)
-        gone = {each.address for each in refused}
-        return {
-            "status": "partly_sent" if refused else "sent",
-            "message_id": message_id,
-            "accepted": [each for each in mail.recipients if each not in gone],
-            "refused": [msgspec.to_builtins(each) for each in refused],
-        }
+        return sent
 
     def _draft(self, id: str) -> Draft:
         path = f"{DRAFTS}/{id}.eml"
@@ -267,8 +256,24 @@ def add(pack: Pack, options: OfficeOptions, root: Root, deeds: Deeds, now: Clock
     """Have *pack* keep the contracts for mail."""
     mail = Mail(options, root, deeds, now)
     pack.tool(CREATE_DRAFT, mail.create_draft)
-    pack.tool(SEND, mail.send)
+    pack.tool(SEND, mail.send_one)
     pack.tool(SEND_BATCH, mail.send_batch)
+
+
+async def _posted(smtp: SmtpOptions, mail: Envelope) -> dict[str, Any]:
+    """What became of *mail*. Raises NotSent, OutcomeUnknown."""
+    post = Post(smtp)
+    try:
+        refused = await post.deliver(mail)
+    finally:
+        await post.close()
+    gone = {each.address for each in refused}
+    return {
+        "status": "partly_sent" if refused else "sent",
+        "message_id": mail.message_id,
+        "accepted": [each for each in mail.recipients if each not in gone],
+        "refused": [msgspec.to_builtins(each) for each in refused],
+    }
 
 
 def _check_same(draft: Draft, letter: Letter) -> None:

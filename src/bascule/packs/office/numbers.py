@@ -26,22 +26,22 @@ _SCALES: Final = {
 _VIETNAMESE: Final = frozenset({"nghìn", "ngàn", "tr", "triệu", "tỷ", "tỉ", "nghìn tỷ", "ngàn tỷ"})
 _SIGNS: Final = "+\u2212\u2013-"  # the last one where it makes no range
 
-_DIGITS: Final = r"\d+(?:[.,\u00a0\u202f\u2009 ']\d+)*"
+_DIGITS: Final = r"[0-9]+(?:[.,\u00a0\u202f\u2009 '][0-9]+)*"
 _MONEY: Final = "|".join(re.escape(each) for each in sorted(_CURRENCIES, key=len, reverse=True))
 _SCALE: Final = "|".join(re.escape(each) for each in sorted(_SCALES, key=len, reverse=True))
 PATTERN: Final = (
     rf"(?P<open>\()?\s?(?P<sign>[{_SIGNS}])?\s?(?P<before>{_MONEY})?\s?(?P<inner>[{_SIGNS}])?"
-    rf"(?P<digits>{_DIGITS}|[.,]\d+)"
+    rf"(?P<digits>{_DIGITS}|[.,][0-9]+)"
     rf"(?:\s?(?P<percent>%)|\s?(?P<scale>{_SCALE})(?![^\W\d_])\.?)?\s?(?P<after>(?:{_MONEY})(?![^\W\d_]))?(?P<close>\))?"
 )
 _WHOLE: Final = re.compile(PATTERN, re.IGNORECASE)
 _SPACES: Final = re.compile("[\u00a0\u202f\u2009 ']")
 _GROUPED: Final = {
-    "point": re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?"),
-    "comma": re.compile(r"[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?"),
+    "point": re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?"),
+    "comma": re.compile(r"[1-9][0-9]{0,2}(?:\.[0-9]{3})+(?:,[0-9]+)?"),
 }
-_PLAIN: Final = {"point": re.compile(r"\d*(?:\.\d+)?"), "comma": re.compile(r"\d*(?:,\d+)?")}
-_SPACED: Final = re.compile("\\d{1,3}(?:[\u00a0\u202f\u2009 ']\\d{3})+(?:[.,]\\d+)?|[^\u00a0\u202f\u2009 ']+")
+_PLAIN: Final = {"point": re.compile(r"[0-9]*(?:\.[0-9]+)?"), "comma": re.compile(r"[0-9]*(?:,[0-9]+)?")}
+_SPACED: Final = re.compile("[0-9]{1,3}(?:[\u00a0\u202f\u2009 '][0-9]{3})+(?:[.,][0-9]+)?|[^\u00a0\u202f\u2009 ']+")
 
 
 class Number(NamedTuple):
@@ -139,9 +139,7 @@ def usual(numbers: Iterable[Written]) -> Style:
         if "," in number.digits:
             return "comma" if number.digits.startswith(("0,", ",")) else "point"
         if "." in number.digits:
-            return (
-                "comma" if number.vietnamese and not number.digits.startswith("0") else "point"
-            )
+            return "comma" if number.vietnamese and not number.digits.startswith("0") else "point"
     return "point"
 
 

@@ -13,7 +13,7 @@ from bascule.packs.rooted import Root
 MAX_BYTES: Final = 64 * 1024
 MAX_ARGUMENT_CHARS: Final = 50_000
 BUILT_IN: Final = "built in"
-SINCE: Final = "2026-11-01T00:00:00+00:00"  # when the built-in values were last looked at
+SINCE: Final = "2026-11-21T00:00:00+00:00"  # when the built-in values were written
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -68,6 +68,9 @@ def _opened(source: BinaryIO) -> "Iterator[PDF]":
                 raise Unreadable(f"The PDF has more than {_MAX_PAGES} pages.", "Split it.")
             yield pdf
     except (PdfminerException, PDFException) as error:
+        for each in error.args:
+            if isinstance(each, MemoryError | RecursionError):
+                raise each from error  # what the limits do is no fault of the file
         if any(isinstance(each, PDFPasswordIncorrect) for each in (error, *error.args)):
             raise Unreadable("The PDF is encrypted.", "Save it without a password.") from error
         raise Unreadable("The PDF is damaged.", "Save it again with the program it is from.") from error

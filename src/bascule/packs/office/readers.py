@@ -40,7 +40,7 @@ def extract(source: BinaryIO, *, kind: Kind, first: int, max_chars: int) -> dict
 
 def summary(source: BinaryIO, *, kind: Kind, max_points: int) -> dict[str, Any]:
     """The sentences that say most, and where they stand."""
-    read = reading.read(source, kind)
+    read = reading.beginning(source, kind)
     text = read.text
     points = summarized(text, max_points)
     if not points:
@@ -68,14 +68,14 @@ def compare(source: BinaryIO, *, max_hunks: int) -> dict[str, Any]:
 
 def count(source: BinaryIO, *, kind: Kind, terms: list[str]) -> dict[str, Any]:
     """How often a document has the terms of a question, and its best passage."""
-    read = reading.read(source, kind)
+    read = reading.beginning(source, kind)
     found = searching.counted(read.text, terms)
     return {**found, **_page(read, found["line"])}
 
 
 def figure(source: BinaryIO, *, kind: Kind, names: list[str]) -> dict[str, Any]:
     """Named figures."""
-    read = reading.read(source, kind)
+    read = reading.beginning(source, kind)
     lines = [
         figures.Line(number, part.page, line)
         for part in read.parts

@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
 from bascule.packs.cell import Unreadable
 from bascule.packs.office import markup, portable, word
-from bascule.packs.office.encoding import decoded
+from bascule.packs.office.encoding import Decoded, decoded
 
 Kind: TypeAlias = Literal["pdf", "docx", "html", "markdown", "text"]
 
@@ -36,6 +35,7 @@ class Part(NamedTuple):
     page: int | None
     line: int  # of the document, at which it begins
     text: str
+    joint: str = "\n"  # what stands between it and the next one
 
 
 class Read(NamedTuple):
@@ -49,7 +49,9 @@ class Read(NamedTuple):
     @property
     def text(self) -> str:
         """All that was read. Line n of it is line n of the document."""
-        return "\n".join(part.text for part in self.parts)
+        return "".join(part.text + part.joint for part in self.parts[:-1]) + "".join(
+            part.text for part in self.parts[-1:]
+        )
 
 
 def kind_of(path: str) -> Kind:
@@ -68,25 +70,43 @@ def read(
 
     Raises Unreadable for what is no such document, or has no part so far.
     """
-    encoding: str | None = None
-    warnings: list[str] = []
     if kind == "pdf":
         count = portable.page_count(source)
         parts = _numbered(portable.pages(source, min(first, count + 1)))
+        max_parts, found = min(max_parts, MAX_PAGES), Decoded("", "", [])
     else:
-        if kind == "docx":
-            whole = "\n".join(islice(_marked(source), word.MAX_PARAGRAPHS))
-        else:
-            whole, encoding, warnings = decoded(source.read())
-            whole = markup.text(whole) if kind == "html" else whole
-        found = [piece for part in _sections(whole, marked=kind != "text") for piece in _pieces(part)]
-        count, parts = len(found), iter(found[first - 1 :])
+        found = _whole(source, kind)
+        sections = [piece for part in _sections(found.text, marked=kind != "text") for piece in _pieces(part)]
+        if len(sections) > MAX_SECTIONS:
+            raise Unreadable(f"The document has more than {MAX_SECTIONS} sections.", "Split it.")
+        count, parts = len(sections), iter(sections[first - 1 :])
     if first > max(count, 1):
         raise Unreadable(f"The document has {count} parts; there is no part {first}.", "Ask for a part that it has.")
-    taken, truncated = _within(parts, max_chars, min(max_parts, MAX_PAGES) if kind == "pdf" else max_parts)
-    if kind == "pdf" and not any(part.text.strip() for part in taken):
-        warnings = [*warnings, "No text was found: its pages may be pictures, which are not read here."]
-    return Read(kind, taken, count, truncated, encoding, warnings)
+    taken, truncated = _within(parts, max_chars, max_parts)
+    return Read(kind, taken, count, truncated, found.encoding or None, [*found.warnings, *_pictures(kind, taken)])
+
+
+def beginning(source: BinaryIO, kind: Kind) -> Read:
+    """As much of *source* as is ever looked at; of anything but a PDF in one part. Raises Unreadable."""
+    if kind == "pdf":
+        return read(source, kind)
+    found = _whole(source, kind)
+    part = Part("", None, 1, found.text[:MAX_CHARS])
+    return Read(kind, [part], 1, len(found.text) > MAX_CHARS, found.encoding or None, found.warnings)
+
+
+def _whole(source: BinaryIO, kind: Kind) -> Decoded:
+    """The text of what has no pages."""
+    if kind == "docx":
+        return Decoded("\n".join(_marked(source)), "", [])
+    found = decoded(source.read())
+    return found._replace(text=markup.text(found.text)) if kind == "html" else found
+
+
+def _pictures(kind: Kind, parts: Iterable[Part]) -> list[str]:
+    if kind != "pdf" or any(part.text.strip() for part in parts):
+        return []
+    return ["No text was found: its pages may be pictures, which are not read here."]
 
 
 def _within(parts: Iterable[Part], max_chars: int, max_parts: int) -> tuple[list[Part], bool]:
@@ -126,7 +146,7 @@ def _pieces(part: Part) -> Iterator[Part]:
     while len(text) > PART_CHARS:
         end = text.rfind("\n", 0, PART_CHARS)
         piece, text = (text[:end], text[end + 1 :]) if end > 0 else (text[:PART_CHARS], text[PART_CHARS:])
-        yield part._replace(line=line, text=piece)
+        yield part._replace(line=line, text=piece, joint="\n" if end > 0 else "")
         line += piece.count("\n") + (end > 0)
     yield part._replace(line=line, text=text)
 

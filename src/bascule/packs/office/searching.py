@@ -9,8 +9,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from bascule.packs.office.sentences import Sentence, sentences
-from bascule.packs.office.summary import stems
+from bascule.packs.office.sentences import Sentence, language, sentences, words
+from bascule.packs.office.summary import stem
+from bascule.packs.office.vocabulary import STOPWORDS, VIETNAMESE
 
 _SATURATION: Final = 1.2
 _LENGTH_WEIGHT: Final = 0.75
@@ -34,15 +35,16 @@ def terms(query: str) -> list[str]:
     >>> terms("Why is Project Alpha delayed?")
     ['why', 'project', 'alpha', 'delay']
     """
-    found = [_folded(stem) for stem in stems(query)]
-    return list(dict.fromkeys(found))
+    # What is a small word in English may be half a word of a Vietnamese question without marks.
+    small = {"en": STOPWORDS, "vi": VIETNAMESE, "unknown": frozenset[str]()}[language(query)]
+    return list(dict.fromkeys(stem(word) for word in words(query) if word not in small))
 
 
 def counted(text: str, wanted: Sequence[str]) -> dict[str, Any]:
     """What ranking needs to know of a document."""
     exact = any(not term.isascii() for term in wanted)
     found = sentences(text)
-    split = [[_folded(stem) if exact else _bare(stem) for stem in stems(each.text)] for each in found]
+    split = [[stem(word if exact else _bare(word)) for word in words(each.text)] for each in found]
     counts = {term: sum(words.count(term) for words in split) for term in wanted}
     passage, line = _passage(found, split, wanted)
     return {"counts": counts, "length": sum(map(len, split)), "passage": passage, "line": line}
@@ -85,10 +87,6 @@ def _passage(found: Sequence[Sentence], split: Sequence[Sequence[str]], wanted: 
         return "", 1
     said = " ".join(each.text for each in found[best : best + _PASSAGE_SENTENCES])
     return said[:_MAX_PASSAGE_CHARS], found[best].line
-
-
-def _folded(word: str) -> str:
-    return unicodedata.normalize("NFC", word)
 
 
 def _bare(word: str) -> str:

@@ -21,8 +21,10 @@ _DAMPING: Final = 0.85
 _ROUNDS: Final = 30
 _ALIKE: Final = 0.6  # two sentences that share so much say the same
 
-# What a sentence is worth besides its rank.
-_FIRST: Final = 0.2  # of the text
+# What a sentence is worth: by its rank, which is at most 1 …
+_RANK: Final = 0.5
+# … and besides.
+_FIRST: Final = 0.15  # of the text
 _OPENS: Final = 0.12  # a paragraph
 _LAST: Final = 0.05
 _FIGURES: Final = 0.15  # for each number, up to two
@@ -73,13 +75,13 @@ def summary(text: str, max_points: int) -> list[Point]:
 
 
 def stems(text: str) -> list[str]:
-    """The words of *text* that carry meaning, without English endings; of Vietnamese also pairs of syllables."""
-    return [_stem(word) for word in words(text) if word not in STOPWORDS and (len(word) > 1 or word.isdigit())]
+    """The words of *text* that carry meaning, without English endings."""
+    return [stem(word) for word in words(text) if word not in STOPWORDS and (len(word) > 1 or word.isdigit())]
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
     """
-    >>> [_stem(word) for word in ("delays", "delayed", "reason", "bus", "processes", "quý")]
+    >>> [stem(word) for word in ("delays", "delayed", "reason", "bus", "processes", "quý")]
     ['delay', 'delay', 'reason', 'bus', 'process', 'quý']
     """
     if not word.isascii():
@@ -100,7 +102,7 @@ def _ranked(found: Sequence[Sentence], candidates: Sequence[int]) -> list[int]:
     ranks = _text_rank(vectors) if len(vectors) <= _RANKED else _closeness(vectors)
     titles = {stem for each in found if each.kind == "heading" for stem in stems(each.text)}
     scores = {
-        index: rank * _fit(found[index].text) + _worth(found, index, candidates, titles)
+        index: _RANK * rank * _fit(found[index].text) + _worth(found, index, candidates, titles)
         for index, rank in zip(candidates, ranks, strict=True)
     }
     return sorted(candidates, key=lambda index: (-round(scores[index], 9), index))

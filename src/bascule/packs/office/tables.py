@@ -17,6 +17,7 @@ MAX_COLUMNS: Final = 1_000
 DELIMITERS: Final = (",", ";", "\t", "|")
 _SNIFFED_ROWS: Final = 60
 _FIELD_CHARS: Final = 131_072
+_LONGEST_LINE: Final = 4_000_000  # of a CSV
 _MAX_LINE_CHARS: Final = 20_000
 
 _PIPE_RULE: Final = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
@@ -62,8 +63,12 @@ def delimited(text: str, delimiter: str | None = None) -> Found:
 
 def _records(text: str, delimiter: str) -> Iterator[list[str]]:
     csv.field_size_limit(_FIELD_CHARS)
+    lines = text.splitlines(keepends=True)
+    if max(map(len, lines), default=0) > _LONGEST_LINE:
+        what = f"It is no table: a line of it is longer than {_LONGEST_LINE} characters."
+        raise Unreadable(what, "Repair the file, or take a part of it.")
     try:
-        yield from csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
+        yield from csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     except csv.Error as error:
         what = f"It is no table: a field of it is longer than {_FIELD_CHARS} characters, or a quote is not closed."
         raise Unreadable(what, "Say its delimiter, or repair the file.") from error

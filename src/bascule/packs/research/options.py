@@ -50,7 +50,8 @@ class ResearchOptions(PackOptions, frozen=True):
     max_bytes: Bytes = 8 * 1024 * 1024  # of a document, unpacked
 
     def sandbox(self) -> SandboxOptions:
-        ports = {_port(f"https://{host}") for host in self.allowed_hosts} if self.web else set()
+        hosts = self.allowed_hosts if self.web else ()
+        ports = {_port(f"{scheme}://{host}") for host in hosts for scheme in ("https", "http")}
         if self.web and not self.allowed_hosts:
             ports.add(443)
         if self.catalogue is not None:
@@ -70,6 +71,8 @@ class ResearchOptions(PackOptions, frozen=True):
             raise ConfigInvalid(f"is more than {MAX_BYTES} bytes", field="settings.max_bytes")
         if self.catalogue is not None:
             reason = egress.acceptable(self.catalogue.url, origin_host=egress.host_of(self.catalogue.url))
+            if reason is None and "?" in self.catalogue.url:
+                reason = "holds a query: say its parameters in `query` and `limit`"
             if reason is not None:
                 raise ConfigInvalid(reason, field="settings.catalogue.url")
 
