@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from gateway import Bascule, Json, alive, failure_of, gateway, gone, hostile, local, text_of, until
+from gateway import Bascule, Json, alive, failure_of, gateway, gone, hostile, local, serving, text_of, until
 
 from bascule.upstream import sandbox
 from bascule.upstream.sandbox import Machine
@@ -110,6 +110,22 @@ async def test_of_a_server_that_leaves_children_nothing_is_left(mode: str, layer
         assert len(family) >= 2, "the server, and what it started"
         assert all(map(alive, family))
     await gone(*family, within_s=5)
+
+
+async def test_of_servers_of_a_bascule_that_was_killed_nothing_is_left(tmp_path: Path) -> None:
+    config = tmp_path / "bascule.json"
+    walls = {"mode": "required", "read": [str(SERVERS)]}
+    config.write_text(json.dumps({"servers": {"far": hostile("daemon", sandbox=walls)}, "state_dir": "state"}))
+    async with serving(config, env={"TMPDIR": str(tmp_path)}) as bascule:
+        await bascule.up("far")
+        assert bascule.process is not None
+        family = _descendants(bascule.process.pid)
+        assert len(family) >= 2
+        bascule.process.kill()
+        await gone(*family, within_s=10)
+    async with serving(config, env={"TMPDIR": str(tmp_path)}) as bascule:
+        await bascule.up("far")
+        assert len(list(tmp_path.glob("bascule-rooms-*"))) == 1, "those of the one that was killed are swept"
 
 
 async def test_a_server_that_forgets_whose_it_is_ends_with_its_namespace() -> None:

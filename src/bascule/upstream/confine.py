@@ -10,11 +10,13 @@ import ctypes
 import errno
 import json
 import os
-import resource
 import signal
 import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypedDict
+
+if sys.platform != "win32":
+    import resource
 
 if TYPE_CHECKING or __name__ != "__main__":
     from bascule import landlock
@@ -55,8 +57,9 @@ def main(argv: list[str]) -> NoReturn:
 
 def confine(spec: Spec) -> None:
     """Put up all walls of *spec* around this process, for good. Raises CannotConfine."""
-    _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _drop_capabilities()
+    if sys.platform == "linux":
+        _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        _drop_capabilities()
     if spec["landlock"]:
         _landlock(spec)
     if spec["filtered"]:
@@ -77,7 +80,6 @@ def _become(command: list[str]) -> NoReturn:
 
 # ---- the kernel
 
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 _PR_SET_SECCOMP: Final = 22
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -85,16 +87,21 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 
 def _call(name: str, *args: Any) -> int:
     """A function of the C library that gives -1 when it fails. Raises CannotConfine."""
-    made: int = getattr(_libc, name)(*(ctypes.c_long(each) if isinstance(each, int) else each for each in args))
+    made: int = getattr(_libc(), name)(*(ctypes.c_long(each) if isinstance(each, int) else each for each in args))
     if made < 0:
         raise CannotConfine(f"{name} failed: {os.strerror(ctypes.get_errno())}")
     return made
 
 
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _drop_capabilities() -> None:
     """Root is still root afterwards, but only to its own files."""
+    libc = _libc()
     for capability in range(64):
-        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # takes a capability itself: who has none needs it not
+        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # takes a capability itself: who has none needs it not
     header, nothing = struct.pack("=Ii", 0x20080522, 0), bytes(24)
     _call("capset", header, nothing)
 
@@ -149,8 +156,12 @@ Instruction = tuple[int, int, int, int]  # code, to skip if so, to skip if not, 
 
 
 def can_filter() -> bool:
-    """Whether the numbers of this machine's system calls are known here."""
-    return os.uname().machine in _ARCHITECTURES and sys.maxsize > 1 << 32
+    """Whether the kernel takes filters, and the numbers of this machine's system calls are known here. Linux only."""
+    if os.uname().machine not in _ARCHITECTURES or sys.maxsize < 1 << 32:
+        return False
+    nowhere = ctypes.c_void_p(0)  # looked at only by a kernel that has filters
+    _libc().prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), nowhere, ctypes.c_ulong(0), ctypes.c_ulong(0))
+    return ctypes.get_errno() == errno.EFAULT
 
 
 def _filter(sockets: str, *, unix: bool) -> None:

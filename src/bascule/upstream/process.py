@@ -6,9 +6,9 @@ Knows nothing of MCP: lines come out, lines go in.
 import asyncio
 import os
 import re
-import resource
 import secrets
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,6 +18,9 @@ from bascule.errors import Overloaded, Unavailable
 from bascule.upstream import family
 from bascule.upstream.family import MARK, WARDEN
 from bascule.wire.lines import Lines
+
+if sys.platform != "win32":
+    import resource
 
 STDERR_LINES: Final = 50
 STDERR_BYTES: Final = 64 * 1024

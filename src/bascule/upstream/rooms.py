@@ -19,7 +19,6 @@ if sys.platform != "win32":
     import fcntl
 
 _PREFIX: Final = "bascule-rooms-"
-_LOCK: Final = "lock"
 
 
 class Room(msgspec.Struct, frozen=True):
@@ -52,11 +51,23 @@ def _house() -> Path:
     above = Path(tempfile.gettempdir()).resolve()
     _sweep(above)
     house = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=above))
-    if sys.platform != "win32":
-        lock = os.open(house / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)  # until this process ends, in whatever way
+    while not _occupied(house):  # swept by another, just when it had been made
+        house = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=above))
     atexit.register(shutil.rmtree, house, ignore_errors=True)
     return house
+
+
+def _occupied(house: Path) -> bool:
+    """Lock it until this process ends, in whatever way; whether it is still there."""
+    if sys.platform == "win32":
+        return True
+    try:
+        # The folder itself: what clears old files away leaves a locked one alone (tmpfiles.d(5)).
+        lock = os.open(house, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return os.path.samestat(os.fstat(lock), house.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _sweep(above: Path) -> None:
@@ -65,14 +76,13 @@ def _sweep(above: Path) -> None:
         return
     for house in above.glob(f"{_PREFIX}*"):
         try:
-            if house.lstat().st_uid != os.getuid():
-                continue
-            lock = os.open(house / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            lock = os.open(house, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
-            continue  # somebody else's, or one that is being made
+            continue  # somebody else's
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(house, ignore_errors=True)
+            if os.fstat(lock).st_uid == os.getuid():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(house, ignore_errors=True)
         except OSError:
             pass  # in use
         finally:

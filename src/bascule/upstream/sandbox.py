@@ -246,7 +246,7 @@ def furnish(
     tmp = "/tmp" if here.bubblewrap else str(room.tmp)
     env = {name: value for name, value in environ.items() if _INHERITED.fullmatch(name)}
     env |= {"HOME": str(room.home), "TMPDIR": tmp, **options.env}
-    wrapped = _wrapped(here, wanted, rules, room, options.cwd or os.getcwd()) if here.bubblewrap else []
+    wrapped = _wrapped(here, wanted, rules, room, os.path.abspath(options.cwd or "")) if here.bubblewrap else []
     rules = [*rules, ("write", str(room.home)), ("write", tmp), *_of_system(here)]
     return Launch(
         command=[*wrapped, *_launcher(wanted, here, rules), *command],
@@ -324,7 +324,7 @@ class Reach:
         return _sorted(*(("write", each) for each in write), *(("read", each) for each in read))
 
     def _arguments(self, options: "StdioOptions", command: Sequence[str]) -> list[str]:
-        folder = options.cwd or os.getcwd()
+        folder = os.path.abspath(options.cwd or "")
         return [arg if arg.startswith("-") else os.path.join(folder, arg) for arg in command[1:]]
 
     def _paths(self, said: str, field: str) -> list[str]:
@@ -376,7 +376,7 @@ def _topmost(paths: Iterable[str]) -> list[str]:
 
 def _of_system(machine: Machine) -> Iterator[Rule]:
     """What every program may use. With bubblewrap /proc and /dev are its own."""
-    yield from (("read", path) for path in (*needs.SYSTEM, *needs.ETC, _PROCESSORS))
+    yield from (("read", path) for path in (*needs.SYSTEM, *needs.ETC, _PROCESSORS) if os.path.exists(path))
     yield from (("write", path) for path in _DEVICES)
     if machine.bubblewrap:
         yield "read", "/proc"
@@ -401,8 +401,8 @@ def _wrapped(machine: Machine, options: SandboxOptions, rules: Sequence[Rule], r
         elif os.path.isdir(path):
             mounts += ["--ro-bind", path, path]
     mounts += ["--dir", cwd]
-    for path in (*needs.ETC, _PROCESSORS):
-        mounts += ["--ro-bind-try", path, path]
+    for path in filter(os.path.exists, (*needs.ETC, _PROCESSORS)):
+        mounts += ["--ro-bind", path, path]
     # What lies deeper is mounted later, or it would be hidden by what it lies in.
     for access, path in sorted([*rules, ("write", str(room.home))], key=lambda rule: rule[1].count("/")):
         mounts += ["--bind" if access == "write" else "--ro-bind", path, path]

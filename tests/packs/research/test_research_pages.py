@@ -59,7 +59,7 @@ def test_what_is_only_small_or_pale_is_seen(style: str) -> None:
 
 
 def test_what_is_open_within_what_is_hidden_ends_with_it() -> None:
-    assert pages.page("<div hidden><p>no<b>no</div><p>yes</p></div>yes") == ("", "yes\nyes")
+    assert pages.page("<div hidden><p>no<b>no</div><p>yes</p></div>yes") == ("", "yes\n\nyes")
 
 
 def test_a_table_and_headings_keep_their_shape() -> None:

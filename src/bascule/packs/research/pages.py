@@ -24,7 +24,7 @@ _BLOCKS: Final = frozenset(
 )
 _HEADINGS: Final = {f"h{level}": "#" * level for level in range(1, 7)}
 _HIDING: Final = re.compile(
-    r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0|opacity\s*:\s*0(?:[;\s]|$)", re.I
+    r"display\s*:\s*none|visibility\s*:\s*hidden|(?:font-size|opacity)\s*:\s*0(?:\.0*)?(?![.\d])", re.IGNORECASE
 )
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?", re.S)
 _UNSEEN: Final = frozenset(("Cc", "Cf", "Cs", "Co"))  # controls, joiners and marks of direction, no characters
@@ -83,7 +83,8 @@ def page(markup: str) -> tuple[str, str]:
     """
     parser = _Page()
     parser.feed(markup)
-    parser.close()
+    if not parser.rawdata.startswith(("<!", "<?")):  # a comment without end is not seen
+        parser.close()
     return " ".join(plain(parser.title).split())[:300], tidy("".join(parser.parts))
 
 
