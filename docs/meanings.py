@@ -249,6 +249,7 @@ MEANINGS: Final[Mapping[type[Options], Mapping[str, str]]] = {
         " start where there are none.",
         "read": "Files and folders that it may read, besides programs and libraries. `~` is the home folder.",
         "write": "Files and folders that it may read and change.",
+        "make": "Folders that are made, for this user alone, where they are missing; they may be changed.",
         "network": "`any`, `none`, or the TCP ports that it may connect to.",
         "memory_bytes": "Address space of each process. Node.js reserves far more than it uses.",
         "open_files": "Open files of each process.",

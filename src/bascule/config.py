@@ -577,7 +577,7 @@ class _Source:
 
     def _of_pack(self, entry: dict[str, Any], field: str) -> dict[str, Any]:
         try:
-            return packs.stdio_entry(entry)
+            return packs.stdio_entry(entry, self._path.absolute().parent)
         except ConfigInvalid as error:
             said = str(error).removeprefix(f"{error.field}: ")
             raise self._text.wrong(said, f"{field}.{error.field}" if error.field else field) from error

@@ -5,7 +5,9 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 # Fields whose values never show in a repr.
-_SECRET: Final = frozenset({"env", "headers", "bearer", "args", "url", "keys", "client_secret"})
+_SECRET: Final = frozenset(
+    {"env", "headers", "bearer", "args", "url", "keys", "client_secret", "password", "token", "api_key", "webhook_url"}
+)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

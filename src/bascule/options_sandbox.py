@@ -20,6 +20,9 @@ class SandboxOptions(Options, frozen=True):
     mode: Literal["off", "auto", "required"] = "auto"
     read: tuple[str, ...] = ()  # files and folders besides programs and libraries; `~` is the home folder
     write: tuple[str, ...] = ()  # files and folders that may be changed, and read
+    make: tuple[
+        str, ...
+    ] = ()  # folders that are made, for this user alone, where they are missing; they may be changed
     network: Literal["none", "any"] | tuple[Port, ...] = "any"  # the TCP ports that may be connected to
     memory_bytes: Bytes | None = (
         None  # of address space, for each process; programs on V8 reserve far more than they use

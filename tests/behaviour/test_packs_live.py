@@ -57,7 +57,7 @@ async def test_a_made_up_namespace_is_no_way_to_a_pack(tmp_path: Path) -> None:
 
 
 async def test_a_pack_under_another_name_gives_its_own_namespace_that_name(tmp_path: Path) -> None:
-    servers = {"leads": {"pack": "crm", "settings": {"state": str(tmp_path)}}}
+    servers = {"leads": {"pack": "crm", "settings": {"folder": str(tmp_path / "new")}}}
     async with gateway(servers) as bascule:
         found = await bascule.modern().call("leads/search_contacts", query="a")
         assert not found.get("isError"), found

@@ -125,7 +125,8 @@ async def test_of_servers_of_a_bascule_that_was_killed_nothing_is_left(tmp_path:
         await gone(*family, within_s=10)
     async with serving(config, env={"TMPDIR": str(tmp_path)}) as bascule:
         await bascule.up("far")
-        assert len(list(tmp_path.glob("bascule-rooms-*"))) == 1, "those of the one that was killed are swept"
+        houses = [name for name in os.listdir(tmp_path) if name.startswith("bascule-rooms-")]
+        assert len(houses) == 1, "those of the one that was killed are swept"
 
 
 async def test_a_server_that_forgets_whose_it_is_ends_with_its_namespace() -> None:
@@ -261,8 +262,8 @@ async def test_an_npm_server_works_within_walls(layer: str) -> None:
 PACKS: dict[str, Any] = {
     "office": lambda folder: {"root": folder},
     "files": lambda folder: {"root": folder},
-    "database": lambda folder: {"sqlite": "sample", "state": folder},
-    "crm": lambda folder: {"state": folder},
+    "database": lambda folder: {"sqlite": "sample", "folder": folder},
+    "crm": lambda folder: {"folder": folder},
     "finance": lambda folder: {"folder": folder},
     "media": lambda folder: {"root": folder},
     "research": lambda folder: {},

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bascule.cli.bridge import Wish, plain
-from bascule.cli.token_file import TokenFile
+from bascule.cli.token_file import NEWS_S, TokenFile
 from bascule.errors import ConfigInvalid
 
 URL = "http://127.0.0.1:1/mcp"
@@ -31,6 +31,13 @@ def test_a_token_is_read_and_read_again(file: Path) -> None:
     file.write_text("third-token")
     assert not token.renewed()
     assert token.token == "second-token"
+
+
+def test_a_token_is_new_for_some_seconds(file: Path) -> None:
+    token, at_s = TokenFile(str(file), URL), file.stat().st_mtime
+    assert [token.is_new(at_s + each) for each in (0, 5, NEWS_S + 1, -5)] == [True, True, False, False]
+    file.unlink()
+    assert not token.is_new(at_s)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])

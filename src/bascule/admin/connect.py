@@ -15,6 +15,7 @@ import msgspec
 
 from bascule import config as configuration
 from bascule.admin import keys
+from bascule.admin.key_files import key_file_of, path_of
 from bascule.clients import files, jsonc, known, ledger, shown, toml_text
 from bascule.clients.jsonc import Unchangeable, Unreadable
 from bascule.clients.known import Bridge, Client, Http, Machine, Way
@@ -26,7 +27,6 @@ from bascule.store.keys import KeyStore
 
 PATH: Final = "/mcp"
 _EXPORT: Final = f"export {known.TOKEN_VARIABLE} with its key where %s starts, which may not be your shell"
-_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_@+-][A-Za-z0-9_@+.-]{0,127}")
 _IN_A_FILE: Final = re.compile(r"\$\{file:([^}]+)\}")
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
@@ -105,33 +105,25 @@ def _url(http: configuration.ListenOptions) -> str:
 # ---- keys ----------------------------------------------------------------------------------------
 
 
-def key_file(config: Config, caller: str) -> Path:
-    """Where the key of *caller* lies, for bridges on this machine. Raises ConfigInvalid."""
-    if not _FILE_NAME.fullmatch(caller):
-        raise ConfigInvalid(
-            f"the caller {caller!r} has a name that no file can have; give --token-file", field="callers"
-        )
-    return Path(config.state_dir).absolute() / "keys" / caller
-
-
 def key_file_for(config: Config, client: Client, caller: str = "") -> Path | None:
     """The file with the key that *client* calls with: that of the caller of its name, or of *caller*.
 
     None if the configuration has no such caller. The file need not be there yet: `make_key` makes it.
     """
     name = caller or client.name
-    return key_file(config, name) if name in config.callers else None
+    return path_of(config, name).absolute() if name in config.callers else None
 
 
 def make_key(config: Config, caller: str, now_s: float) -> Path:
-    """The file with a key of *caller* that is good; a new key if there is none. Raises ConfigInvalid."""
-    path = key_file(config, caller)
-    with KeyStore(Path(config.state_dir)) as store:
+    """The file with a key of *caller* that is good: a key that was revoked or has expired is followed by a new one.
+
+    Raises ConfigInvalid.
+    """
+    path = key_file_of(config, caller)
+    with KeyStore(Path(config.state_dir)) as store, folder.locked(path.parent):
         if not _is_good(store, files.read(path), caller, now_s):
             issued = keys.create(store, config, caller, note="made by `bascule connect`")
-            folder.prepare(path.parent)
-            with folder.locked(Path(config.state_dir)):
-                folder.create(path, issued.key.encode())
+            folder.create(path, issued.key.encode() + b"\n")
     return path
 
 
@@ -172,7 +164,8 @@ def plan(
         key = token_file or _token_file(client, at, caller)
         notes = () if key else (_no_caller(client),)
         words = [*launcher, "bridge", at.url, "--token-file"]
-        way = Bridge(command=words[0], args=(*words[1:], str((key or key_file(at.config, client.name)).absolute())))
+        file_of_key = (key or path_of(at.config, client.name)).absolute()
+        way = Bridge(command=words[0], args=(*words[1:], str(file_of_key)))
     else:
         way = Bridge(command=launcher[0], args=(*launcher[1:], "bridge", at.url))
     return Plan(client=client, name=name, way=way, file=file, project=project, notes=notes)
@@ -289,7 +282,7 @@ def _provide_key(planned: Plan, at: Gateway, caller: str, now_s: float) -> None:
     assert isinstance(planned.way, Bridge)
     name = caller or planned.client.name
     file = Path(planned.way.args[-1])
-    if file != key_file(at.config, name):
+    if file != path_of(at.config, name).absolute():
         return
     if name not in at.config.callers:
         raise ConfigInvalid(f"{_no_caller(planned.client)}. Nothing was written")

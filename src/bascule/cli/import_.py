@@ -35,9 +35,9 @@ def import_(
     ] = None,
     take_all: Annotated[bool, typer.Option("--all", help="All that are in use and new.")] = False,
     only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; may be repeated.")] = None,
-    into: Annotated[Path, typer.Option(metavar="FILE", help="The configuration; made if it is not there.")] = Path(
-        "bascule.yaml"
-    ),
+    into: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The configuration; default bascule.yaml, made if need be.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
     take_back: Annotated[bool, typer.Option("--undo", help="Take the newest import into this file back.")] = False,
@@ -50,8 +50,9 @@ def import_(
     Example: bascule import --all --dry-run
     """
     from bascule.admin import adopt
+    from bascule.config import own_file
 
-    target = adopt.target(into, os.environ)
+    target = adopt.target(into or own_file(os.environ), os.environ)
     if take_back:
         _undo(target, as_json=as_json)
         return
@@ -75,6 +76,8 @@ def import_(
     confirm(yes, f"write {target.path}?")
     written = adopt.write(target, after, chosen, datetime.now().astimezone())
     _conclude(found, target, chosen, written, as_json=as_json)
+    named = "" if into is None else f" --into {shlex.quote(str(into))}"
+    note(f"take it back with: bascule import --undo{named}")
 
 
 def machine() -> "Machine":
@@ -196,8 +199,6 @@ def _conclude(found: "Finding", target: "Target", chosen: "Sequence[Server]", wr
         note("they run without walls around them, as they did; `sandbox: auto` in an entry puts some up")
     kept = f"; as it was, it is {written.backup}" if written.backup else ""
     note(f"wrote {target.path}{kept}")
-    into = "" if target.path == Path("bascule.yaml") else f" --into {shlex.quote(str(target.path))}"
-    note(f"take it back with: bascule import --undo{into}")
 
 
 def _report(server: "Server", *, taken: bool) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """A bridge's server that wants a token which changes while the bridge runs."""
 
+import asyncio
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,6 +14,7 @@ from bascule.upstream.http import HttpOptions, HttpUpstream
 from bascule.upstream.opened import Opened
 
 _REFUSED: Final = 401
+_PAUSE_S: Final = 0.5
 
 
 class Keyed(HttpUpstream):
@@ -35,16 +38,21 @@ class Keyed(HttpUpstream):
 
 
 class Renew:
-    """`renew`: a call whose token was refused is sent once more, if the file has another token by now."""
+    """`renew`: a call whose token was refused is sent again, if the file has another token by now, or one so new that
+    the gateway may not have heard of it."""
 
     def __init__(self, token: TokenFile) -> None:
         self._token = token
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
-        try:
-            return await forward(call)
-        except BasculeError as error:
-            # A gateway that refuses the credential has not looked at the call.
-            if error.details.get("http_status") != _REFUSED or not self._token.renewed():
-                raise
-        return await forward(call)
+        while True:
+            try:
+                return await forward(call)
+            except BasculeError as error:
+                # A gateway that refuses the credential has not looked at the call.
+                if error.details.get("http_status") != _REFUSED:
+                    raise
+                if not self._token.renewed():
+                    if not self._token.is_new(time.time()):
+                        raise
+                    await asyncio.sleep(_PAUSE_S)

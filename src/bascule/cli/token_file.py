@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from bascule.errors import ConfigInvalid
 
+NEWS_S: Final = 10.0  # gateways hear of a new key within 5 seconds
 _MOST_BYTES: Final = 4096
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -37,6 +38,13 @@ class TokenFile:
             return False
         self.token, old = token, self.token
         return token != old
+
+    def is_new(self, now_s: float) -> bool:
+        """Whether the file was written so lately that a gateway may not have heard of its key yet."""
+        try:
+            return 0 <= now_s - os.stat(self._path).st_mtime < NEWS_S
+        except OSError:
+            return False
 
     def _read(self) -> str:
         try:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -10,32 +11,33 @@ import msgspec
 from bascule import documents
 from bascule.contract.model import Document
 from bascule.errors import ConfigInvalid
-from bascule.options_sandbox import SandboxOptions
 from bascule.packs import catalog
+from bascule.packs.pack import RECORDS, PackOptions
 
 VARIABLE: Final = "BASCULE_PACK"
 NOT_ITS: Final = ("command", "args", "url", "env", "pass_environment", "names", "runtime", "image")
 
 
-def stdio_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+def stdio_entry(entry: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """An entry `{pack: NAME, settings: {…}, …}` of `servers` as one with a command. Raises ConfigInvalid.
 
-    Besides *settings* it may say what any server with a command may, but for the command itself.
+    Besides *settings* it may say what any server with a command may, but for the command itself. Relative folders in
+    them are below *base*.
     """
     said = {key: value for key, value in entry.items() if key not in ("pack", "settings")}
     if wrong := next((key for key in NOT_ITS if key in said), None):
         raise ConfigInvalid("does not go with `pack`, which says it itself", field=wrong)
-    name, settings = entry["pack"], entry.get("settings") or {}
-    options = catalog.options_of(name, settings)
+    name = entry["pack"]
+    options = catalog.options_of(name, entry.get("settings") or {}).placed(base)
     return {
         "command": sys.executable,
         "args": ["-P", "-m", "bascule.packs", name],  # -P: no module of the folder it is started in
-        "env": {VARIABLE: json.dumps(settings)},
+        "env": {VARIABLE: json.dumps(msgspec.to_builtins(options))},
         "names": "own",
         "trust": "auto",  # its definitions are the installed ones; its contracts do not come from the process
         "deduplicates": options.deduplicates,
         **said,
-        "sandbox": _walls(options.sandbox(), said.get("sandbox")),
+        "sandbox": _walls(options, said.get("sandbox")),
     }
 
 
@@ -50,9 +52,11 @@ def contracts(server: str, name: str) -> Iterator[tuple[str, Document]]:
         yield f"pack {name}: {place.rpartition('/')[2]}", msgspec.structs.replace(document, **own)
 
 
-def _walls(needed: SandboxOptions, said: Any) -> Any:
-    """What the pack needs, changed by what the configuration says of it."""
-    needs = {key: value for key, value in msgspec.to_builtins(needed).items() if value is not None}
+def _walls(options: PackOptions, said: Any) -> Any:
+    """What the pack needs, changed by what the configuration says of it. Its own records have a folder by then."""
+    needs = {key: value for key, value in msgspec.to_builtins(options.sandbox()).items() if value is not None}
+    if (folder := getattr(options, RECORDS, None)) is not None:
+        needs["make"] = [folder]
     if isinstance(said, str):
         return {**needs, "mode": said}
     return {**needs, **(said or {})}

@@ -7,7 +7,7 @@ function is given arguments that fit the schema. What it raises as ToolFailed is
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias, get_type_hints
+from typing import Any, Final, Self, TypeAlias, get_type_hints
 
 import msgspec
 
@@ -18,11 +18,20 @@ from bascule.errors import ConfigInvalid
 from bascule.options import Options
 from bascule.options_sandbox import SandboxOptions
 
+# Options of a pack that are folders: the one of the documents that it works on, and the one of its own records.
+RECORDS: Final = "folder"
+FOLDERS: Final = ("root", RECORDS)
 SEPARATOR: Final = "__"  # between namespace and name, where a tool's namespace is not the pack's own
 
 
 class PackOptions(Options, frozen=True):
     """Base of what can be set of a pack. Plain values: they cross to its process as JSON."""
+
+    def placed(self, base: Path) -> Self:
+        """Itself with its folders where they are meant: below *base* if they are relative, `~` being the home folder."""
+        said = {name: getattr(self, name, None) for name in FOLDERS}
+        found = {name: str(base / Path(path).expanduser()) for name, path in said.items() if path is not None}
+        return msgspec.structs.replace(self, **found)
 
     @property
     def deduplicates(self) -> bool:

@@ -234,6 +234,7 @@ class StageBuilder:
         return records.audit if records is not None and contract.side_effect else None
 
     def _check(self, contract: Contract) -> Check | None:
-        if contract.validate_results == "off" or contract.output_schema is None:
+        # The result of a tool alone has a structured part; a resource is its text, whatever its schema says.
+        if contract.kind != "tool" or contract.validate_results == "off" or contract.output_schema is None:
             return None
         return Check(compile_schema(contract.output_schema), contract.validate_results)

@@ -27,8 +27,8 @@ _MOST_PROCESSES: Final = 512
 # What the client itself is told; its configuration is named, for HOME is that of the server.
 _OF_THE_CLIENT: Final = ("PATH", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK")
 _OF_DOCKER: Final = "DOCKER_"
-# It outlives the signals that end a whole group of processes: it is the one who has to be there last. And it looks again
-# for some seconds: a client that was killed while Docker made the container has one made that nobody waits for.
+# It outlives the signals that end a whole group of processes: it is the one who has to be there last. And it looks
+# again for some seconds: of a client that was killed meanwhile, Docker goes on to make the container.
 _SENTINEL: Final = """
 trap "" TERM INT HUP
 remove() { "$docker" rm -f "$name" >/dev/null 2>&1; }

@@ -23,9 +23,18 @@ def launch(
     """
     if options.cwd is not None and not os.path.isdir(options.cwd):
         raise Unavailable(f"its working directory {options.cwd!r} does not exist")
+    for folder in sandbox.options_of(options).make:
+        _make(Path(folder).expanduser())
     if options.runtime == "docker":
         return docker.furnish(options, environ, hidden)
     command = shutil.which(options.command, path=options.env.get("PATH", environ.get("PATH")))
     if command is None:
         raise Unavailable(f"command {options.command!r} is not on PATH")
     return sandbox.furnish(options, (command, *options.args), environ, machine, hidden)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"its folder {folder} cannot be made: {error.strerror}") from error

@@ -319,6 +319,7 @@ class Reach:
     def declared(self, options: "StdioOptions", wanted: SandboxOptions) -> list[Rule]:
         """What the configuration gives it. Raises Unavailable for what is not there, or is hidden."""
         write = [each for at, path in enumerate(wanted.write) for each in self._paths(path, f"sandbox.write[{at}]")]
+        write += [each for at, path in enumerate(wanted.make) for each in self._paths(path, f"sandbox.make[{at}]")]
         read = [each for at, path in enumerate(wanted.read) for each in self._paths(path, f"sandbox.read[{at}]")]
         read += self._paths(options.cwd, "cwd") if options.cwd is not None else []
         return _sorted(*(("write", each) for each in write), *(("read", each) for each in read))

@@ -10,8 +10,12 @@ LEAD: Final[Json] = {"email": "john.doe@example.com", "source": "website_form"}
 
 
 async def call(bascule: Any, tool: str, arguments: Json, key: str | None = None) -> Json:
-    meta = {} if key is None else {"_meta": {"dev.bascule/idempotencyKey": key}}
-    result: Json = await bascule.modern().result("tools/call", {"name": tool, "arguments": arguments, **meta})
+    meta = {} if key is None else {"dev.bascule/idempotencyKey": key}
+    params = {"name": tool, "arguments": arguments}
+    async with bascule.modern().open("tools/call", params, meta=meta) as exchange:
+        answer = await exchange.last()
+    assert "result" in answer, answer
+    result: Json = answer["result"]
     return result
 
 

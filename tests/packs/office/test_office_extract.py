@@ -221,7 +221,8 @@ async def test_a_document_comes_in_parts_until_its_end(tmp_path: Path) -> None:
         assert again == found
         assert "no part 31" in await office.refusal("document__extract_text", path="long.pdf", first_part=31)
         for wrong in ({"max_chars": 7999}, {"first_part": 0}, {"path": ""}):
-            assert await office.refusal("document__extract_text", **{"path": "long.pdf", **wrong})
+            arguments: dict[str, Any] = {"path": "long.pdf", **wrong}
+            assert await office.refusal("document__extract_text", **arguments)
 
 
 async def test_a_picture_of_text_and_a_locked_file_are_told(tmp_path: Path) -> None:

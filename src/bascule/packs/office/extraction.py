@@ -27,7 +27,7 @@ FORMATS: Final[dict[str, Format]] = {
 }
 _MAX_TABLES: Final = 500
 _MAX_COLUMNS: Final = 2_000
-_MAX_PAGES: Final = 60  # of a PDF that are looked at for tables
+_MAX_PAGES: Final = 20  # of a PDF that are looked at for tables: each takes a while
 _MAX_CHARS: Final = 300_000  # of values in one answer
 _HTML_SIGN: Final = "<table"
 

@@ -1,4 +1,4 @@
-"""PDF as the text of its pages and as tables, through pdfplumber, which is an extra."""
+"""PDF as the text of its pages, through PDFium, and as tables, through pdfplumber, which is an extra and brings it."""
 
 import logging
 from collections.abc import Iterator
@@ -18,16 +18,15 @@ _MAX_PAGES: Final = 5_000
 
 def pages(source: BinaryIO, first: int) -> Iterator[tuple[int, str]]:
     """(number, text) of the pages from *first* on. Raises Unreadable."""
-    with _opened(source) as pdf:
-        for number, page in enumerate(pdf.pages[first - 1 :], first):
-            yield number, page.extract_text() or ""
-            page.close()
+    with _fast(source) as pdf:
+        for number in range(first, len(pdf) + 1):
+            yield number, _text(pdf, number - 1)
 
 
 def page_count(source: BinaryIO) -> int:
     """Raises Unreadable."""
-    with _opened(source) as pdf:
-        return len(pdf.pages)
+    with _fast(source) as pdf:
+        return len(pdf)
 
 
 def tables(source: BinaryIO, max_pages: int) -> Iterator[tuple[int, list[list[str]]]]:
@@ -48,6 +47,30 @@ def layouts(source: BinaryIO, max_pages: int) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
+def _fast(source: BinaryIO) -> Iterator[Any]:
+    """PDFium, which comes with pdfplumber, gives the text of a page sixty times as fast: native code, in its cell."""
+    try:
+        import pypdfium2
+    except ImportError as error:
+        raise _missing() from error
+    _check(source)
+    try:
+        pdf = pypdfium2.PdfDocument(source)
+        _check_pages(len(pdf))
+        yield pdf
+    except pypdfium2.PdfiumError as error:
+        raise _broken(encrypted="password" in str(error).lower()) from error
+
+
+def _text(pdf: Any, at: int) -> str:
+    page = pdf[at]
+    said: str = page.get_textpage().get_text_range()
+    page.close()
+    # A hyphen at the end of a line is told by a character that is none.
+    return said.replace("\r\n", "\n").replace("\ufffe", "-").replace("\0", "")
+
+
+@contextmanager
 def _opened(source: BinaryIO) -> "Iterator[PDF]":
     try:
         import pdfplumber
@@ -55,25 +78,42 @@ def _opened(source: BinaryIO) -> "Iterator[PDF]":
         from pdfminer.pdfexceptions import PDFException
         from pdfplumber.utils.exceptions import PdfminerException
     except ImportError as error:
-        what = "PDF is not read here: pdfplumber is not installed."
-        raise Unreadable(what, "Install it with: pip install 'bascule[office]'") from error
+        raise _missing() from error
     logging.disable(logging.CRITICAL)  # of every odd thing in a file it tells the log
-    source.seek(0)
-    if b"%PDF-" not in source.read(_HEAD_BYTES):
-        raise Unreadable("It is no PDF.", "Name a file that is one, or give it the ending of its kind.")
-    source.seek(0)
+    _check(source)
     try:
         with pdfplumber.open(cast(BufferedReader, source)) as pdf:
-            if len(pdf.pages) > _MAX_PAGES:
-                raise Unreadable(f"The PDF has more than {_MAX_PAGES} pages.", "Split it.")
+            _check_pages(len(pdf.pages))
             yield pdf
     except (PdfminerException, PDFException) as error:
         for each in error.args:
             if isinstance(each, MemoryError | RecursionError):
                 raise each from error  # what the limits do is no fault of the file
-        if any(isinstance(each, PDFPasswordIncorrect) for each in (error, *error.args)):
-            raise Unreadable("The PDF is encrypted.", "Save it without a password.") from error
-        raise Unreadable("The PDF is damaged.", "Save it again with the program it is from.") from error
+        encrypted = any(isinstance(each, PDFPasswordIncorrect) for each in (error, *error.args))
+        raise _broken(encrypted=encrypted) from error
+
+
+def _check(source: BinaryIO) -> None:
+    source.seek(0)
+    if b"%PDF-" not in source.read(_HEAD_BYTES):
+        raise Unreadable("It is no PDF.", "Name a file that is one, or give it the ending of its kind.")
+    source.seek(0)
+
+
+def _check_pages(count: int) -> None:
+    if count > _MAX_PAGES:
+        raise Unreadable(f"The PDF has more than {_MAX_PAGES} pages.", "Split it.")
+
+
+def _missing() -> Unreadable:
+    what = "PDF is not read here: pdfplumber is not installed."
+    return Unreadable(what, "Install it with: pip install 'bascule[office]'")
+
+
+def _broken(*, encrypted: bool) -> Unreadable:
+    if encrypted:
+        return Unreadable("The PDF is encrypted.", "Save it without a password.")
+    return Unreadable("The PDF is damaged.", "Save it again with the program it is from.")
 
 
 def _cell(said: Any) -> str:

@@ -24,7 +24,7 @@ KINDS: Final[dict[str, Kind]] = {
     "tsv": "text",
 }
 MAX_CHARS: Final = 1_000_000  # of one document that are ever looked at
-MAX_PAGES: Final = 60  # of a PDF at one time: each takes a while
+MAX_PAGES: Final = 400  # of a PDF at one time
 MAX_SECTIONS: Final = 100_000
 PART_CHARS: Final = 8_000  # of one part, but for the pages of a PDF
 _SECTION: Final = re.compile(r"#{1,6}[ \t]+(\S.*?)[ \t#]*", re.ASCII)
