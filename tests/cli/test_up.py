@@ -124,7 +124,9 @@ def test_an_empty_home_becomes_an_office_whose_first_call_is_on_record(tmp_path:
         url = office.until(r"^(http://127\.0\.0\.1:\d+/mcp)  ready$")[1]
         trace = office.until(r"first call: document/summarize_text 1\.\d+\.\d+ answered .*--trace (\w{32})$")[1]
         office.until(r"/console/open#\S+  signs you in, once")
-        office.until("bascule connect")
+        office.until(r'"command": ".*bascule"')
+        office.until(r"--token-file")
+        office.until("bascule console open")
         records = json.loads(ask(tmp_path, "audit", "search", "--trace", trace, "--json").out)
         token = (tmp_path / ".local/state/bascule/clients/me.key").read_text().strip()
         answer = post(
@@ -140,7 +142,7 @@ def test_an_empty_home_becomes_an_office_whose_first_call_is_on_record(tmp_path:
 
 def test_what_it_makes_is_for_nobody_else(tmp_path: Path) -> None:
     with up(tmp_path, "--port", "0") as office:
-        office.until("bascule connect")
+        office.until("bascule console open")
     state = tmp_path / ".local/state/bascule"
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
     files = [path for path in state.rglob("*") if path.is_file()]
@@ -152,12 +154,12 @@ def test_what_it_makes_is_for_nobody_else(tmp_path: Path) -> None:
 
 def test_the_second_time_it_goes_on_with_what_is_there(tmp_path: Path) -> None:
     with up(tmp_path, "--port", "0") as office:
-        office.until("bascule connect")
+        office.until("bascule console open")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.suffix in (".key", ".yaml", ".md")}
     (tmp_path / "Bascule/welcome.md").unlink()
     with up(tmp_path, "--port", "0") as office:
         office.until("first call: ")
-        office.until("bascule connect")
+        office.until("bascule console open")
     assert not [line for line in office.said if line.startswith("bascule: made")]
     del before[tmp_path / "Bascule/welcome.md"]
     assert {path: path.read_bytes() for path in before} == before

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -138,7 +137,7 @@ async def _welcome(key: str | None, gateway: "Gateway", base: str) -> None:
     except TimeoutError:
         note(f"the first call had no answer within {_WITHIN_S:g} s; what holds it up: bascule status, bascule doctor")
     await _invite(gateway, base)
-    _say_what_is_next()
+    _say_what_is_next(gateway, base)
 
 
 async def _invite(gateway: "Gateway", base: str) -> None:
@@ -187,8 +186,28 @@ async def _first_call(url: str, key: str) -> str:
     )
 
 
-def _say_what_is_next() -> None:
-    note("point a client at it:        bascule connect claude-code --write   (or cursor, vscode, codex, …)")
-    note("take over the servers you have: bascule import")
+def _say_what_is_next(gateway: "Gateway", base: str) -> None:
+    """How each client gets here: one command for those that are on this machine, and what any of them would say."""
+    from bascule.admin import connect as connecting
+    from bascule.cli.connect import launcher
+    from bascule.cli.import_ import machine
+    from bascule.clients import known
+
+    here, at = machine(), connecting.Gateway(config=gateway.config, url=f"{base}/mcp")
+    there = [each for each in known.CLIENTS.values() if known.user_file(each, here).exists()]
+    for client in there:
+        note(f"{client.title} is here: bascule connect {client.name} --write")
+    try:
+        anyone = connecting.plan(known.CLAUDE_DESKTOP, at, here, launcher=launcher(), caller=_caller(gateway))
+    except ConfigInvalid as error:  # its own configuration knows nobody who calls with a key of this machine
+        note(f"point a client at it: bascule connect CLIENT --url {base}/mcp ({error})")
+    else:
+        note("any client: what its file says; its own form and key: bascule connect CLIENT")
+        for line in anyone.snippet.splitlines():
+            print(line, flush=True)
+    note("take over the servers that your clients have: bascule import")
     note("another link to the console: bascule console open      stop: Ctrl-C")
-    sys.stderr.flush()
+
+
+def _caller(gateway: "Gateway") -> str:
+    return _FOREMOST if _FOREMOST in gateway.config.callers else ""

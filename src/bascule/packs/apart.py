@@ -163,6 +163,9 @@ def _told(code: int, answer: bytes, said: bytes) -> Any:
         raise ToolFailed("The file is nested too deep to be read.", "Save it again with the program it is from.")
     if code == cell.EXIT_TOO_MUCH:
         raise _too_much()
+    if code < 0:
+        # Native code that gets no memory ends in ways of its own.
+        raise ToolFailed("The file could not be read.", "It is damaged, or needs more memory than it may have.")
     if code:
         # For the operator, as of a fault of ours; the model is told what it can act on.
         sys.stderr.write(said.decode("utf-8", "replace"))

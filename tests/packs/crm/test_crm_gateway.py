@@ -14,13 +14,13 @@ async def call(bascule: Any, tool: str, arguments: Json, key: str | None = None)
     params = {"name": tool, "arguments": arguments}
     async with bascule.modern().open("tools/call", params, meta=meta) as exchange:
         answer = await exchange.last()
-    assert "result" in answer, answer
-    result: Json = answer["result"]
-    return result
+    found: Json = answer.get("result", answer)
+    return found
 
 
-def kind(result: Json) -> str:
-    found: str = result.get("_meta", {}).get("dev.bascule/error", {}).get("kind", "")
+def kind(answer: Json) -> str:
+    said = answer["error"]["data"] if "error" in answer else answer["_meta"]["dev.bascule/error"]
+    found: str = said["kind"]
     return found
 
 
@@ -52,12 +52,12 @@ async def test_a_key_is_one_lead_and_the_second_answer_is_the_first(tmp_path: Pa
     servers = {"crm": {"pack": "crm", "sandbox": "required", "settings": {"folder": str(tmp_path)}}}
     async with gateway(servers) as bascule:
         await bascule.up("crm")
-        first = await call(bascule, "crm__create_lead", LEAD, "form_sub_12345")
-        again = await call(bascule, "crm__create_lead", LEAD, "form_sub_12345")
+        first = await call(bascule, "crm__create_lead", LEAD, "form_submission_12345")
+        again = await call(bascule, "crm__create_lead", LEAD, "form_submission_12345")
         assert first["structuredContent"] == again["structuredContent"]
         assert again["_meta"]["dev.bascule/call"]["replayed"]
         assert (
-            kind(await call(bascule, "crm__create_lead", {**LEAD, "source": "fair"}, "form_sub_12345"))
+            kind(await call(bascule, "crm__create_lead", {**LEAD, "source": "fair"}, "form_submission_12345"))
             == "key_mismatch"
         )
 
@@ -68,8 +68,8 @@ async def test_a_record_is_inserted_and_found_within_the_walls(tmp_path: Path) -
     async with gateway(servers) as bascule:
         await bascule.up("db")
         record = {"table_name": "orders", "data": {"customer_id": 2, "product": "Loa", "amount": 49.5}}
-        inserted = (await call(bascule, "db__insert_record", record, "REQ-1"))["structuredContent"]
-        again = (await call(bascule, "db__insert_record", record, "REQ-1"))["structuredContent"]
+        inserted = (await call(bascule, "db__insert_record", record, "REQUEST-2026-11-21-1"))["structuredContent"]
+        again = (await call(bascule, "db__insert_record", record, "REQUEST-2026-11-21-1"))["structuredContent"]
         assert inserted == again
         query = {"query": f"SELECT product FROM orders WHERE id = {inserted['row_id']}"}
         found = (await call(bascule, "db__query_database", query))["structuredContent"]

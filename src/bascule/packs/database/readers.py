@@ -49,9 +49,7 @@ class Readers:
         self._idle.clear()
 
     async def _started(self) -> Process:
-        return await asyncio.create_subprocess_exec(
-            *_COMMAND, stdin=PIPE, stdout=PIPE, env={}, limit=MAX_ANSWER_BYTES, start_new_session=True
-        )
+        return await asyncio.create_subprocess_exec(*_COMMAND, stdin=PIPE, stdout=PIPE, env={}, limit=MAX_ANSWER_BYTES)
 
 
 async def _asked(reader: Process, question: Question) -> Answer:

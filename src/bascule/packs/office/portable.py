@@ -50,7 +50,7 @@ def layouts(source: BinaryIO, max_pages: int) -> Iterator[tuple[int, str]]:
 def _fast(source: BinaryIO) -> Iterator[Any]:
     """PDFium, which comes with pdfplumber, gives the text of a page sixty times as fast: native code, in its cell."""
     try:
-        import pypdfium2
+        import pypdfium2  # type: ignore[import-untyped]  # it has no types of its own
     except ImportError as error:
         raise _missing() from error
     _check(source)
