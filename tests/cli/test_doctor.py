@@ -154,6 +154,7 @@ async def test_a_gateway_that_is_well_adds_nothing(tmp_path: Path) -> None:
     )
     looked_at = json.loads(done.out)["looked_at"]
     assert looked_at["gateway"] == bascule.url
+    assert looked_at["sandbox"]["plain"].endswith("limits"), "the walls of each local server are told"
     assert looked_at["listed"] > 10
 
 

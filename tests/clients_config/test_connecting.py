@@ -156,12 +156,12 @@ def written(place: Place, machine: Machine, before: str | None) -> tuple[connect
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(documents(), st.sampled_from(["bascule", "", 'ü "\\', "a.b"]))
+@given(text=documents(), name=st.sampled_from(["bascule", "", 'ü "\\', "a.b"]))
 def test_there_and_back_is_nothing_at_all(text: str, name: str, place: Place, machine: Machine) -> None:
     at = gateway(place, "")
     for client, content in (
         ("cursor", text),
-        ("codex", f"# {text!r}\r\n[mcp_servers.'x y']\ncommand = {json.dumps(text)}\n"),
+        ("codex", f"# {text!r}\r\n[mcp_servers.'x y']\ncommand = {json.dumps(text, ensure_ascii=False)}\n"),
     ):
         if client == "codex" and "\x7f" in content:
             continue  # which TOML does not take

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BREAKS: Final = re.compile(r"\s*[\r\n]\s*|\t")
 _LIST_S: Final = 20.0  # for the lists of one server
+_NOTHING: Final[Mapping[str, str]] = {}
 _STYLES: Final = {"error": "bold red", "warning": "yellow", "note": "dim", "met": "green", "partly": "yellow"}
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="bascule.yaml, .json or .toml.")]
@@ -77,10 +78,13 @@ def doctor(
         )
     setup = _setup(path, as_json=as_json)
     gateway, unreachable = (None, []) if elsewhere and url is None else _gateway(url, path, setup, afar=elsewhere)
+    from bascule.admin.doctor import sandbox
+
     if scorecard:
         sys.exit(_rate(setup, gateway, files or path.parent, html, strict=strict, as_json=as_json))
     found, done = _examined(setup, gateway, unreachable, elsewhere=elsewhere, fix=fix)
-    sys.exit(_told(found, done, _looked_at(path, gateway), strict=strict, as_json=as_json))
+    looked_at = _looked_at(path, gateway, {} if elsewhere else sandbox.layers(setup))
+    sys.exit(_told(found, done, looked_at, strict=strict, as_json=as_json))
 
 
 # ---- looking -------------------------------------------------------------------------------------
@@ -206,11 +210,13 @@ def _listed(base: str, status: Mapping[str, Any]) -> "list[Listed]":
 # ---- telling -------------------------------------------------------------------------------------
 
 
-def _looked_at(path: Path | None, gateway: "Running | None") -> dict[str, Any]:
+def _looked_at(path: Path | None, gateway: "Running | None", walls: Mapping[str, str] = _NOTHING) -> dict[str, Any]:
+    """*walls*: what is around each local server, or would be."""
     return {
         "configuration": None if path is None else str(path),
         "gateway": None if gateway is None else gateway.url,
         "listed": 0 if gateway is None else len(gateway.things),
+        "sandbox": dict(walls),
     }
 
 
@@ -232,6 +238,8 @@ def _told(
     else:
         for each in found:
             _print_finding(each, done.get(each))
+        for name, walls in looked_at["sandbox"].items():
+            note(f"around {name}: {walls}")
         said = [f"{count} {level.removesuffix('s') if count == 1 else level}" for level, count in counts(left).items()]
         note(", ".join(said) if left else "nothing is wrong")
     bad = {"error", "warning"} if strict else {"error"}
