@@ -28,7 +28,7 @@ class PackOptions(Options, frozen=True):
     """Base of what can be set of a pack. Plain values: they cross to its process as JSON."""
 
     def placed(self, base: Path) -> Self:
-        """Itself with its folders where they are meant: below *base* if they are relative, `~` being the home folder."""
+        """Itself with its folders where they are meant: relative ones below *base*, `~` being the home folder."""
         said = {name: getattr(self, name, None) for name in FOLDERS}
         found = {name: str(base / Path(path).expanduser()) for name, path in said.items() if path is not None}
         return msgspec.structs.replace(self, **found)
