@@ -131,7 +131,7 @@ class _Secrets(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         if name.endswith("_AT"):
-            return "127.0.0.1:9"  # a place, which some settings look at
+            return "127.0.0.1:9026"  # a place, which some settings look at
         return base64.b64encode(name.encode().ljust(32, b".")).decode()
 
     def get(self, name: str, default: object = None) -> str:

@@ -33,11 +33,12 @@ def test_a_token_is_read_and_read_again(file: Path) -> None:
     assert token.token == "second-token"
 
 
-def test_a_token_is_new_for_some_seconds(file: Path) -> None:
+def test_a_gateway_hears_of_a_new_token_within_seconds(file: Path) -> None:
     token, at_s = TokenFile(str(file), URL), file.stat().st_mtime
-    assert [token.is_new(at_s + each) for each in (0, 5, NEWS_S + 1, -5)] == [True, True, False, False]
+    assert [token.news_in_s(at_s + each) for each in (0, NEWS_S, -5)] == [NEWS_S, 0, 0]
+    assert 0 < token.news_in_s(at_s + 1) < NEWS_S
     file.unlink()
-    assert not token.is_new(at_s)
+    assert token.news_in_s(at_s) == 0
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])

@@ -166,9 +166,7 @@ def _zeros(size: int) -> bytes:
 
 def _swollen(part: str, mib: int, said: int | None = None) -> bytes:
     """A package with a *part* of so many MiB of spaces, which its directory says, or *said* instead."""
-    pack = zlib.compressobj(9, zlib.DEFLATED, -15)
-    block = pack.compress(b" " * MIB) + pack.flush(zlib.Z_FULL_FLUSH)
-    stream = block * mib + b"\x03\x00"  # an empty last block
+    stream = _spaces(mib)
     size = mib * MIB if said is None else said
     name = part.encode()
     extra = struct.pack("<HHQQ", 1, 16, size, len(stream))
@@ -180,6 +178,12 @@ def _swollen(part: str, mib: int, said: int | None = None) -> bytes:
     body = local + name + extra + stream
     directory = entry + name + extra
     return body + directory + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, len(directory), len(body), 0)
+
+
+def _spaces(mib: int) -> bytes:
+    """So many MiB of spaces, deflated: one block for each, which stands for itself, and an empty last one."""
+    pack = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (pack.compress(b" " * MIB) + pack.flush(zlib.Z_FULL_FLUSH)) * mib + b"\x03\x00"
 
 
 def _many_parts(count: int) -> bytes:
@@ -277,8 +281,7 @@ def _chain(depth: int) -> bytes:
 
 def _flate(mib: int, layers: int = 1) -> bytes:
     """A page whose content is so many MiB of spaces, packed so many times."""
-    pack = zlib.compressobj(9)
-    content = b"".join([*(pack.compress(b" " * MIB) for _ in range(mib)), pack.flush()])
+    content = b"\x78\x9c" + _spaces(mib)
     for _ in range(layers - 1):
         content = zlib.compress(content, 9)
     return building.raw_pdf([content], f"/Filter[{'/FlateDecode' * layers}]")

@@ -58,7 +58,7 @@ class Case(Shape, frozen=True):
     why: str
     query: cases.Piece
     expect: Mapping[Engine, Expected]
-    within_s: float = 3.0
+    within_s: float = 5.0
 
 
 class _Group(Shape, frozen=True):

@@ -14,7 +14,6 @@ from bascule.upstream.http import HttpOptions, HttpUpstream
 from bascule.upstream.opened import Opened
 
 _REFUSED: Final = 401
-_PAUSE_S: Final = 0.5
 
 
 class Keyed(HttpUpstream):
@@ -38,21 +37,21 @@ class Keyed(HttpUpstream):
 
 
 class Renew:
-    """`renew`: a call whose token was refused is sent again, if the file has another token by now, or one so new that
-    the gateway may not have heard of it."""
+    """`renew`: a call whose token was refused is sent once more, if the file has another token by now, or one so new
+    that the gateway may not have heard of it. Once: a gateway counts what it refuses."""
 
     def __init__(self, token: TokenFile) -> None:
         self._token = token
 
     async def __call__(self, call: Call, forward: Forward) -> Result:
-        while True:
-            try:
-                return await forward(call)
-            except BasculeError as error:
-                # A gateway that refuses the credential has not looked at the call.
-                if error.details.get("http_status") != _REFUSED:
-                    raise
-                if not self._token.renewed():
-                    if not self._token.is_new(time.time()):
-                        raise
-                    await asyncio.sleep(_PAUSE_S)
+        try:
+            return await forward(call)
+        except BasculeError as error:
+            # A gateway that refuses the credential has not looked at the call.
+            if error.details.get("http_status") != _REFUSED:
+                raise
+            wait_s = self._token.news_in_s(time.time())
+            if not self._token.renewed() and not wait_s:
+                raise
+        await asyncio.sleep(wait_s)
+        return await forward(call)

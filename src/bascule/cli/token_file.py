@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from bascule.errors import ConfigInvalid
 
-NEWS_S: Final = 10.0  # gateways hear of a new key within 5 seconds
+NEWS_S: Final = 6.0  # gateways look for new keys every 5 seconds
 _MOST_BYTES: Final = 4096
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -39,12 +39,13 @@ class TokenFile:
         self.token, old = token, self.token
         return token != old
 
-    def is_new(self, now_s: float) -> bool:
-        """Whether the file was written so lately that a gateway may not have heard of its key yet."""
+    def news_in_s(self, now_s: float) -> float:
+        """Seconds until each gateway has heard of what the file holds; 0 if it was written long enough ago."""
         try:
-            return 0 <= now_s - os.stat(self._path).st_mtime < NEWS_S
+            age_s = now_s - os.stat(self._path).st_mtime
         except OSError:
-            return False
+            return 0.0
+        return NEWS_S - age_s if 0 <= age_s < NEWS_S else 0.0
 
     def _read(self) -> str:
         try:

@@ -75,7 +75,7 @@ class Postgres:
         tables = " UNION ALL ".join(f"SELECT '{name}', t::text FROM {name} t" for name in TABLES)
         return self.run(f"""
           {tables} UNION ALL SELECT relname, relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
-          UNION ALL SELECT 'counter', c::text FROM counter c
+          UNION ALL SELECT 'counter', last_value::text || is_called FROM counter
           UNION ALL SELECT 'large object', oid::text FROM pg_largeobject_metadata
           UNION ALL SELECT rolname, rolsuper::text FROM pg_roles ORDER BY 1, 2
         """)

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO, Final
 from bascule.packs.cell import Unreadable
 from bascule.packs.office import comparing, extraction, figures, reading, searching
 from bascule.packs.office.reading import Kind, Part, Read
-from bascule.packs.office.sentences import language, words
-from bascule.packs.office.summary import summary as summarized
+from bascule.packs.office.sentences import language, sentences, words
+from bascule.packs.office.summary import MAX_SENTENCES, picked
 
 MAX_PARTS: Final = 1_000  # of one answer
 
@@ -42,7 +42,8 @@ def summary(source: BinaryIO, *, kind: Kind, max_points: int) -> dict[str, Any]:
     """The sentences that say most, and where they stand."""
     read = reading.beginning(source, kind)
     text = read.text
-    points = summarized(text, max_points)
+    found = sentences(text, MAX_SENTENCES + 1)
+    points = picked(found[:MAX_SENTENCES], max_points)
     if not points:
         raise Unreadable("There is nothing to summarise: no sentence was found.", "Send a text with sentences.")
     said = [point.sentence.text for point in points]
@@ -55,7 +56,7 @@ def summary(source: BinaryIO, *, kind: Kind, max_points: int) -> dict[str, Any]:
         "language": language(text),
         "word_count": len(words(text)),
         "summary_word_count": sum(len(words(each)) for each in said),
-        "truncated": read.truncated,
+        "truncated": read.truncated or len(found) > MAX_SENTENCES,
         "warnings": read.warnings,
     }
 

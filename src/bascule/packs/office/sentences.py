@@ -7,6 +7,7 @@ the text and with nothing else, whatever is in it.
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from bascule.packs.office.vocabulary import BEFORE_NUMBERS, ENGLISH, TITLES, VIETNAMESE
@@ -45,12 +46,9 @@ _SHORT_LINE: Final = 0.6  # of the longest line of its paragraph: such a line wa
 _MAX_SENTENCE_CHARS: Final = 1200  # what has no end is cut at a space
 
 
-def sentences(text: str) -> list[Sentence]:
-    """The sentences of *text* in order, headings and items of lists among them; tables and code are left out."""
-    found: list[Sentence] = []
-    for block in _blocks(text):
-        found.extend(_of_block(block))
-    return found
+def sentences(text: str, most: int | None = None) -> list[Sentence]:
+    """The first *most* sentences of *text*, headings and items of lists among them; tables and code are left out."""
+    return list(islice((each for block in _blocks(text) for each in _of_block(block)), most))
 
 
 def plain(text: str) -> str:

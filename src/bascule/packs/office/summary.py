@@ -16,7 +16,7 @@ from bascule.packs.office.vocabulary import STOPWORDS
 
 # So many are compared with each other; in a longer text each one is compared with the whole.
 _RANKED: Final = 300
-_MAX_SENTENCES: Final = 20_000
+MAX_SENTENCES: Final = 20_000  # that are looked at
 _DAMPING: Final = 0.85
 _ROUNDS: Final = 30
 _ALIKE: Final = 0.6  # two sentences that share so much say the same
@@ -58,7 +58,11 @@ class Point(NamedTuple):
 
 def summary(text: str, max_points: int) -> list[Point]:
     """At most *max_points* sentences of *text*, in its order; none if it has none."""
-    found = sentences(text)[:_MAX_SENTENCES]
+    return picked(sentences(text, MAX_SENTENCES), max_points)
+
+
+def picked(found: Sequence[Sentence], max_points: int) -> list[Point]:
+    """The sentences of *found* that say most."""
     candidates = [index for index, each in enumerate(found) if each.kind != "heading" and _says_something(each)]
     if not candidates:
         # A text of headings alone, or of words: what there is.
