@@ -109,9 +109,13 @@ npm:
 	@command -v npm >/dev/null || { $(call apt,npm); } \
 	    || { echo 'make: npm is missing; install Node.js with npm' >&2; exit 1; }
 
-# A browser, and what checks rules for Prometheus: tests that need one of them are skipped, with the reason, without it.
+# A browser, what checks rules for Prometheus, walls, a database: tests that need one of them are skipped, with the
+# reason, without it.
 debian:
 	@command -v chromium >/dev/null || { $(call apt,chromium); } || echo 'make: chromium is missing; install it' >&2
+	@command -v bwrap >/dev/null || { $(call apt,bubblewrap); } || echo 'make: bubblewrap is missing; install it' >&2
+	@command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { $(call apt,postgresql); } \
+	    || echo 'make: postgresql is missing; install it' >&2
 	@command -v promtool >/dev/null || { $(call apt,prometheus); } || echo 'make: promtool is missing; install prometheus' >&2
 
 # What looks for barriers in pages. Only tests load it.
