@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from bascule.errors import ConfigInvalid
 
-NEWS_S: Final = 6.0  # gateways look for new keys every 5 seconds
+NEWS_S: Final = 5.0  # within this a gateway has heard of a new key
 _MOST_BYTES: Final = 4096
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})

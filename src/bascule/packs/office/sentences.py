@@ -88,12 +88,14 @@ def _blocks(text: str) -> Iterator[_Block]:
 def _kind_of(line: str, lines: Sequence[str], number: int) -> Kind | None:
     """What a line begins, if it is not the next one of what is open; None for one without sentences."""
     head = line[:400]
-    if _RULE.fullmatch(line) or line.startswith("```") or _is_row(head):
+    if _RULE.fullmatch(line) or line.startswith("```"):
         return None
     if _HEADING_MARK.match(head):
         return "heading"
     if _ITEM.match(head):
         return "heading" if _is_numbered_heading(line, lines, number) else "item"
+    if _is_row(head):
+        return None
     if _stands_alone(lines, number) and _looks_like_heading(line):
         return "heading"
     return "prose"
@@ -101,7 +103,7 @@ def _kind_of(line: str, lines: Sequence[str], number: int) -> Kind | None:
 
 def _is_row(head: str) -> bool:
     """Whether a line is one of a table: several columns in it."""
-    return head.lstrip().startswith("|") or len(_COLUMNS.findall(head)) >= 2
+    return head.lstrip().startswith("|") or "\t" in head.strip() or len(_COLUMNS.findall(head)) >= 2
 
 
 def _is_numbered_heading(line: str, lines: Sequence[str], number: int) -> bool:
