@@ -318,3 +318,39 @@ def test_a_module_is_named_for_what_it_is(file: str) -> None:
 @pytest.mark.parametrize("file", [file for file in FILES if file != "__init__.py"])
 def test_a_module_says_what_it_is(file: str) -> None:
     assert ast.get_docstring(tree(file)) or not tree(file).body
+
+
+# ---- one way out
+
+# What makes a connection, or sends a request: calls by their names in the source, and modules that do nothing else.
+CONNECTS: Final = frozenset({
+    *("aiohttp.ClientSession", "aiohttp.TCPConnector", "aiohttp.request", "urlopen", "urllib.request.urlopen"),
+    *("urllib.request.build_opener", "http.client.HTTPConnection", "http.client.HTTPSConnection", "asyncio.open_connection"),
+    *("socket.create_connection", "loop.create_connection", "loop.sock_connect", "smtplib.SMTP", "smtplib.SMTP_SSL"),
+    *("asyncio.open_unix_connection", "ftplib.FTP", "telnetlib.Telnet", "psycopg.connect", "psycopg.AsyncConnection.connect"),
+})  # fmt: skip
+CLIENTS: Final = frozenset(
+    {"httpx", "httpx2", "requests", "urllib3", "httplib2", "websockets", "paramiko", "ftplib", "telnetlib"}
+)
+
+# Who may, and where to: everybody else asks egress.py. A new one has to be looked at and entered here.
+WAYS_OUT: Final = {
+    "egress.py": "the way out: every address is judged",
+    "upstream/http.py": "servers, at the URLs that the operator wrote",
+    "cli/remote.py": "the command line to a Bascule, at the URL that the operator wrote",
+    "observe/collector.py": "the collector of traces, at the URL that the operator wrote",
+    "packs/database/postgres.py": "the database of the configuration",
+    "packs/office/smtp.py": "the mail server of the configuration",
+}
+
+
+def _connects(file: str) -> set[str]:
+    called = {ast.unparse(node.func) for node in ast.walk(tree(file)) if isinstance(node, ast.Call)}
+    # `socket.socket` listens as well as it connects.
+    connected = {each for each in called if each.endswith((".sock_connect", ".connect_ex", ".create_connection"))}
+    return (called & CONNECTS) | connected | ({name.split(".")[0] for name, _ in imports(file)} & CLIENTS)
+
+
+def test_whoever_connects_somewhere_is_known() -> None:
+    found = {file: connects for file in FILES if (connects := _connects(file))}
+    assert found.keys() == WAYS_OUT.keys(), found

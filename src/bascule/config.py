@@ -317,7 +317,12 @@ def audit_of(config: _Common) -> AuditOptions:
 
 def naming_of(config: Config) -> Naming:
     """What the things of its servers are called."""
-    return Naming(frozenset(name for name, options in config.servers.items() if options.names == "own"))
+    return Naming(
+        own=frozenset(name for name, options in config.servers.items() if options.names == "own"),
+        servers=frozenset(config.servers),
+        packs=frozenset(config.packed.values()),
+        promised=config.packed,
+    )
 
 
 def place_of(config: Config, id: str) -> tuple[str, str] | None:
@@ -584,7 +589,11 @@ class _Source:
 
     def _packed(self, servers: Mapping[str, dict[str, Any]]) -> Mapping[str, str]:
         found = ((name, entry["pack"]) for name, entry in servers.items() if isinstance(entry.get("pack"), str))
-        return {document.id: name for name, pack in found for _, document in packs.contracts(name, pack)}
+        promised: dict[str, str] = {}
+        for name, pack in found:
+            for _, document in packs.contracts(name, pack):
+                promised.setdefault(document.id, name)  # of two servers of one pack the first has it, as in a list
+        return promised
 
     def _contracts_of_packs(self, servers: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Document]]:
         for name, entry in servers.items():

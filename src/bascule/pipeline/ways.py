@@ -311,6 +311,9 @@ class Ways:
         choice = self._sources.choice(kind, id) if item is not None else None
         picked = version or (choice.default if choice else None)
         try:
+            if kind == "tool" and item is not None and self.naming.is_unpromised(server, id):
+                # Its process reads what strangers wrote: what it lists of itself is not the pack's.
+                raise ValueError("its pack has no contract of it")
             behind = self._behind(Behind(server, name, item), picked)
             definition = definition_of(behind.item.members) if behind.item is not None else None
             contract = self._sources.effective(

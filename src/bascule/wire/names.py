@@ -46,10 +46,14 @@ class Naming(msgspec.Struct, frozen=True):
     """What the things of servers are called: by people and contracts, and on the wire.
 
     The tools of the servers in *own* bring their namespaces: `document__compare` is `document/compare`, whichever of
-    these servers lists it. Their names without a namespace, and everybody else's, are prefixed with the server's.
+    these servers lists it. Their names without a namespace, and everybody else's, are prefixed with the server's; so
+    is a name by which a server would put itself in another's place.
     """
 
     own: frozenset[str] = frozenset()
+    servers: frozenset[str] = frozenset()  # all that there are: the name of one is no namespace for another
+    packs: frozenset[str] = frozenset()  # those that bring what is promised of them, and nothing else
+    promised: Mapping[str, str] = {}  # id -> the server that alone brings it
 
     def id(self, server: str, name: str) -> str:
         """The logical id of what *server* calls *name*; a URI never brings a namespace."""
@@ -65,13 +69,23 @@ class Naming(msgspec.Struct, frozen=True):
         return [
             (server, rest if server == space else f"{space}{SEPARATOR}{rest}")
             for server in servers
-            if server == space or server in self.own
+            if server == space or (server in self.own and self._may_bring(server, space, rest))
         ]
 
     def _divided(self, server: str, name: str) -> tuple[str, str]:
         space, found, rest = name.partition(SEPARATOR)
         brought = server in self.own and found and rest and space and slug(space) == space
-        return (space, rest) if brought else (server, name)
+        return (space, rest) if brought and self._may_bring(server, space, rest) else (server, name)
+
+    def _may_bring(self, server: str, space: str, rest: str) -> bool:
+        if space in self.servers and space != server:
+            return False
+        owner = self.promised.get(logical(space, rest))
+        return owner == server or (owner is None and server not in self.packs)
+
+    def is_unpromised(self, server: str, id: str) -> bool:
+        """Whether *server* is of a pack, and its tool *id* is none of those that the pack has contracts of."""
+        return server in self.packs and self.promised.get(id) != server
 
 
 PREFIXED: Final = Naming()
