@@ -325,13 +325,14 @@ def test_a_module_says_what_it_is(file: str) -> None:
 # What makes a connection, or sends a request: calls by their names in the source, and modules that do nothing else.
 CONNECTS: Final = frozenset({
     *("aiohttp.ClientSession", "aiohttp.TCPConnector", "aiohttp.request", "urlopen", "urllib.request.urlopen"),
-    *("urllib.request.build_opener", "http.client.HTTPConnection", "http.client.HTTPSConnection", "asyncio.open_connection"),
-    *("socket.create_connection", "loop.create_connection", "loop.sock_connect", "smtplib.SMTP", "smtplib.SMTP_SSL"),
-    *("asyncio.open_unix_connection", "ftplib.FTP", "telnetlib.Telnet", "psycopg.connect", "psycopg.AsyncConnection.connect"),
+    *("urllib.request.build_opener", "http.client.HTTPConnection", "http.client.HTTPSConnection"),
+    *("asyncio.open_connection", "asyncio.open_unix_connection", "loop.create_connection", "loop.sock_connect"),
+    *("socket.create_connection", "smtplib.SMTP", "smtplib.SMTP_SSL", "ftplib.FTP", "telnetlib.Telnet"),
+    *("psycopg.connect", "psycopg.AsyncConnection.connect"),
 })  # fmt: skip
-CLIENTS: Final = frozenset(
-    {"httpx", "httpx2", "requests", "urllib3", "httplib2", "websockets", "paramiko", "ftplib", "telnetlib"}
-)
+CLIENTS: Final = frozenset({
+    *("httpx", "httpx2", "requests", "urllib3", "httplib2", "websockets", "paramiko", "ftplib", "telnetlib"),
+})  # fmt: skip
 
 # Who may, and where to: everybody else asks egress.py. A new one has to be looked at and entered here.
 WAYS_OUT: Final = {

@@ -52,23 +52,10 @@ def main(
     """The governed bridge between AI agents and tools."""
 
 
-# In the order of the help: what runs, what shows, what is decided, what is kept.
-for each in (
-    up,
-    serve,
-    pack,
-    inspect,
-    status,
-    doctor,
-    console,
-    contract,
-    policy,
-    registry,
-    review,
-    approvals,
-    servers,
-    keys,
-):
+# In the order of the help: what begins and runs, what shows, what is decided, what is kept.
+for each in (up, serve, import_, connect, pack, inspect, status, doctor, console):
+    each.register(app)
+for each in (contract, policy, registry, review, approvals, servers, keys):
     each.register(app)
 for each in (audit, journal, cache, usage, slo):
     each.register(app)

@@ -306,6 +306,7 @@ class Reach:
     def __init__(self, home: str, hidden: Iterable[Path]) -> None:
         self._home = home
         self._hidden = [os.path.realpath(each) for each in hidden]
+        self._ground: list[str] = []  # what the server may change
         self._not_all_of = {os.path.realpath(each) for each in (home, tempfile.gettempdir(), *_SHARED)}
 
     def rules(
@@ -318,6 +319,8 @@ class Reach:
 
     def declared(self, options: "StdioOptions", wanted: SandboxOptions) -> list[Rule]:
         """What the configuration gives it. Raises Unavailable for what is not there, or is hidden."""
+        ground = _topmost(self._meant(path) for path in (*wanted.write, *wanted.make))
+        self._ground = _topmost([*ground, *map(os.path.realpath, ground)])
         write = [each for at, path in enumerate(wanted.write) for each in self._paths(path, f"sandbox.write[{at}]")]
         write += [each for at, path in enumerate(wanted.make) for each in self._paths(path, f"sandbox.make[{at}]")]
         read = [each for at, path in enumerate(wanted.read) for each in self._paths(path, f"sandbox.read[{at}]")]
@@ -330,8 +333,7 @@ class Reach:
 
     def _paths(self, said: str, field: str) -> list[str]:
         """The path itself, and where it leads. Raises Unavailable if it is not there, or holds what is hidden."""
-        told = os.path.abspath(os.path.join(self._home, said[2:]) if said.startswith("~/") else said)
-        path = self._home if said == "~" else told
+        path = self._meant(said)
         real = os.path.realpath(path)
         if not os.path.exists(real):
             raise Unavailable(f"{field}: there is no {path}: make it, or take it out", field=field)
@@ -342,7 +344,24 @@ class Reach:
                 raise Unavailable(
                     f"{field}: {said} holds {hidden}: name the folders in it that are needed", field=field
                 )
-        return [real] if real == path else [path, real]
+        return [real] if real == path else [] if self._is_of(path, real, field) else [path, real]
+
+    def _is_of(self, path: str, real: str, field: str) -> bool:
+        """Whether *path*, a link, is in a folder that the server may change: who knows who has made it.
+
+        Raises Unavailable if it leads out of that folder.
+        """
+        ground = next((each for each in self._ground if path != each and _within(path, each)), None)
+        if ground is not None and not _within(real, os.path.realpath(ground)):
+            raise Unavailable(
+                f"{field}: {path}, which the server could have made itself, leads to {real}: name that, if it is meant",
+                field=field,
+            )
+        return ground is not None
+
+    def _meant(self, said: str) -> str:
+        told = os.path.abspath(os.path.join(self._home, said[2:]) if said.startswith("~/") else said)
+        return self._home if said == "~" else told
 
     def _is_modest(self, path: str) -> bool:
         """Whether *path* may be given without anybody's having asked for it."""
