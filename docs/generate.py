@@ -104,7 +104,9 @@ SECTIONS: Final[Mapping[type[Any], tuple[str, str]]] = {
     ParkingOptions: ("parking", "parking"),
     SandboxOptions: ("sandbox", "sandbox"),
 }
-NOT_IN_THE_FILE: Final = frozenset({"documents", "bare_folders", "packed"})  # of Config: what `contracts` comes to
+NOT_IN_THE_FILE: Final = frozenset(
+    {"documents", "bare_folders", "packed", "packs"}
+)  # of Config: what `contracts` comes to
 
 # ---- configuration -------------------------------------------------------------------------------
 

@@ -390,7 +390,7 @@ def test_a_file_without_servers_is_no_clients_file(folder: Folder, text: str) ->
 
 def test_the_schema_describes_every_option(folder: Folder) -> None:
     described = config.schema()
-    parts = set(Config.__struct_fields__) - {"documents", "bare_folders", "packed"}
+    parts = set(Config.__struct_fields__) - {"documents", "bare_folders", "packed", "packs"}
     assert set(described["properties"]) == parts
     *kinds, pack = described["properties"]["servers"]["additionalProperties"]["anyOf"]
     assert [kind["$ref"] for kind in kinds] == ["#/$defs/StdioOptions", "#/$defs/HttpOptions"]

@@ -136,6 +136,7 @@ class Config(_Common, frozen=True):
     packed: Mapping[str, str] = msgspec.field(
         default_factory=dict
     )  # id -> the server whose pack it is of; not in the file
+    packs: frozenset[str] = frozenset()  # the servers that are packs; not in the file
 
 
 class _Outline(_Common, frozen=True):
@@ -320,7 +321,7 @@ def naming_of(config: Config) -> Naming:
     return Naming(
         own=frozenset(name for name, options in config.servers.items() if options.names == "own"),
         servers=frozenset(config.servers),
-        packs=frozenset(config.packed.values()),
+        packs=config.packs,
         promised=config.packed,
     )
 
@@ -444,6 +445,7 @@ class _Source:
             documents=self._all_documents(outline),
             bare_folders=tuple(self._bare_folders(outline.contracts)),
             packed=self._packed(outline.servers),
+            packs=frozenset(name for name, entry in outline.servers.items() if "pack" in entry),
         )
         return self._checked(config)
 

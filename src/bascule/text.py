@@ -37,7 +37,7 @@ class Text:
                 case ".toml":
                     return tomllib.loads(self.text)
                 case _:
-                    return _yaml(self.text) or {}
+                    return yaml_value(self.text) or {}
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise ConfigInvalid(yaml_problem(error), place=f"{self.path}:{line}") from error
@@ -133,7 +133,7 @@ def _with(value: Any, path: list[str], inner: Any) -> Any:
     return {**value, path[0]: changed}
 
 
-def _yaml(text: str) -> Any:
+def yaml_value(text: str) -> Any:
     """The one document in *text*, each of whose keys stands once. Raises YAMLError."""
     loader = PlainLoader(text)
     try:

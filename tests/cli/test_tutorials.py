@@ -1,11 +1,14 @@
 """The tutorials are true: their files are written, their commands are run in order, what they show is what comes out.
 
 A fence with a file name (```yaml bascule.yaml) is that file; one of ```console holds commands behind `$ `, each
-followed by what it prints, where `…` stands for anything. A command that ends with `&` serves until the end.
+followed by what it prints, where `…` stands for anything. A command that ends with `&` serves until the end, or until
+`kill %1`. What `npm` and `npx` would fetch is there already (environments.py): nothing is downloaded in the middle.
 """
 
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import environments
 import pytest
 from command import BASCULE
 
@@ -22,6 +26,18 @@ from processes import ROOT
 PAGES: Final = sorted((ROOT / "docs/tutorials").glob("*.md"))
 FENCE: Final = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITHIN_S: Final = 120
+NPM: Final = "npm-server"
+PACKAGE: Final = next(each for each in environments.NODE_SERVERS if "filesystem" in each)
+# `npx -y PACKAGE WORDS…` and `npm install --prefix FOLDER PACKAGE`, as the tutorial has them.
+NPX: Final = """#!/bin/sh
+[ "$1 $2" = '-y {package}' ] || {{ echo "not made for this test: $*"; exit 1; }}
+shift 2
+exec {command} "$@"
+"""
+NPM_INSTALL: Final = """#!/bin/sh
+[ "$1 $2 $4" = 'install --prefix {package}' ] || {{ echo "not made for this test: $*"; exit 1; }}
+mkdir -p "$3" && ln -s {modules} "$3/node_modules" && echo "added 1 package"
+"""
 
 
 class Command(NamedTuple):
@@ -64,6 +80,8 @@ class Shell:
             self.env[name] = self._printed(f"printf %s {value}")
         elif words.endswith(" &"):
             self._serve(words.removesuffix(" &"), self.here(command.shown))
+        elif words == "kill %1":
+            self._end(self.running.pop(0))
         else:
             printed = self._printed(words)
             assert fits(self.here(command.shown), printed), f"$ {words}\n{printed}"
@@ -104,19 +122,48 @@ class Shell:
 
     def close(self) -> None:
         for process in self.running:
-            process.send_signal(signal.SIGINT)
-            process.wait(40)
-            assert process.stdout is not None
-            process.stdout.close()
+            self._end(process)
+
+    @staticmethod
+    def _end(process: subprocess.Popen[str]) -> None:
+        process.send_signal(signal.SIGINT)
+        process.wait(40)
+        assert process.stdout is not None
+        process.stdout.close()
+
+    def install_npm(self) -> None:
+        """Put `node`, `npm` and `npx` on PATH, with the package of the tutorial. Skips where it cannot be had."""
+        if not environments.can_make_node():
+            pytest.skip("npm is missing")
+        try:
+            node, script = environments.server("server-filesystem")
+        except environments.Unreachable as error:
+            pytest.skip(str(error))
+        modules = str(Path(node).parents[2])
+        programs = self.folder / "programs"
+        programs.mkdir()
+        (programs / "npx").write_text(NPX.format(package=PACKAGE, command=shlex.join((node, script))))
+        (programs / "npm").write_text(NPM_INSTALL.format(package=PACKAGE, modules=shlex.quote(modules)))
+        for name in ("npx", "npm"):
+            (programs / name).chmod(0o755)
+        self.env["PATH"] = f"{programs}:{Path(node).parent}:{self.env['PATH']}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, id=page.stem, marks=[pytest.mark.clients] if page.stem == NPM else []) for page in PAGES],
+)
 def test_a_tutorial_can_be_followed_word_by_word(page: Path, tmp_path: Path) -> None:
+    content = page.read_text(encoding="utf-8")
+    if "curl " in content and shutil.which("curl") is None:
+        pytest.skip("curl is missing")
     (tmp_path / "home").mkdir()
     shell = Shell(tmp_path)
+    if page.stem == NPM:
+        shell.install_npm()
     ran = 0
     try:
-        for language, name, text in FENCE.findall(page.read_text(encoding="utf-8")):
+        for language, name, text in FENCE.findall(content):
             if name:
                 file = tmp_path / name
                 file.parent.mkdir(parents=True, exist_ok=True)

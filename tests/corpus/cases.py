@@ -7,7 +7,7 @@ import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 import yaml
@@ -16,6 +16,9 @@ FOLDER: Final = Path(__file__).parent
 
 Transport: TypeAlias = Literal["modern", "session", "sse", "stdio", "raw"]
 Piece: TypeAlias = Any  # what `built` takes
+
+
+Kind = TypeVar("Kind")
 
 
 class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -151,6 +154,14 @@ FOREIGN: Final = ("f_", "g_", "h_", "l_")
 def groups() -> dict[str, Sequence[Case]]:
     """The cases by the name of their file. Raises ValueError naming the file that is wrong."""
     return {path.stem: read(path) for path in sorted(FOLDER.glob("*.yaml")) if not path.stem.startswith(FOREIGN)}
+
+
+def told(name: str, kind: type[Kind]) -> Sequence[Kind]:
+    """The cases of a file whose ground is another than the protocol, each a *kind*. Raises ValueError."""
+    said = yaml.load((FOLDER / name).read_text(), Loader=yaml.CSafeLoader)
+    if set(said) != {"group", "cases"}:
+        raise ValueError(f"{name}: a group says its name and its cases, not {', '.join(said)}")
+    return msgspec.convert([each for case in said["cases"] for each in _each(case)], list[kind])  # type: ignore[valid-type]  # it is a value
 
 
 def read(path: Path) -> Sequence[Case]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import yaml
 from gateway import Bascule, Json, gateway, until
 
 from bascule.store.files import FILE
@@ -76,16 +75,9 @@ class Case(Shape, frozen=True):
             raise ValueError(f"{self.id}: no use {', '.join(unknown)}")
 
 
-class _Group(Shape, frozen=True):
-    group: str
-    cases: Sequence[Case]
-
-
 def read(name: str) -> Sequence[Case]:
     """The cases of one file. Raises ValueError if it says anything that no case can say."""
-    said = yaml.load((cases.FOLDER / name).read_text(), Loader=yaml.CSafeLoader)
-    spread = [each for case in said["cases"] for each in cases._each(case)]
-    return msgspec.convert({**said, "cases": spread}, _Group).cases
+    return cases.told(name, Case)
 
 
 class Ground:

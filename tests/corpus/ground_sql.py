@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
-import yaml
 from gateway import Bascule, Json, gateway
 
 from bascule.packs.database import sample
@@ -61,16 +60,9 @@ class Case(Shape, frozen=True):
     within_s: float = 5.0
 
 
-class _Group(Shape, frozen=True):
-    group: str
-    cases: Sequence[Case]
-
-
 def read(name: str) -> Sequence[Case]:
     """The cases of one file. Raises ValueError if it says anything that no case can say."""
-    said = yaml.load((cases.FOLDER / name).read_text(), Loader=yaml.CSafeLoader)
-    spread = [each for case in said["cases"] for each in cases._each(case)]
-    return msgspec.convert({**said, "cases": spread}, _Group).cases
+    return cases.told(name, Case)
 
 
 class Ground:

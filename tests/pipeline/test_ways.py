@@ -17,6 +17,7 @@ from bascule.policy.guardrails import Guardrail
 from bascule.policy.scopes import UNLIMITED, Authority
 from bascule.registry.catalog import Item, Listing
 from bascule.wire import jsonrpc
+from bascule.wire.names import Naming
 from pipeline.calls import Server, call
 
 
@@ -168,3 +169,15 @@ def test_what_nobody_says_anything_of_is_not_governed() -> None:
     made, _, _ = ways(Document(tool="crm/find", description="x"))
     assert made.governs("tool", "crm", "find")
     assert not made.governs("tool", "crm", "add")
+
+
+def test_a_tool_that_a_pack_has_no_contract_of_is_not_the_packs() -> None:
+    contract = Document(tool="crm/find", security_scope="crm:read")
+    naming = Naming(
+        own=frozenset({"crm"}), servers=frozenset({"crm"}), packs=frozenset({"crm"}), promised={"crm/find": "crm"}
+    )
+    made = Ways(Sources([("file", contract)], ()), Built(), Server(), private=True, naming=naming)
+    made.learn("crm", [Listing(tools=[item("find"), item("add"), item("mail__send")], prompts=[item("find")])])
+    why = "its pack has no contract of it"
+    assert made.withheld("crm") == {"add": why, "mail__send": why}
+    assert not made.sees(UNLIMITED, "tool", "crm", "add")

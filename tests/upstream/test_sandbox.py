@@ -113,6 +113,29 @@ def test_a_link_is_followed_to_what_was_declared_and_no_further(layer: Machine, 
     assert said.startswith(("PermissionError", "FileNotFoundError"))
 
 
+def test_a_link_that_a_server_could_have_made_itself_opens_nothing_at_its_next_start(
+    layer: Machine, home: Path
+) -> None:
+    own, theirs = home / "docs" / "own", home / "theirs"
+    theirs.mkdir()
+    (theirs / "key").write_text(SECRET)
+    steal = f"import os, shutil; shutil.rmtree({str(own)!r}); os.symlink({str(theirs)!r}, {str(own)!r})"
+    assert not reached(steal, layer, home, write=("~/docs",), read=("~/docs/own",))
+    for field in ("read", "write"):
+        with pytest.raises(Unavailable, match=rf"sandbox\.{field}\[\d\]: .*own, which the server could .*theirs"):
+            reached(f"print(open({str(own / 'key')!r}).read())", layer, home, **_with(field, "~/docs/own"))
+    own.unlink()
+    own.symlink_to(home / "docs")  # nothing that it did not have
+    assert (
+        reached(f"print(open({str(own / 'letter.txt')!r}).read())", layer, home, **_with("read", "~/docs/own"))
+        == SECRET
+    )
+
+
+def _with(field: str, path: str) -> dict[str, tuple[str, ...]]:
+    return {"write": ("~/docs", path)} if field == "write" else {"write": ("~/docs",), field: (path,)}
+
+
 def test_home_and_temporary_files_are_private_and_do_not_outlive_the_process(layer: Machine, home: Path) -> None:
     code = """
 import os, stat, tempfile

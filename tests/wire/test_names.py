@@ -138,3 +138,45 @@ def test_two_servers_that_bring_the_same_name_clash() -> None:
     found = Table((("a", "doc__x", 1), ("b", "doc__x", 2)), {}, both)
     assert found.find("doc/x") == found.find("doc__x") == 1
     assert [(each.wire, each.withheld) for each in found.clashes] == [("doc__x", "doc/x")]
+
+
+# ---- and would put themselves in the place of another
+
+PACKS: Final = Naming(
+    own=frozenset({"office", "free"}),
+    servers=frozenset({"office", "crm", "free"}),
+    packs=frozenset({"office"}),
+    promised={"document/compare": "office"},
+)
+
+
+@pytest.mark.parametrize(
+    ("server", "name", "id"),
+    [
+        ("office", "document__compare", "document/compare"),
+        ("office", "document__other", "office/document__other"),  # nobody has promised it
+        ("office", "crm__search", "office/crm__search"),  # of another server
+        ("office", "office__x", "office/office__x"),
+        ("free", "document__compare", "free/document__compare"),  # promised by another
+        ("free", "document__other", "document/other"),
+        ("free", "crm__search", "free/crm__search"),
+        ("free", "free__x", "free/x"),
+        ("crm", "document__compare", "crm/document__compare"),
+    ],
+)
+def test_a_server_brings_no_namespace_that_is_of_another(server: str, name: str, id: str) -> None:
+    assert PACKS.id(server, name) == id
+    assert PACKS.wire(server, name) == id.replace("/", "__")
+    assert (server, name) in PACKS.places(id, PACKS.servers)
+
+
+def test_nothing_is_looked_for_where_it_may_not_be_brought() -> None:
+    assert PACKS.places("document/compare", ["crm", "free", "office"]) == [("office", "document__compare")]
+    assert PACKS.places("crm/search", ["crm", "free", "office"]) == [("crm", "search")]
+
+
+@given(spaces, text, st.sampled_from(sorted(PACKS.servers)))
+def test_no_name_of_one_server_is_that_of_another(space: str, name: str, server: str) -> None:
+    id = PACKS.id(server, f"{space}__{name}")
+    owner = id.partition("/")[0]
+    assert owner == server or (owner not in PACKS.servers and PACKS.promised.get(id, server) == server)

@@ -11,7 +11,8 @@ from typing import Any, Final
 import yaml
 
 from bascule.clients.jsonc import Unchangeable, Unreadable
-from bascule.documents import PlainLoader, check_keys, yaml_problem
+from bascule.documents import PlainLoader, yaml_problem
+from bascule.text import yaml_value
 
 _SERVERS: Final = "servers"
 _LINES: Final = re.compile(r".*?(?:\r\n|[\n\r\x85\u2028\u2029])|.+", re.DOTALL)  # as PyYAML counts them
@@ -42,23 +43,11 @@ _Dumper.yaml_implicit_resolvers = {
 def value_of(text: str) -> Any:
     """What *text* says; an empty one says `{}`. Raises Unreadable."""
     try:
-        return _read(text.removeprefix("\ufeff")) or {}
+        return yaml_value(text.removeprefix("\ufeff")) or {}
     except yaml.MarkedYAMLError as error:
         raise Unreadable(yaml_problem(error), error.problem_mark.line + 1 if error.problem_mark else None) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Unreadable("not YAML that can be read") from error
-
-
-def _read(text: str) -> Any:
-    loader = PlainLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        check_keys(node, 0, set())
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
 
 
 def block(servers: Mapping[str, Mapping[str, Any]], comments: Mapping[str, str], indent: str = "  ") -> str:

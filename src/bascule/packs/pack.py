@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -146,6 +147,15 @@ class Pack:
         if left := [id for id, document in self._documents.items() if document.kind == "tool"]:
             raise ConfigInvalid(f"pack {self.name}: nothing keeps the contract of {', '.join(left)}")
         return self
+
+
+def port_of(url: str) -> int:
+    """The TCP port of *url*, for the walls of a process that calls it; whether it is a URL, `check` has to say."""
+    try:
+        parts = urlsplit(url)
+        return parts.port or (80 if parts.scheme == "http" else 443)
+    except ValueError:
+        return 443
 
 
 def own_name(pack: str, id: str) -> str:

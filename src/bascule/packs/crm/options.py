@@ -3,14 +3,13 @@
 import datetime as dt
 from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
 from bascule.errors import ConfigInvalid
 from bascule.options import Options, Seconds
 from bascule.options_sandbox import SandboxOptions
-from bascule.packs.pack import PackOptions
+from bascule.packs.pack import PackOptions, port_of
 
 _DNS: Final = 53  # an answer that is too long for UDP comes over TCP
 
@@ -44,8 +43,7 @@ class CrmOptions(PackOptions, frozen=True):
 
     def sandbox(self) -> SandboxOptions:
         if self.rest is not None:
-            place = urlsplit(self.rest.url)
-            return SandboxOptions(network=(_DNS, place.port or (443 if place.scheme == "https" else 80)))
+            return SandboxOptions(network=(_DNS, port_of(self.rest.url)))
         return SandboxOptions(write=(str(self.file.parent),), network="none")
 
     def check(self) -> None:

@@ -2,14 +2,13 @@
 
 import re
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
 from bascule.errors import ConfigInvalid
 from bascule.options import Options
 from bascule.options_sandbox import SandboxOptions
-from bascule.packs.pack import PackOptions
+from bascule.packs.pack import PackOptions, port_of
 
 _DNS: Final = 53  # an answer that is too long for UDP comes over TCP
 _PLACE: Final = re.compile(r"\{(\w*)\}")
@@ -50,7 +49,7 @@ class FinanceOptions(PackOptions, frozen=True):
         return self.folder is not None
 
     def sandbox(self) -> SandboxOptions:
-        ports: tuple[int, ...] = () if self.provider is None else (_DNS, _port(self.provider.url))
+        ports: tuple[int, ...] = () if self.provider is None else (_DNS, port_of(self.provider.url))
         return SandboxOptions(write=() if self.folder is None else (self.folder,), network=ports or "none")
 
     def check(self) -> None:
@@ -72,14 +71,6 @@ class FinanceOptions(PackOptions, frozen=True):
                 )
             if "#" in template or any(part in ("", ".", "..") for part in template.partition("?")[0].split("/")):
                 raise ConfigInvalid("is not a path below the url", field=f"settings.provider.{name}")
-
-
-def _port(url: str) -> int:
-    try:
-        parts = urlsplit(url)
-        return parts.port or (80 if parts.scheme == "http" else 443)
-    except ValueError:
-        return 443  # `check` says what is wrong with it
 
 
 OPTIONS = FinanceOptions

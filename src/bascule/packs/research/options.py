@@ -1,14 +1,13 @@
 """What can be set of research, and what its process needs of the machine."""
 
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
 from bascule.errors import ConfigInvalid
 from bascule.options import Bytes, Options
 from bascule.options_sandbox import SandboxOptions
-from bascule.packs.pack import PackOptions
+from bascule.packs.pack import PackOptions, port_of
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 _DNS: Final = 53  # an answer that is too long for UDP comes over TCP
@@ -51,11 +50,11 @@ class ResearchOptions(PackOptions, frozen=True):
 
     def sandbox(self) -> SandboxOptions:
         hosts = self.allowed_hosts if self.web else ()
-        ports = {_port(f"{scheme}://{host}") for host in hosts for scheme in ("https", "http")}
+        ports = {port_of(f"{scheme}://{host}") for host in hosts for scheme in ("https", "http")}
         if self.web and not self.allowed_hosts:
             ports.add(443)
         if self.catalogue is not None:
-            ports.add(_port(self.catalogue.url))
+            ports.add(port_of(self.catalogue.url))
         return SandboxOptions(network=tuple(sorted({_DNS, *ports})) if ports else "none")
 
     def check(self) -> None:
@@ -75,14 +74,6 @@ class ResearchOptions(PackOptions, frozen=True):
                 reason = "holds a query: say its parameters in `query` and `limit`"
             if reason is not None:
                 raise ConfigInvalid(reason, field="settings.catalogue.url")
-
-
-def _port(url: str) -> int:
-    try:
-        parts = urlsplit(url)
-        return parts.port or (80 if parts.scheme == "http" else 443)
-    except ValueError:
-        return 443  # `check` says what is wrong with it
 
 
 OPTIONS = ResearchOptions
