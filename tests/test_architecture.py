@@ -42,6 +42,7 @@ FORBIDDEN: Final = {
     "egress": {"*"},
     "pipes": {"*"},
     "landlock": {"*"},
+    "seccomp": {"*"},
     "packs": {
         "*",
         "contract",
@@ -49,6 +50,7 @@ FORBIDDEN: Final = {
         "egress",
         "errors",
         "landlock",
+        "seccomp",
         "options",
         "options_sandbox",
         "pipes",

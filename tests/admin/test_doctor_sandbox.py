@@ -44,6 +44,18 @@ def test_a_server_with_fewer_walls_than_it_could_have_or_asks_for_is_found(
         assert each.fix
 
 
+@pytest.mark.parametrize(
+    ("what", "said"), [("~", "~"), ("~/.ssh", ".ssh"), ("/no/such/folder", "there is no /no/such")]
+)
+def test_what_cannot_be_declared_is_found_before_the_server_fails_to_start(
+    what: str, said: str, tmp_path: Path
+) -> None:
+    walls = {"mode": "required", "read": [what]}
+    (found,) = sandbox.findings(looked_at(tmp_path, sandbox=walls), WELL)
+    assert (found.rule, found.severity) == ("sandbox-missing", "error")
+    assert said in found.what
+
+
 def test_the_layers_of_each_local_server_are_told_without_a_gateway(tmp_path: Path) -> None:
     for walls, said in (("off", "limits"), ("auto", "bubblewrap + Landlock 7 + limits")):
         assert sandbox.layers(looked_at(tmp_path, sandbox=walls), WELL) == {"spare": said}

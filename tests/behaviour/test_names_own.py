@@ -15,7 +15,8 @@ for line in sys.stdin:
     said = json.loads(line)
     match said.get("method"):
         case "initialize":
-            result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": me, "version": "1"}}
+            who = {"name": me, "version": "1"}
+            result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": who}
         case "tools/list":
             result = {"tools": [{"name": name, "description": me, "inputSchema": {"type": "object"}} for name in tools]}
         case "tools/call":

@@ -80,6 +80,10 @@ def calling(source: BinaryIO, port: int) -> str:
     return _tried(lambda: socket.create_connection(("127.0.0.1", port), 5))
 
 
+def asking_for(source: BinaryIO, family: int, kind: int, protocol: int) -> str:
+    return _tried(lambda: socket.socket(family, kind, protocol))
+
+
 def killing(source: BinaryIO) -> str:
     return _tried(lambda: os.kill(os.getppid(), 0))
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from bascule import landlock
+from bascule import landlock, seccomp
 from bascule.packs import apart
 from bascule.packs.apart import Limits
 from bascule.packs.pack import ToolFailed
@@ -135,6 +135,21 @@ async def test_no_other_file_is_read_or_written(tmp_path: Path) -> None:
 async def test_no_connection_is_made() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         assert await made("calling", port=listener.getsockname()[1]) == "PermissionError"
+
+
+@pytest.mark.skipif(not seccomp.can_filter(), reason="this kernel takes no filters of system calls")
+@pytest.mark.parametrize(
+    ("family", "kind", "protocol"),
+    [
+        (socket.AF_INET, socket.SOCK_DGRAM, 0),
+        (socket.AF_INET6, socket.SOCK_DGRAM, 0),
+        (socket.AF_INET, socket.SOCK_STREAM, 262),  # multipath TCP, which Landlock's rules for ports do not see
+        (socket.AF_UNIX, socket.SOCK_STREAM, 0),
+        (socket.AF_UNIX, socket.SOCK_DGRAM, 0),
+    ],
+)
+async def test_no_other_socket_is_to_be_had_either(family: int, kind: int, protocol: int) -> None:
+    assert await made("asking_for", family=int(family), kind=int(kind), protocol=protocol) == "PermissionError"
 
 
 @walled

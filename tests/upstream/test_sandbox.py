@@ -331,7 +331,7 @@ def test_a_fork_bomb_is_bounded_for_who_is_not_root() -> None:
         package = Path(folder)
         package.chmod(0o755)
         (package / "upstream").mkdir()
-        for name in ("landlock.py", "upstream/confine.py"):
+        for name in ("landlock.py", "seccomp.py", "upstream/confine.py"):
             (package / name).write_text((Path(sandbox.__file__).parent.parent / name).read_text())
         launcher = [python, "-I", "-S", str(package / "upstream" / "confine.py"), msgspec.json.encode(spec).decode()]
         done = subprocess.run(

@@ -81,6 +81,7 @@ def new(
         show.text(text.rstrip("\n"))
         return
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         with output.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:

@@ -24,11 +24,14 @@ from bascule.errors import (
 P = ParamSpec("P")
 
 # What could move the cursor, recolour or retitle a terminal: servers' words are not to be trusted with it.
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# And what ends a line, turns its direction, or cannot be seen at all: a command must not look like another one.
+_CONTROL: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]"
+)
 
 
 def clean(text: str) -> str:
-    """*text* without control characters, except newline and tab."""
+    """*text* without control characters, except newline and tab, and without those that make it look otherwise."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

@@ -53,6 +53,7 @@ def up(
         _begin(path, documents, port)
     elif documents is not None:
         raise ConfigInvalid(f"{path} says which folder: edit `servers.office.settings.root` there")
+    note("starting: the office, its walls, the record, the console")
     load = _loader(path, port)
     loaded = load()
     _check_free(loaded)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final
 
-from bascule import landlock
+from bascule import landlock, seccomp
 
 EXIT_NO_MEMORY: Final = 11
 EXIT_TOO_DEEP: Final = 12
@@ -90,6 +90,8 @@ def _shut_in(limits: Mapping[str, int]) -> None:
             soft, hard = min(soft, ceiling), min(hard, ceiling)
         resource.setrlimit(what, (soft, hard))
     landlock.confine(read=(*sys.path, f"{sys.base_prefix}/lib", *_CODE, *_LOOKED_AT))
+    if seccomp.can_filter():
+        seccomp.confine(sockets="none", unix=False)  # Landlock sees neither UDP nor sockets of the machine
 
 
 def _die_with_parent() -> None:

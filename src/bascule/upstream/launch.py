@@ -30,6 +30,7 @@ def launch(
     command = shutil.which(options.command, path=options.env.get("PATH", environ.get("PATH")))
     if command is None:
         raise Unavailable(f"command {options.command!r} is not on PATH")
+    command = os.path.abspath(command)  # as it was found here: it is started from elsewhere, perhaps
     return sandbox.furnish(options, (command, *options.args), environ, machine, hidden)
 
 

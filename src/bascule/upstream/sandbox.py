@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
-from bascule import landlock
+from bascule import landlock, seccomp
 from bascule.errors import Unavailable
 from bascule.options_sandbox import SandboxOptions
 from bascule.upstream import confine, needs, rooms
@@ -116,7 +116,7 @@ def machine() -> Machine:
         bubblewrap=program,
         why_not=why_not,
         private_network=private_network,
-        filters=confine.can_filter(),
+        filters=seccomp.can_filter(),
         root=os.geteuid() == 0,
     )
 

@@ -78,10 +78,10 @@ class Naming(msgspec.Struct, frozen=True):
         return (space, rest) if brought and self._may_bring(server, space, rest) else (server, name)
 
     def _may_bring(self, server: str, space: str, rest: str) -> bool:
-        if space in self.servers and space != server:
-            return False
         owner = self.promised.get(logical(space, rest))
-        return owner == server or (owner is None and server not in self.packs)
+        if owner is not None:
+            return owner == server
+        return server not in self.packs and (space == server or space not in self.servers)
 
     def is_unpromised(self, server: str, id: str) -> bool:
         """Whether *server* is of a pack, and its tool *id* is none of those that the pack has contracts of."""

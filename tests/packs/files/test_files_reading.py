@@ -1,5 +1,7 @@
 """What of a text is shown: whole lines, within bounds, nothing lost between two parts."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,3 +65,11 @@ def test_a_text_is_found_in_any_form_of_its_letters() -> None:
 )
 def test_a_pattern_is_of_the_name_or_with_a_slash_of_the_path(path: str, pattern: str, named: bool) -> None:
     assert reading.is_named(path, pattern) is named
+
+
+@pytest.mark.parametrize("line", ["\n", "\r", "a\r\n", "a"])
+def test_the_lines_of_a_large_file_are_found_in_one_pass(line: str) -> None:
+    since = time.process_time()
+    found = reading.lines_of(line * 1_000_000)
+    assert "".join(found) == line * 1_000_000
+    assert time.process_time() - since < 5  # each line looking for its end in all that follows takes minutes

@@ -1,6 +1,7 @@
 """What of a file's content is shown, and where a text stands in it. PURE."""
 
 import codecs
+import re
 import unicodedata
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -13,6 +14,7 @@ from bascule.packs.pack import ToolFailed
 from bascule.packs.paths import shown
 
 LINE_SHOWN: Final = 200  # characters of a line that a text stands in
+_LINE: Final = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -41,14 +43,7 @@ def decoded(path: str, content: bytes, encoding: str) -> str:
 
 def lines_of(text: str) -> list[str]:
     r"""The lines with their ends, which are \n, \r\n or \r: what editors count, not all that Unicode calls one."""
-    found, at = [], 0
-    while at < len(text):
-        ends = [end for end in (text.find("\n", at), text.find("\r", at)) if end >= 0]
-        end = min(ends, default=len(text))
-        end += 2 if text.startswith("\r\n", end) else 1
-        found.append(text[at:end])
-        at = end
-    return found
+    return _LINE.findall(text)
 
 
 def part_of(path: str, text: str, first: int, count: int, max_bytes: int) -> Part:
