@@ -418,6 +418,22 @@ async def test_a_server_that_deduplicates_gets_a_key_that_is_not_its_callers_and
         assert keys[1] is heads[1] is None
 
 
+async def test_a_failure_of_a_server_that_deduplicates_is_not_kept_and_its_answer_is() -> None:
+    async with wide(modern=True, tools=[tool("pay")]) as server:
+        async with gateway({"bank": remote(server.url, deduplicates=True)}) as bascule:
+            server.answers["pay"] = {"content": [{"type": "text", "text": "no line"}], "isError": True}
+            _, failed, _ = await said(Known(bascule), key=KEY)
+            server.answers.clear()
+            _, done, _ = await said(Known(bascule), key=KEY)
+            _, again, _ = await said(Known(bascule), key=KEY)
+        assert failed["result"]["isError"] is True
+        assert not done["result"].get("isError")
+        assert label(done)["replayed"] is False
+        assert label(again)["replayed"] is True
+        keys = {each.message["params"]["_meta"][META] for each in server.calls("pay")}
+        assert (len(server.calls("pay")), len(keys)) == (2, 1), "to the server it is one call"
+
+
 async def test_a_question_is_not_given_to_a_session_with_the_state_of_its_server() -> None:
     async with bank() as (server, bascule):
         ask = {"mode": "form", "message": "sure?", "requestedSchema": {"type": "object", "properties": {}}}

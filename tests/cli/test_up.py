@@ -149,6 +149,7 @@ def test_what_it_makes_is_for_nobody_else(tmp_path: Path) -> None:
     assert {"seal.key", "journal.key", "pepper", "audit.key", "bascule.db", "me.key"} <= {path.name for path in files}
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     assert stat.S_IMODE((tmp_path / ".config/bascule/bascule.yaml").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "Bascule").stat().st_mode) == 0o700
     assert "gw_" not in "\n".join(office.said), "no key is printed"
 
 

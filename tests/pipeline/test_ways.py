@@ -178,6 +178,6 @@ def test_a_tool_that_a_pack_has_no_contract_of_is_not_the_packs() -> None:
     )
     made = Ways(Sources([("file", contract)], ()), Built(), Server(), private=True, naming=naming)
     made.learn("crm", [Listing(tools=[item("find"), item("add"), item("mail__send")], prompts=[item("find")])])
-    why = "its pack has no contract of it"
+    why = "its pack has no contract of it, or another server of this pack brings it already"
     assert made.withheld("crm") == {"add": why, "mail__send": why}
     assert not made.sees(UNLIMITED, "tool", "crm", "add")

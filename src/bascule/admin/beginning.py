@@ -90,7 +90,7 @@ def text_of(home: Home) -> str:
 
 def _fill(documents: Path, samples: Sequence[Path]) -> None:
     try:
-        documents.mkdir(parents=True)
+        documents.mkdir(mode=folder.PRIVATE_FOLDER, parents=True)
         for sample in samples:
             (documents / sample.name).write_bytes(sample.read_bytes())
     except OSError as error:

@@ -22,6 +22,7 @@ from bascule.store.record import Record
 from bascule.store.records import Records
 from bascule.wire import jsonrpc
 from bascule.wire.jsonrpc import NOTHING, Params
+from bascule.wire.translate import failed as says_failed
 from bascule.wire.wishes import KEY_META, TOKEN_META, may_be_said
 
 _OURS: Final = frozenset({KEY_META, TOKEN_META})
@@ -171,6 +172,11 @@ class Reserve:
                 await self._journal.lose(hold)
 
     async def _completed(self, call: Call, hold: Hold, result: Result) -> Result:
+        if self._passing_on and (result.refused or says_failed(result.value)):
+            # The server knows the key: sent again with it, it says whether that was done, or does it now.
+            with contextlib.suppress(BasculeError):  # then the row is held by nobody, and may be made again as well
+                await self._journal.release(hold)
+            return result
         kept = Kept(result.value, result.refused, call.era.value)
         try:
             is_stored = await self._journal.complete(hold, kept, round_given(result))

@@ -313,7 +313,7 @@ class Ways:
         try:
             if kind == "tool" and item is not None and self.naming.is_unpromised(server, id):
                 # Its process reads what strangers wrote: what it lists of itself is not the pack's.
-                raise ValueError("its pack has no contract of it")
+                raise ValueError("its pack has no contract of it, or another server of this pack brings it already")
             behind = self._behind(Behind(server, name, item), picked)
             definition = definition_of(behind.item.members) if behind.item is not None else None
             contract = self._sources.effective(
