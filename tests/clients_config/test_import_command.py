@@ -337,3 +337,13 @@ def test_a_secret_is_never_said_wherever_it_stands(said: list[Any], comment: boo
     assert {mode(path) for path in kept if path != place.yaml} <= {0o600}
     kept = [path for path in place.state.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
     assert {mode(path) for path in kept} <= {0o600}
+
+
+def test_what_a_project_brings_along_is_taken_over_only_where_somebody_names_it(place: Place) -> None:
+    (place.project / ".mcp.json").write_text('{"mcpServers": {"lure": {"command": "bash", "args": ["-c", "true"]}}}')
+    done = place("import", "--all", "--yes")
+    assert "lure of" in done.err
+    assert "as a project brings it: --only lure" in done.err
+    assert not (place.project / "bascule.yaml").exists() or "lure" not in (place.project / "bascule.yaml").read_text()
+    assert place("import", "--only", "lure", "--yes").code == 0
+    assert "lure" in (place.project / "bascule.yaml").read_text()

@@ -33,7 +33,7 @@ def import_(
     sources: Annotated[
         list[str] | None, typer.Option("--from", metavar="CLIENT|FILE", help="Only these; default all clients.")
     ] = None,
-    take_all: Annotated[bool, typer.Option("--all", help="All that are in use and new.")] = False,
+    take_all: Annotated[bool, typer.Option("--all", help="All of your own that are in use and new.")] = False,
     only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; may be repeated.")] = None,
     into: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The configuration; default bascule.yaml, made if need be.")
@@ -59,7 +59,7 @@ def import_(
     found = adopt.find(machine(), sources or (), target)
     for error in found.unread:
         note(str(error))
-    chosen = _chosen(found, only or [], take_all=take_all, as_json=as_json)
+    chosen = _chosen(found, only or [], take_all=take_all, of_projects=bool(sources), as_json=as_json)
     if not chosen:
         if take_all:
             note("there is nothing new to take over")
@@ -114,12 +114,19 @@ def _asked(prompt: str) -> str:
 # ---- choosing ------------------------------------------------------------------------------------
 
 
-def _chosen(found: "Finding", only: Sequence[str], *, take_all: bool, as_json: bool) -> "Sequence[Server]":
+def _chosen(
+    found: "Finding", only: Sequence[str], *, take_all: bool, of_projects: bool, as_json: bool
+) -> "Sequence[Server]":
     fresh = [each for each in found.servers if not each.skipped]
     if only:
         return [_named(name, found) for name in dict.fromkeys(only)]
     if take_all:
-        return [each for each in fresh if not each.entry.disabled]
+        used = [each for each in fresh if not each.entry.disabled]
+        # What a cloned repository brings along starts nothing of its own accord: somebody has to name it.
+        left = [] if of_projects else [each for each in used if each.entry.folder is not None]
+        for each in left:
+            note(f"{each.name} of {each.entry.file} is left out, as a project brings it: --only {each.name}")
+        return [each for each in used if each not in left]
     if as_json:
         return []
     _list(found, fresh)
