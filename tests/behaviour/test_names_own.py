@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from behaviour.gateway import Json, gateway
+from gateway import Json, gateway
 
 # It lists what its arguments say, and answers each call with its own name.
 _SERVER = """
