@@ -174,6 +174,11 @@ def test_every_rule_has_a_test() -> None:
     assert {*CASES, *OF_THE_MACHINE, *OF_A_GATEWAY, *OF_THE_WALLS, *OF_THE_COMMAND} == set(RULES)
 
 
+def test_a_pack_is_not_told_to_pin_what_its_installation_says(tmp_path: Path, config: Json) -> None:
+    config["servers"]["office"] = {"pack": "office", "settings": {"root": str(tmp_path)}}
+    assert "trust-auto" not in {each.rule for each in servers.findings(looked_at(tmp_path, config))}
+
+
 def test_a_finding_names_file_and_line(tmp_path: Path, config: Json) -> None:
     change("callers.ci.scopes", ["*"])(config)
     path = write(tmp_path, config)

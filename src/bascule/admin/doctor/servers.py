@@ -128,7 +128,8 @@ def _pinned(command: str, package: str) -> str:
 
 
 def _trusted(setup: Setup, name: str, options: ServerOptions) -> Iterator[Finding]:
-    if options.trust == "auto":
+    # Of a pack the installed contracts hold, whatever its process lists.
+    if options.trust == "auto" and name not in setup.config.packs:
         field = f"servers.{name}.trust"
         what = f"{field}: a tool that changes its definition overnight is served at once, unseen"
         yield finding("trust-auto", setup.at(field), what, f"{field}: pin")
