@@ -56,12 +56,20 @@ async def test_a_running_gateway_is_shown_at_a_glance(tmp_path: Path) -> None:
     assert report["approvals_waiting"] is None, "nobody is named here, so nobody may see them"
 
 
+def _as_from_a_shell() -> None:
+    """Whoever runs the tests in the background ignores Ctrl-C, and so would their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 async def test_watched_off_a_terminal_it_is_a_line_a_second(tmp_path: Path) -> None:
     path = write(tmp_path, CONFIG | {"servers": {"plain": local("plain")}})
     async with serving(path) as bascule:
         await bascule.up("plain")
         process = await asyncio.create_subprocess_exec(
-            *arguments("status", bascule.url, "--watch"), stdout=asyncio.subprocess.PIPE, cwd=tmp_path
+            *arguments("status", bascule.url, "--watch"),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=tmp_path,
+            preexec_fn=_as_from_a_shell,
         )
         assert process.stdout
         async with asyncio.timeout(WITHIN_S):
@@ -93,6 +101,7 @@ async def test_watched_on_a_terminal_it_is_drawn_again_and_outlives_the_gateway(
             stderr=theirs,
             cwd=tmp_path,
             env=env,
+            preexec_fn=_as_from_a_shell,
         )
         os.close(theirs)
         first = await _read_until(mine, "calls/s, ")
