@@ -187,7 +187,13 @@ def test_nothing_is_made_by_reading(tmp_path: Path) -> None:
 async def test_new_calls_are_followed_as_json_lines_and_ctrl_c_ends_it(place: Place) -> None:
     life = await Life(place.state).start()
     command = [*BASCULE, "audit", "tail", "-f", "-n", "1", "--json"]
-    process = await asyncio.create_subprocess_exec(*command, cwd=place.folder, stdout=subprocess.PIPE)
+    # Whoever runs the tests in the background ignores Ctrl-C, and so would their children.
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=place.folder,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout
     async with asyncio.timeout(30):
         first = json.loads(await process.stdout.readline())

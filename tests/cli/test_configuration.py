@@ -45,7 +45,7 @@ def test_a_good_file_is_valid_and_nothing_is_started(tmp_path: Path) -> None:
         (GOOD.replace("args:", "agrs:"), 6, "servers.one.agrs", "unknown field `agrs`"),
         (GOOD.replace("port: 8777", "port: 99999"), 2, "http.port", "<= 65535"),
         (GOOD.replace("8777", "many"), 2, "http.port", "Expected `int`, got `str`"),
-        (GOOD.replace("args: [server.py]", "url: http://x/"), 4, "servers.one", "either a command or a url"),
+        (GOOD.replace("args: [server.py]", "url: http://x/"), 4, "servers.one", "either a command, a url or a pack"),
         (GOOD.replace("url: https:", "url: ftp:"), 8, "servers.two.url", "not an http or https URL"),
         (GOOD.replace("TOKEN:-none", "TOKEN"), 9, "servers.two.headers.authorization", "is not set; export it"),
         (GOOD.replace("  one:", "  on e:"), 4, "servers.on e", "at most 32 of A-Z a-z 0-9 _ -"),

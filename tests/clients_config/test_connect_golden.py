@@ -45,8 +45,13 @@ def outcome(place: Place, client: str, way: str) -> dict[str, str]:
         "snippet": place.named(printed.out + opened(printed.err)),
         "fresh": place.named(fresh),
         "after": place.named(after),
-        "said": place.named(written.err).partition("; as it was")[0] + "\n",
+        "said": cut(place.named(written.err).partition("; as it was")[0] + "\n"),
     }
+
+
+def cut(said: str) -> str:
+    """*said* with its cut lines cut where no path of this machine stands yet: those are of any length."""
+    return re.sub(r"^(.{140}).*…$", r"\1…", said, flags=re.MULTILINE)
 
 
 def opened(said: str) -> str:
