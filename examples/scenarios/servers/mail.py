@@ -3,15 +3,13 @@
 It runs in the process of its story, which says how many answers get lost.
 """
 
-import contextlib
 import json
 import smtplib
-import threading
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from email.message import EmailMessage
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from door import Door, opened
 from tiny import Server
 
 KEY = "dev.bascule/idempotencyKey"
@@ -50,40 +48,24 @@ class Mail:
         return None if self.tried <= self.lost else answer
 
 
-class _Door(BaseHTTPRequestHandler):
+class _Door(Door):
     """Streamable HTTP without streams or sessions."""
 
     mail: Mail
 
     def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(self.body())
         if "id" not in request:
-            self._say(202)
+            self.say(202)
         elif (answer := self.mail.answer(request)) is None:
-            self._say(503)
+            self.say(503)
         else:
-            self._say(200, json.dumps(answer).encode())
+            self.say(200, json.dumps(answer).encode())
 
     def do_GET(self) -> None:
-        self._say(405)
-
-    def _say(self, status: int, body: bytes = b"") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass  # the screen is for the story
+        self.say(405)
 
 
-@contextlib.contextmanager
-def serving(mail: Mail) -> Iterator[str]:
+def serving(mail: Mail) -> AbstractContextManager[str]:
     """Its `host:port`."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Door", (_Door,), {"mail": mail})) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    return opened(_Door, mail=mail)
