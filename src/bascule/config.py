@@ -133,9 +133,7 @@ class Config(_Common, frozen=True):
     state_dir: str = ""  # where keys and records are kept; default: `bascule` in the user's state folder
     documents: tuple[tuple[str, Document], ...] = ()  # all contracts, with their places; not in the file
     bare_folders: tuple[tuple[str, Path], ...] = ()  # of contracts, with none in it, and its place; not in the file
-    packed: Mapping[str, str] = msgspec.field(
-        default_factory=dict
-    )  # id -> the server whose pack it is of; not in the file
+    packed: Mapping[str, str] = {}  # id -> the server whose pack it is of; not in the file
     packs: frozenset[str] = frozenset()  # the servers that are packs; not in the file
 
 
@@ -197,8 +195,7 @@ def own_file(environ: Mapping[str, str]) -> Path:
 
 def home_file(environ: Mapping[str, str]) -> Path:
     """Where `bascule up` keeps its configuration (XDG Base Directory Specification)."""
-    base = environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "bascule" / HERE
+    return _user_folder(environ, "XDG_CONFIG_HOME", ".config") / "bascule" / HERE
 
 
 def load_servers(path: Path, environ: Mapping[str, str]) -> Config:
@@ -357,8 +354,13 @@ def allowances_of(config: Config) -> Allowances:
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:
     """`bascule` in the user's state folder (XDG Base Directory Specification)."""
-    base = environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "bascule"
+    return _user_folder(environ, "XDG_STATE_HOME", ".local/state") / "bascule"
+
+
+def _user_folder(environ: Mapping[str, str], variable: str, default: str) -> Path:
+    """A base folder of the user's; a relative one counts as not set, as the specification wants it."""
+    base = environ.get(variable, "")
+    return Path(base) if base.startswith("/") else Path.home() / default
 
 
 def seal_key(text: str, field: str = "seal.keys") -> bytes:
@@ -416,6 +418,18 @@ def _pack_schema(stdio: Mapping[str, Any]) -> dict[str, Any]:
 # ---- reading -------------------------------------------------------------------------------------
 
 
+_OfPacks: TypeAlias = Mapping[str, Sequence[tuple[str, Document]]]  # by server
+
+
+def _owners(of_packs: _OfPacks) -> Mapping[str, str]:
+    """The server whose pack each id is of: of two servers of one pack the first has it, as in a list."""
+    owners: dict[str, str] = {}
+    for name, contracts in of_packs.items():
+        for _, document in contracts:
+            owners.setdefault(document.id, name)
+    return owners
+
+
 class _Source:
     """One file being read, with what its references stand for."""
 
@@ -437,14 +451,15 @@ class _Source:
             "console": self._console(outline.console),
             "tracing": self._tracing(outline.tracing),
         }
+        of_packs = self._pack_contracts(outline.servers)
         config = Config(
             **said,
             servers={name: self._server(name, each) for name, each in outline.servers.items()},
             auth=self._auth(outline.auth),
             state_dir=str(self._state_dir(outline.state_dir)),
-            documents=self._all_documents(outline),
+            documents=self._all_documents(outline, of_packs),
             bare_folders=tuple(self._bare_folders(outline.contracts)),
-            packed=self._packed(outline.servers),
+            packed=_owners(of_packs),
             packs=frozenset(name for name, entry in outline.servers.items() if "pack" in entry),
         )
         return self._checked(config)
@@ -465,7 +480,7 @@ class _Source:
             registry=outline.registry,
             policy=outline.policy,
             contracts=outline.contracts,
-            documents=self._all_documents(outline),
+            documents=self._all_documents(outline, self._pack_contracts(outline.servers)),
             console=outline.console,
         )
         try:
@@ -520,9 +535,10 @@ class _Source:
             return _beside(self._path, said)
         return default_state_dir(self._environ)
 
-    def _all_documents(self, outline: _Outline) -> tuple[tuple[str, Document], ...]:
+    def _all_documents(self, outline: _Outline, of_packs: _OfPacks) -> tuple[tuple[str, Document], ...]:
         """Those of packs first: what the configuration itself says of the same version goes before them."""
-        return (*self._contracts_of_packs(outline.servers), *self._documents(outline.contracts))
+        found = (located for contracts in of_packs.values() for located in contracts)
+        return (*found, *self._documents(outline.contracts))
 
     def _documents(self, contracts: Sequence[str | Document]) -> Iterator[tuple[str, Document]]:
         for number, each in enumerate(contracts):
@@ -589,18 +605,10 @@ class _Source:
             said = str(error).removeprefix(f"{error.field}: ")
             raise self._text.wrong(said, f"{field}.{error.field}" if error.field else field) from error
 
-    def _packed(self, servers: Mapping[str, dict[str, Any]]) -> Mapping[str, str]:
-        found = ((name, entry["pack"]) for name, entry in servers.items() if isinstance(entry.get("pack"), str))
-        promised: dict[str, str] = {}
-        for name, pack in found:
-            for _, document in packs.contracts(name, pack):
-                promised.setdefault(document.id, name)  # of two servers of one pack the first has it, as in a list
-        return promised
-
-    def _contracts_of_packs(self, servers: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Document]]:
-        for name, entry in servers.items():
-            if isinstance(entry.get("pack"), str):
-                yield from packs.contracts(name, entry["pack"])
+    def _pack_contracts(self, servers: Mapping[str, dict[str, Any]]) -> _OfPacks:
+        """The contracts that come with each server that is a pack, with their places; read once, as that takes long."""
+        named = {name: entry["pack"] for name, entry in servers.items() if isinstance(entry.get("pack"), str)}
+        return {name: tuple(packs.contracts(name, pack)) for name, pack in named.items()}
 
     def _secret(self, text: str, field: str) -> str:
         """What the reference *text* stands for. A secret itself in its place is refused."""

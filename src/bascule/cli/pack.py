@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from bascule.cli.serve import HostOption, PortOption
+from bascule.cli.serve import HostOption, PortOption, address
 from bascule.cli.talk import failing
 from bascule.errors import ConfigInvalid
 
@@ -93,7 +93,7 @@ def run(
     if not http and (host is not None or port is not None):
         raise ConfigInvalid("--host and --port go with --http")
     entry = {"pack": name, "settings": _settings(settings, setting or []), "sandbox": sandbox}
-    value = {"servers": {name: {**entry, "required": True}}, "http": _address(host, port)}
+    value = {"servers": {name: {**entry, "required": True}}, "http": address(host, port)}
     loaded = config.load_value(value, os.environ, "bascule pack run")
     if http:
         from bascule.cli import serve
@@ -103,10 +103,6 @@ def run(
     options = loaded.servers[name]
     assert isinstance(options, StdioOptions), "a pack is started"
     sys.exit(_serve_alone(options, Path(loaded.state_dir)))
-
-
-def _address(host: str | None, port: int | None) -> dict[str, Any]:
-    return {key: value for key, value in (("host", host), ("port", port)) if value is not None}
 
 
 def _serve_alone(options: "StdioOptions", state: Path) -> int:

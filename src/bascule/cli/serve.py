@@ -88,7 +88,7 @@ def run(
         "allowed_origins": allow_origin or [],
         "allowed_hosts": allow_host or [],
         "bearer": _token(token_env),
-        **_address(host, port),
+        **address(host, port),
     }
     _serve({"servers": servers, "http": listen}, sole)
 
@@ -102,7 +102,7 @@ def serve(
 ) -> None:
     """Serve all servers of a configuration; edits of the file are adopted while it runs."""
     _listen_to_logs()
-    again = partial(load, config, servers, _address(host, port))
+    again = partial(load, config, servers, address(host, port))
     start(again(), None, load=again, path=_file_of(config, servers))
 
 
@@ -236,7 +236,8 @@ def _token(variable: str | None) -> str | None:
     return os.environ[variable]
 
 
-def _address(host: str | None, port: int | None) -> dict[str, Any]:
+def address(host: str | None, port: int | None) -> dict[str, Any]:
+    """What the command line says of where to listen, in the words of the configuration's `http`."""
     return {key: value for key, value in (("host", host), ("port", port)) if value is not None}
 
 

@@ -2,6 +2,7 @@
 
 What goes wrong before the last line of a mail is given to the server is told as "nothing was sent", what goes wrong
 after it as unknown: RFC 5321, 4.5.3.2.6 and 4.1.1.4, a server may have taken it although its answer was never heard.
+What smtplib raises of its own is an OSError, too.
 """
 
 import asyncio
@@ -106,7 +107,7 @@ class Post:
         except smtplib.SMTPResponseException as error:
             what = f"{where} answered {error.smtp_code} {_told(error.smtp_error)}."
             raise Unreachable(what, "Try again in some minutes.") from error
-        except (OSError, smtplib.SMTPException) as error:
+        except OSError as error:
             what = f"{where} cannot be reached ({type(error).__name__})."
             raise Unreachable(what, "Try again in some minutes; then tell the person who runs this server.") from error
         return smtp
@@ -116,7 +117,7 @@ class Post:
         if smtp is not None:
             try:
                 smtp.quit()
-            except (OSError, smtplib.SMTPException):
+            except OSError:
                 smtp.close()  # gone already
 
 
@@ -129,7 +130,7 @@ def _connected(said: SmtpOptions, context: ssl.SSLContext) -> smtplib.SMTP:
 def _within(smtp: smtplib.SMTP, step: Callable[[], object]) -> None:
     try:
         step()
-    except (OSError, smtplib.SMTPException):
+    except OSError:
         smtp.close()
         raise
 
@@ -139,13 +140,13 @@ def _deliver(smtp: smtplib.SMTP, envelope: Envelope) -> tuple[Refused, ...]:
         refused = _announced(smtp, envelope)
         lines = envelope.content if envelope.content.endswith(b"\r\n") else envelope.content + b"\r\n"
         smtp.send(lines.replace(b"\r\n.", b"\r\n.."))  # the first line is a header, and begins with no dot
-    except (OSError, smtplib.SMTPException) as error:
+    except OSError as error:
         what = f"the connection to the mail server was lost ({type(error).__name__})."
         raise NotSent(what, "Try again in some minutes.", broken=True) from error
     try:
         smtp.send(b".\r\n")
         code, said = smtp.getreply()
-    except (OSError, smtplib.SMTPException) as error:
+    except OSError as error:
         raise OutcomeUnknown(
             "It is not known whether the mail was sent: all of it was given to the mail server, and then the connection"
             f" was lost ({type(error).__name__}).",
