@@ -1,4 +1,7 @@
-"""What holds for all tests: none of them leaves anything in the state folder of whoever runs them."""
+"""What holds for all tests: none leaves anything in the state folder of whoever runs them, and one that fails says so.
+
+At once, that is: a run of many minutes that is cut off has then told what it found.
+"""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -9,6 +12,24 @@ import pytest_asyncio
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
+
+
+@pytest.hookimpl(trylast=True)  # pytest's own makes the reporter
+def pytest_configure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.getplugin("terminalreporter")
+    if terminal is not None:  # the processes that xdist starts have none
+        config.pluginmanager.register(_AtOnce(terminal))
+
+
+class _AtOnce:
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            said = crash.message.partition("\n")[0] if crash else report.longreprtext.rpartition("\n")[2]
+            self._terminal.write_line(f"\n{report.when} of {report.nodeid} failed: {said}")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -99,6 +99,13 @@ async def test_a_long_answer_is_not_taken(name: str) -> None:
     assert "too large" in await refusal(name, limits=Limits(result_bytes=MIB), **arguments)
 
 
+async def test_a_reader_that_floods_is_gone_at_once_and_the_next_has_its_place() -> None:
+    async with asyncio.timeout(30):
+        for result_bytes in (1, 1000, MIB, 1, 1000, MIB):  # more often than there are places
+            assert "too large" in await refusal("flooding", limits=Limits(result_bytes=result_bytes, wall_s=20))
+    assert await made("text", b"next") == "next"
+
+
 async def test_a_flood_of_complaints_is_let_go_by() -> None:
     assert await made("complaining") == "done"
 

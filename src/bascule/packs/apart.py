@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -25,7 +25,6 @@ from bascule.packs.pack import ToolFailed
 
 AT_ONCE: Final = 4  # children of one pack; the next ones wait
 _STDERR_BYTES: Final = 4096
-_CHUNK_BYTES: Final = 65_536
 
 Whole = Annotated[int, msgspec.Meta(ge=1, le=600)]
 
@@ -92,65 +91,71 @@ def _check(source: int, limits: Limits) -> None:
 
 async def _child(order: bytes, files: list[int], limits: Limits) -> tuple[int, bytes, bytes]:
     """The exit code, the answer and the end of the standard error of a child; it is gone afterwards."""
-    process = await asyncio.create_subprocess_exec(
+    transport, child = await asyncio.get_running_loop().subprocess_exec(
+        lambda: _Child(limits.result_bytes),
         *(sys.executable, "-I", "-m", cell.__name__),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
         pass_fds=files,
         env={"LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"},
         start_new_session=True,
     )
     try:
+        stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
+        stdin.write(order)
+        stdin.close()
         async with asyncio.timeout(limits.wall_s):
-            _, answer, said = await asyncio.gather(
-                _give(process, order),
-                _whole(process, limits.result_bytes),
-                _tail(process),
-            )
-            return await process.wait(), answer, said
+            await child.silent.wait()
     except TimeoutError as error:
         raise _too_slow() from error
     finally:
-        await _ended(process)
+        _kill(transport)
+        await child.exited.wait()
+        transport.close()
+    if child.too_much:
+        raise _too_much()
+    code = transport.get_returncode()
+    assert code is not None, "it has exited"
+    return code, bytes(child.answer), bytes(child.complaint)
 
 
-async def _give(process: asyncio.subprocess.Process, order: bytes) -> None:
-    assert process.stdin is not None
-    try:
-        process.stdin.write(order)
-        await process.stdin.drain()
-        process.stdin.close()
-    except ConnectionError:
-        pass  # it has ended: its exit code says why
+class _Child(asyncio.SubprocessProtocol):
+    """What a child says, until it is silent or says too much.
+
+    Its pipes are read to their end whatever comes: asyncio's streams stop at a limit, and as long as a pipe is not
+    read to its end asyncio does not say that its process has ended.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self.answer = bytearray()
+        self.complaint = bytearray()  # the end of its standard error
+        self.too_much = False
+        self.silent = asyncio.Event()  # it has exited and all is read, or nothing more is wanted
+        self.exited = asyncio.Event()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 2:
+            self.complaint += data
+            del self.complaint[:-_STDERR_BYTES]
+        elif len(self.answer) + len(data) <= self._limit_bytes:
+            self.answer += data
+        else:
+            self.too_much = True
+            self.silent.set()
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.silent.set()
 
 
-async def _whole(process: asyncio.subprocess.Process, limit_bytes: int) -> bytes:
-    assert process.stdout is not None
-    answer = bytearray()
-    while chunk := await process.stdout.read(_CHUNK_BYTES):
-        answer += chunk
-        if len(answer) > limit_bytes:
-            raise _too_much()
-    return bytes(answer)
-
-
-async def _tail(process: asyncio.subprocess.Process) -> bytes:
-    assert process.stderr is not None
-    said = b""
-    while chunk := await process.stderr.read(_CHUNK_BYTES):
-        said = (said + chunk)[-_STDERR_BYTES:]
-    return said
-
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
+def _kill(transport: asyncio.SubprocessTransport) -> None:
     """Kill it with what it has started, unless it is gone."""
-    if process.returncode is None:
+    if transport.get_returncode() is None:
         try:
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(transport.get_pid(), signal.SIGKILL)
         except ProcessLookupError:
             pass  # it ended in this moment
-    await process.wait()
 
 
 def _told(code: int, answer: bytes, said: bytes) -> Any:

@@ -68,4 +68,5 @@ async def _ended(reader: Process) -> None:
         reader.kill()
     except ProcessLookupError:
         pass  # it ended of itself
-    await reader.wait()
+    # Not `wait`: asyncio does not say that a process has ended as long as a pipe of it is not read to its end.
+    await reader.communicate()
