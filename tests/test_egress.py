@@ -622,13 +622,18 @@ async def test_other_ways_of_packing_are_not_unpacked(coding: str) -> None:
             await egress.fetch(url, allowed_hosts=here(url))
 
 
+def packed(content: bytes) -> bytes:
+    """As it is at any time: what runs in two processes has one name."""
+    return gzip.compress(content, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (gzip.compress(b"a") + gzip.compress(b"b"), "more than one"),
-        (gzip.compress(b"hello")[:-9], "ends before"),
+        (packed(b"a") + packed(b"b"), "more than one"),
+        (packed(b"hello")[:-9], "ends before"),
         (b"no gzip", "not packed as it says"),
-        (gzip.compress(b"hello")[:-8] + bytes(8), "not packed as it says"),
+        (packed(b"hello")[:-8] + bytes(8), "not packed as it says"),
     ],
 )
 async def test_a_broken_stream_is_no_answer(body: bytes, said: str) -> None:

@@ -25,10 +25,10 @@ def served(root: Path, server: MailServer | None = None) -> Json:
     return {"office": {"pack": "office", "settings": settings, "sandbox": "required"}}
 
 
-async def answered(bascule: Bascule, tool: str, action: str, arguments: Json) -> tuple[str, Json]:
+async def answered(bascule: Bascule, tool: str, action: str, arguments: Json, meta: Json = META) -> tuple[str, Json]:
     """(question, result) of a call whose gate is answered with *action*; fails if no gate asks."""
     client = await bascule.session(capabilities=ELICITS)
-    params = {"name": tool, "arguments": arguments, "_meta": META}
+    params = {"name": tool, "arguments": arguments, "_meta": meta}
     async with client.open("tools/call", params) as exchange:
         question = await exchange.next_of("elicitation/create")
         content = {"content": {"confirm": True}} if action == "accept" else {}
@@ -42,9 +42,6 @@ async def test_a_mail_is_sent_after_a_yes_that_was_given_to_these_recipients_and
 ) -> None:
     async with mail_server(tmp_path) as server, gateway(served(root, server)) as bascule:
         await bascule.up("office")
-        refused = await bascule.modern().ask("tools/call", {"name": "email/send", "arguments": MAIL})
-        assert "idempotency key" in refused["error"]["message"]  # without one nobody is even asked
-        assert server.connections == 0
         question, result = await answered(bascule, "email__send", "decline", MAIL)
         assert '"boss@company.test"' in question
         assert '"Q4"' in question
@@ -61,11 +58,31 @@ async def test_a_mail_is_sent_after_a_yes_that_was_given_to_these_recipients_and
     assert taken.recipients == ["boss@company.test"]
 
 
-async def test_a_batch_asks_with_its_recipients(root: Path, tmp_path: Path) -> None:
+async def test_who_cannot_send_keys_sends_a_draft_and_sends_it_once(root: Path, tmp_path: Path) -> None:
+    async with mail_server(tmp_path) as server, gateway(served(root, server)) as bascule:
+        await bascule.up("office")
+        _, result = await answered(bascule, "email/send", "accept", MAIL, {})
+        assert result["isError"]
+        assert "create a draft" in result["content"][0]["text"]
+        assert server.connections == 0
+        draft = (await bascule.modern().call("email/create_draft", **MAIL))["structuredContent"]["draft_id"]
+        wanted = {"to": MAIL["to"], "subject": MAIL["subject"], "draft_id": draft}
+        for status in ("sent", "already_sent"):
+            question, result = await answered(bascule, "email/send", "accept", wanted, {})
+            assert draft in question
+            assert result["structuredContent"]["status"] == status
+    assert len(server.taken) == 1
+
+
+async def test_a_batch_asks_with_its_recipients_and_needs_a_key(root: Path, tmp_path: Path) -> None:
     rows = [{"to": f"lead{number}@leads.test", "name": "x"} for number in range(3)]
     wanted = {"subject": "Hello {name}", "body": "Dear {name}", "rows": rows}
     async with mail_server(tmp_path) as server, gateway(served(root, server)) as bascule:
         await bascule.up("office")
+        without = {"name": "email/send_personalized_batch", "arguments": wanted}
+        refused = await bascule.modern().ask("tools/call", without)
+        assert "idempotency key" in refused["error"]["message"]  # nobody is even asked
+        assert server.connections == 0
         question, result = await answered(bascule, "email/send_personalized_batch", "accept", wanted)
         assert "lead2@leads.test" in question
         assert result["structuredContent"]["sent"] == 3
