@@ -179,6 +179,24 @@ def test_a_pack_is_not_told_to_pin_what_its_installation_says(tmp_path: Path, co
     assert "trust-auto" not in {each.rule for each in servers.findings(looked_at(tmp_path, config))}
 
 
+def test_callers_who_may_do_everything_are_one_finding_with_a_scope_that_a_pack_has(tmp_path: Path) -> None:
+    setup = looked_at(
+        tmp_path,
+        {
+            "servers": {"desk": {"pack": "office", "settings": {"root": str(tmp_path)}}},
+            "callers": {name: {"scopes": ["*"]} for name in ("ann", "bob", "eve", "dan")} | {"ci": {"scopes": ["a:b"]}},
+        },
+    )
+    (one,) = [each for each in examine(setup, None) if each.rule == "scope-everything"]
+    assert one.what.startswith("callers.ann, callers.bob, callers.eve and 1 more: the scope `*`")
+    assert one.fix == "callers.ann.scopes: [calendar:read]"
+
+
+def test_the_contracts_of_a_pack_are_linted_by_their_server(tmp_path: Path) -> None:
+    setup = looked_at(tmp_path, {"servers": {"desk": {"pack": "office", "settings": {"root": str(tmp_path)}}}})
+    assert found(setup)["review-due"].fix.startswith(f"bascule contract lint -c {setup.path} --server desk   # ")
+
+
 def test_a_finding_names_file_and_line(tmp_path: Path, config: Json) -> None:
     change("callers.ci.scopes", ["*"])(config)
     path = write(tmp_path, config)

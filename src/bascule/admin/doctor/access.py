@@ -64,22 +64,21 @@ def _anonymous(setup: Setup) -> Iterator[Finding]:
 
 def _scopes(setup: Setup) -> Iterator[Finding]:
     config = setup.config
-    for name, caller in config.callers.items():
-        if EVERYTHING in _held(caller, config.roles):
-            yield _everything(setup, f"callers.{name}", f"callers.{name}.scopes: [{_narrower(setup)}]")
-    for name, issuer in config.auth.issuers.items():
-        if EVERYTHING in _held(issuer, config.roles):
-            fix = f"auth.issuers.{name}.scopes: [{_narrower(setup)}]"
-            yield _everything(setup, f"auth.issuers.{name}", fix)
+    yield from _everything(setup, "callers", config.callers)
+    yield from _everything(setup, "auth.issuers", config.auth.issuers)
 
 
-def _everything(setup: Setup, field: str, fix: str) -> Finding:
-    what = f"{field}: the scope `*` opens every tool, those of servers that are still to come as well"
-    return finding("scope-everything", setup.at(field), what, fix)
+def _everything(setup: Setup, field: str, grants: Mapping[str, Grant]) -> Iterator[Finding]:
+    """One line for all of *field* that may do everything."""
+    if free := [f"{field}.{name}" for name, each in grants.items() if EVERYTHING in _held(each, setup.config.roles)]:
+        what = f"{names(free)}: the scope `*` opens every tool, those of servers that are still to come as well"
+        yield finding("scope-everything", setup.at(free[0]), what, f"{free[0]}.scopes: [{_narrower(setup)}]")
 
 
 def _narrower(setup: Setup) -> str:
-    return ", ".join(f"{name}:read" for name in list(setup.config.servers)[:2]) or "crm:read"
+    # The tools of a pack have namespaces of their own.
+    spaces = {server: id.partition("/")[0] for id, server in list(setup.config.packed.items())[::-1]}
+    return ", ".join(f"{spaces.get(name, name)}:read" for name in list(setup.config.servers)[:2]) or "crm:read"
 
 
 def _held(grant: Grant | bool, roles: Mapping[str, tuple[str, ...]]) -> Scopes:

@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from bascule.admin.doctor.finding import Finding, Severity, finding, names, plural
@@ -94,13 +95,16 @@ def _linted(placed: Sequence[Placed], setup: Setup) -> Iterator[Finding]:
         known = "review-due" if rule in _REVIEWS else "contract-lint"
         more = f" (and {plural(len(several) - 1, 'more like it', 'more like it')})" if len(several) > 1 else ""
         what = f"{ids}: {first.message}{more} [{rule}]"
-        fix = f"bascule contract lint {_file_of(first.place, setup)}   # {first.mend}"
+        fix = f"bascule contract lint {_linted_by(first, setup)}   # {first.mend}"
         yield finding(known, first.place, what, fix, severity=severity)
 
 
-def _file_of(place: str, setup: Setup) -> str:
-    """What to lint: the contract's own file, or the configuration that it stands in."""
-    file = _LINE.sub("", place)
+def _linted_by(found: linting.Finding, setup: Setup) -> str:
+    """What to lint: the contract's own file, the configuration it stands in, or the server that brings it along."""
+    file = _LINE.sub("", found.place)
+    server = setup.config.packed.get(found.id)
+    if server is not None and not Path(file).is_file():
+        return f"-c {setup.path} --server {server}"
     return f"-c {setup.path}" if file.startswith(f"{setup.path}: ") else file
 
 
