@@ -167,6 +167,18 @@ def test_the_second_time_it_goes_on_with_what_is_there(tmp_path: Path) -> None:
     assert not (tmp_path / "Bascule/welcome.md").exists(), "what was taken away stays away"
 
 
+def test_a_key_that_was_revoked_is_followed_by_another(tmp_path: Path) -> None:
+    with up(tmp_path, "--port", "0") as office:
+        office.until("first call: ")
+    file = tmp_path / ".local/state/bascule/clients/me.key"
+    revoked = file.read_text()
+    (key,) = json.loads(ask(tmp_path, "keys", "list", "--json").out)
+    assert ask(tmp_path, "keys", "revoke", key["id"]).code == 0
+    with up(tmp_path, "--port", "0") as office:
+        office.until("first call: .* answered")
+    assert file.read_text() != revoked
+
+
 def test_a_taken_port_is_left_to_whoever_has_it_and_the_other_one_is_kept(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bascule.admin import connect
+from bascule.admin.key_files import key_file_of
 from bascule.clients import known
 from bascule.clients.known import CLIENTS, Bridge, Http, Machine
 from bascule.errors import ConfigInvalid
@@ -123,12 +124,12 @@ def test_a_caller_whose_name_is_no_name_of_a_file_is_told(place: Place, machine:
 
 def test_a_key_that_is_good_stays(place: Place) -> None:
     config = gateway(place, CALLERS).config
-    path = connect.make_key(config, "ci", NOW.timestamp())
+    path = key_file_of(config, "ci", NOW.timestamp())
     first = path.read_text()
-    assert connect.make_key(config, "ci", NOW.timestamp()).read_text() == first
-    for broken in ("", "gw_live_nonsense", connect.make_key(config, "cursor", NOW.timestamp()).read_text()):
+    assert key_file_of(config, "ci", NOW.timestamp()).read_text() == first
+    for broken in ("", "gw_live_nonsense", key_file_of(config, "cursor", NOW.timestamp()).read_text()):
         path.write_text(broken)
-        assert connect.make_key(config, "ci", NOW.timestamp()).read_text() not in (broken, first)
+        assert key_file_of(config, "ci", NOW.timestamp()).read_text() not in (broken, first)
 
 
 def test_a_gateway_with_one_token_needs_its_file(place: Place, machine: Machine) -> None:

@@ -14,16 +14,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bascule import config as configuration
-from bascule.admin import keys
 from bascule.admin.key_files import key_file_of, path_of
 from bascule.clients import files, jsonc, known, ledger, shown, toml_text
 from bascule.clients.jsonc import Unchangeable, Unreadable
 from bascule.clients.known import Bridge, Client, Http, Machine, Way
 from bascule.config import Config
 from bascule.errors import ConfigInvalid
-from bascule.policy.keys import parse, state_of
 from bascule.store import folder
-from bascule.store.keys import KeyStore
 
 PATH: Final = "/mcp"
 _EXPORT: Final = f"export {known.TOKEN_VARIABLE} with its key where %s starts, which may not be your shell"
@@ -108,31 +105,10 @@ def _url(http: configuration.ListenOptions) -> str:
 def key_file_for(config: Config, client: Client, caller: str = "") -> Path | None:
     """The file with the key that *client* calls with: that of the caller of its name, or of *caller*.
 
-    None if the configuration has no such caller. The file need not be there yet: `make_key` makes it.
+    None if the configuration has no such caller. The file need not be there yet: `key_file_of` makes it.
     """
     name = caller or client.name
     return path_of(config, name).absolute() if name in config.callers else None
-
-
-def make_key(config: Config, caller: str, now_s: float) -> Path:
-    """The file with a key of *caller* that is good: a key that was revoked or has expired is followed by a new one.
-
-    Raises ConfigInvalid.
-    """
-    path = key_file_of(config, caller)
-    with KeyStore(Path(config.state_dir)) as store, folder.locked(path.parent):
-        if not _is_good(store, files.read(path), caller, now_s):
-            issued = keys.create(store, config, caller, note="made by `bascule connect`")
-            folder.create(path, issued.key.encode() + b"\n")
-    return path
-
-
-def _is_good(store: KeyStore, text: str | None, caller: str, now_s: float) -> bool:
-    parts = parse(text.strip()) if text else None
-    if parts is None:
-        return False
-    record = next((each for each in store.list() if each.id == parts.id), None)
-    return record is not None and record.caller == caller and state_of(record, now_s) == "active"
 
 
 # ---- a plan --------------------------------------------------------------------------------------
@@ -286,7 +262,7 @@ def _provide_key(planned: Plan, at: Gateway, caller: str, now_s: float) -> None:
         return
     if name not in at.config.callers:
         raise ConfigInvalid(f"{_no_caller(planned.client)}. Nothing was written")
-    make_key(at.config, name, now_s)
+    key_file_of(at.config, name, now_s)
 
 
 class Undone(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -59,7 +60,7 @@ def up(
     _check_free(loaded)
     # Made before the gateway reads what keys there are: it looks for new ones now and then only.
     is_begun = _FOREMOST in loaded.callers and "office" in loaded.servers
-    key = key_file_of(loaded, _FOREMOST).read_text().strip() if is_begun else None
+    key = key_file_of(loaded, _FOREMOST, time.time()).read_text().strip() if is_begun else None
     serve.start(loaded, None, load=load, path=path, announce=partial(_prove, key))
 
 
@@ -157,8 +158,6 @@ async def _first_call(url: str, key: str) -> str:
 
     Raises Unavailable and its like.
     """
-    import time
-
     import msgspec
 
     from bascule.admin import inspect
