@@ -1,6 +1,7 @@
 """The office without its extras, and its reading within the limits that are set."""
 
 import io
+import logging
 import sys
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def test_what_is_not_installed_is_told_with_the_command_that_installs_it(monkeyp
     ):
         with pytest.raises(Unreadable, match=r"is not installed\. Install it with: pip install 'bascule\[office\]'"):
             read()
+
+
+def test_a_reader_quietens_its_library_and_not_the_process() -> None:
+    assert list(portable.tables(io.BytesIO(building.pdf(["text"])), 1)) == []
+    assert not logging.getLogger("pdfminer.pdfpage").isEnabledFor(logging.ERROR)
+    assert logging.getLogger("bascule").isEnabledFor(logging.ERROR)
 
 
 def test_everything_else_needs_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:

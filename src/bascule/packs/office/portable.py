@@ -79,7 +79,7 @@ def _opened(source: BinaryIO) -> "Iterator[PDF]":
         from pdfplumber.utils.exceptions import PdfminerException
     except ImportError as error:
         raise _missing() from error
-    logging.disable(logging.CRITICAL)  # of every odd thing in a file it tells the log
+    logging.getLogger("pdfminer").setLevel(logging.CRITICAL)  # of every odd thing in a file it tells the log
     _check(source)
     try:
         with pdfplumber.open(cast(BufferedReader, source)) as pdf:
