@@ -75,9 +75,14 @@ def up(home: Path, *options: str) -> Iterator[Up]:
         yield Up(process)
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(30)
-        assert process.stdout is not None
-        process.stdout.close()
+        try:
+            process.wait(30)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
 
 
 def ask(home: Path, *words: str) -> Done:
