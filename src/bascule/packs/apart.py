@@ -108,8 +108,10 @@ async def _child(order: bytes, files: list[int], limits: Limits) -> tuple[int, b
         raise _too_slow() from error
     finally:
         _kill(transport)
-        await child.exited.wait()
-        transport.close()
+        try:
+            await child.exited.wait()
+        finally:
+            transport.close()
     if child.too_much:
         raise _too_much()
     code = transport.get_returncode()
