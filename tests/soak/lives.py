@@ -10,6 +10,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -132,10 +133,18 @@ _FORKS: Final = multiprocessing.get_context("forkserver")
 
 
 def prepare_forks() -> None:
-    """The process that all lives are forked from finds our modules by PYTHONPATH only."""
-    ours = [str(ROOT / "tests"), str(ROOT / "tests" / "behaviour")]
-    os.environ["PYTHONPATH"] = os.pathsep.join([*ours, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    """Start the process that all lives are forked from, which alone finds our modules by PYTHONPATH."""
     _FORKS.set_forkserver_preload(launch.PRELOADED)
+    before = os.environ.get("PYTHONPATH")
+    ours = [str(ROOT / "tests"), str(ROOT / "tests" / "behaviour")]
+    os.environ["PYTHONPATH"] = os.pathsep.join([*ours, *filter(None, [before])])
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 class Bank:
