@@ -104,9 +104,10 @@ async def test_a_command_that_cannot_run_within_its_walls_is_said_so(tmp_path: P
 
 @pytest.mark.parametrize("mode", ["daemon", "grandchild"])
 async def test_of_a_server_that_leaves_children_nothing_is_left(mode: str, layer: str) -> None:
+    before = _descendants(os.getpid())  # those of other tests, such as what multiprocessing forks from
     async with gateway({"far": hostile(mode, sandbox={"mode": "required", **OWN})}) as bascule:
         await bascule.up("far")
-        family = _descendants(os.getpid())
+        family = set(_descendants(os.getpid())).difference(before)
         assert len(family) >= 2, "the server, and what it started"
         assert all(map(alive, family))
     await gone(*family, within_s=5)

@@ -110,7 +110,10 @@ class Ground:
 
 def _children(pid: int) -> list[int]:
     """The readers below a process; launchers of its walls are none."""
-    own = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    try:
+        own = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []  # it has ended
     readers = [child for child in own if b"bascule.packs.cell" in _command(child)]
     return readers + [each for child in own for each in _children(child)]
 
