@@ -95,8 +95,9 @@ def governed(tmp_path: Path) -> Iterator[str]:
 def test_a_fuzzer_gets_no_answer_that_is_a_fault_of_ours(governed: str, tmp_path: Path) -> None:
     run = subprocess.run(
         [
+            # One worker: Python 3.11 miscounts the depth of what two threads parse at once (a SystemError of `ast`).
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{governed}/api/openapi.json"),
-            *("-H", f"Authorization: Bearer {KEY}", "--seed", "1", "--max-examples", "25", "--workers", "2"),
+            *("-H", f"Authorization: Bearer {KEY}", "--seed", "1", "--max-examples", "25", "--workers", "1"),
             *("--checks", "not_a_server_error,content_type_conformance,response_schema_conformance"),
             *("--exclude-operation-id", "servers.restart", "--continue-on-failure", "--request-timeout", "20"),
         ],
