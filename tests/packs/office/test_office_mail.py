@@ -94,6 +94,20 @@ async def test_the_same_mail_is_the_same_draft_and_the_same_key_too(root: Path) 
     assert len(list((root / "drafts").iterdir())) == 2
 
 
+async def test_a_mail_that_was_sent_has_another_draft_which_can_be_sent_too(root: Path, tmp_path: Path) -> None:
+    async with mail_server(tmp_path) as server, talking("office", root=str(root), smtp=server.settings()) as office:
+        sent = []
+        for _ in range(3):
+            id = (await office.call(DRAFT, **MAIL))["draft_id"]
+            assert (await office.call(DRAFT, **MAIL))["draft_id"] == id
+            wanted = {"to": MAIL["to"], "subject": MAIL["subject"], "draft_id": id}
+            said = [(await office.call(SEND, **wanted))["status"] for _ in range(2)]
+            assert said == ["sent", "already_sent"]
+            sent.append(id)
+    assert len(set(sent)) == len(server.taken) == 3
+    assert not list((root / "drafts").iterdir())
+
+
 async def test_another_attachment_is_another_draft(root: Path) -> None:
     async with talking("office", root=str(root)) as office:
         (root / "a.txt").write_text("one")

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import mimetypes
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +70,7 @@ class Mail:
     # ---- drafts
 
     async def create_draft(self, wanted: CreateDraft, asked: Asked) -> dict[str, Any]:
-        """The same draft for the same key, or without one for the same mail."""
+        """The same draft for the same key, or without one for the same mail until it is sent."""
         letter = self._letter(wanted.to, wanted.cc, wanted.bcc, wanted.subject, wanted.body)
 
         async def draft() -> dict[str, Any]:
@@ -83,7 +84,7 @@ class Mail:
 
     def _put_draft(self, letter: Letter, attachments: Sequence[str], key: str | None) -> dict[str, Any]:
         letter = msgspec.structs.replace(letter, attachments=self._attached(attachments))
-        id = f"DRAFT-{_digest(letter if key is None else key)[:16]}"
+        id = self._id_of(letter) if key is None else _id(key)
         path = f"{DRAFTS}/{id}.eml"
         if not _is_there(self._root, path):  # else it is this very draft, which a person may have edited
             message_id = self._message_id(secrets.token_hex(16))
@@ -98,6 +99,11 @@ class Mail:
             "recipients": len(letter.recipients),
             "attachments": [each.name for each in letter.attachments],
         }
+
+    def _id_of(self, letter: Letter) -> str:
+        """Of one that was sent there is a next one, or the same reminder could never go out again."""
+        ids = (_id(letter if turn == 0 else [letter, turn]) for turn in itertools.count())
+        return next(id for id in ids if not _is_there(self._root, f"{SENT}/{id}.eml"))
 
     def _attached(self, paths: Sequence[str]) -> tuple[Attachment, ...]:
         found, left = [], MAX_ATTACHMENTS_BYTES
@@ -292,6 +298,10 @@ def _check_same(draft: Draft, letter: Letter) -> None:
 def _told(letter: Letter, status: str, reason: str = "", message_id: str = "") -> dict[str, Any]:
     said: Mapping[str, str] = {"to": letter.to[0].address, "status": status, "reason": reason, "message_id": message_id}
     return {name: value for name, value in said.items() if value}
+
+
+def _id(made_of: object) -> str:
+    return f"DRAFT-{_digest(made_of)[:16]}"
 
 
 def _no_key(do: str) -> ToolFailed:
