@@ -6,6 +6,7 @@ At once, that is: a run of many minutes that is cut off has then told what it fo
 import os
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 import pytest_asyncio
@@ -34,13 +35,8 @@ class _AtOnce:
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_state_of_ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    before = os.environ.get("XDG_STATE_HOME")
-    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
-    yield
-    if before is None:
-        del os.environ["XDG_STATE_HOME"]
-    else:
-        os.environ["XDG_STATE_HOME"] = before
+    with mock.patch.dict(os.environ, XDG_STATE_HOME=str(tmp_path_factory.mktemp("state"))):
+        yield
 
 
 @pytest_asyncio.fixture

@@ -74,15 +74,13 @@ def up(home: Path, *options: str) -> Iterator[Up]:
     try:
         yield Up(process)
     finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(30)
-        finally:
-            if process.poll() is None:
+        with process:  # which closes its output
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+                raise
 
 
 def ask(home: Path, *words: str) -> Done:

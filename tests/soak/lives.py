@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+from unittest import mock
 
 from gateway import WITHIN_S, alive
 
@@ -135,16 +136,9 @@ _FORKS: Final = multiprocessing.get_context("forkserver")
 def prepare_forks() -> None:
     """Start the process that all lives are forked from, which alone finds our modules by PYTHONPATH."""
     _FORKS.set_forkserver_preload(launch.PRELOADED)
-    before = os.environ.get("PYTHONPATH")
-    ours = [str(ROOT / "tests"), str(ROOT / "tests" / "behaviour")]
-    os.environ["PYTHONPATH"] = os.pathsep.join([*ours, *filter(None, [before])])
-    try:
+    ours = [str(ROOT / "tests"), str(ROOT / "tests" / "behaviour"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(ours)):
         forkserver.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
 
 
 class Bank:

@@ -15,6 +15,7 @@ from bascule.packs import catalog
 from bascule.packs.pack import RECORDS, PackOptions
 
 VARIABLE: Final = "BASCULE_PACK"
+PLACE: Final = "pack "  # begins the place of a contract that came with a pack
 NOT_ITS: Final = ("command", "args", "url", "env", "pass_environment", "names", "runtime", "image")
 
 
@@ -49,7 +50,7 @@ def contracts(server: str, name: str) -> Iterator[tuple[str, Document]]:
     for place, document in documents.documents(catalog.contracts_of(name)):
         namespace, _, rest = document.id.partition("/")
         own = {document.kind: f"{server}/{rest}"} if namespace == name or document.kind != "tool" else {}
-        yield f"pack {name}: {place.rpartition('/')[2]}", msgspec.structs.replace(document, **own)
+        yield f"{PLACE}{name}: {place.rpartition('/')[2]}", msgspec.structs.replace(document, **own)
 
 
 def _walls(options: PackOptions, said: Any) -> Any:

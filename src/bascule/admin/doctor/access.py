@@ -76,9 +76,12 @@ def _everything(setup: Setup, field: str, grants: Mapping[str, Grant]) -> Iterat
 
 
 def _narrower(setup: Setup) -> str:
-    # The tools of a pack have namespaces of their own.
-    spaces = {server: id.partition("/")[0] for id, server in list(setup.config.packed.items())[::-1]}
-    return ", ".join(f"{spaces.get(name, name)}:read" for name in list(setup.config.servers)[:2]) or "crm:read"
+    return ", ".join(f"{_namespace(name, setup)}:read" for name in list(setup.config.servers)[:2]) or "crm:read"
+
+
+def _namespace(server: str, setup: Setup) -> str:
+    """Its name, or the first that the tools of a pack have of their own."""
+    return next((id.partition("/")[0] for id, owner in setup.config.packed.items() if owner == server), server)
 
 
 def _held(grant: Grant | bool, roles: Mapping[str, tuple[str, ...]]) -> Scopes:

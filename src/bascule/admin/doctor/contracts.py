@@ -4,7 +4,6 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from bascule.admin.doctor.finding import Finding, Severity, finding, names, plural
@@ -12,6 +11,7 @@ from bascule.admin.doctor.setup import Setup
 from bascule.contract import lint as linting
 from bascule.contract.lint import Subject
 from bascule.contract.model import Contract
+from bascule.packs.entry import PLACE
 
 Placed: TypeAlias = tuple[str, Contract]
 
@@ -102,9 +102,8 @@ def _linted(placed: Sequence[Placed], setup: Setup) -> Iterator[Finding]:
 def _linted_by(found: linting.Finding, setup: Setup) -> str:
     """What to lint: the contract's own file, the configuration it stands in, or the server that brings it along."""
     file = _LINE.sub("", found.place)
-    server = setup.config.packed.get(found.id)
-    if server is not None and not Path(file).is_file():
-        return f"-c {setup.path} --server {server}"
+    if file.startswith(PLACE):
+        return f"-c {setup.path} --server {setup.config.packed[found.id]}"
     return f"-c {setup.path}" if file.startswith(f"{setup.path}: ") else file
 
 

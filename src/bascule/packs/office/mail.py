@@ -102,7 +102,8 @@ class Mail:
 
     def _id_of(self, letter: Letter) -> str:
         """Of one that was sent there is a next one, or the same reminder could never go out again."""
-        ids = (_id(letter if turn == 0 else [letter, turn]) for turn in itertools.count())
+        digest = _digest(letter)  # once: it may have attachments of many megabytes
+        ids = (_id(digest if turn == 0 else f"{digest} {turn}") for turn in itertools.count())
         return next(id for id in ids if not _is_there(self._root, f"{SENT}/{id}.eml"))
 
     def _attached(self, paths: Sequence[str]) -> tuple[Attachment, ...]:
